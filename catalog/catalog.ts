@@ -1,0 +1,394 @@
+/**
+ * The catalog of a seeder: which NAR files are verified, under which narinfos, with which torrents, and which narinfos
+ * were refused. A SQLite file; one row costs no memory, so that it holds ten million.
+ *
+ * Several narinfos may have one NAR file. When several sources offer one store path, the narinfo that was accepted first
+ * is the one that is served; when it goes, the next one takes its place.
+ */
+
+import type { DatabaseSync } from 'node:sqlite';
+import type { ErrorCode } from '../nar/errors.ts';
+import { NarswarmError } from '../nar/errors.ts';
+import { type InfoHash, infoHashToDigest, type Sha256, sha256ToDigest } from '../nar/hash.ts';
+import type { NarInfo } from '../nar/narinfo.ts';
+import { nix32Decode } from '../nar/nix32.ts';
+import { type StoreHash, storeHashOf } from '../nar/store-path.ts';
+import { attempt, openDatabase } from './database.ts';
+import {
+  bytesOf,
+  entryOf,
+  joinSigs,
+  type NarFileEntry,
+  type NarFileLocation,
+  numberOf,
+  type Refusal,
+  type Row,
+  refusalOf,
+  textOf,
+} from './rows.ts';
+import { prepareStatements, type Statements } from './statements.ts';
+
+export type { NarFileEntry, NarFileLocation, Refusal } from './rows.ts';
+
+/** Characters of a refusal's message that are kept. */
+export const refusalMessageMax = 500;
+
+/** Rows that one call of a paging method gives at most. */
+export const catalogPageMax = 10_000;
+
+/** A narinfo in a source, as the scanner sees it. */
+export interface NarInfoKey {
+  /** URL of the source. */
+  readonly source: string;
+  /** File name of the narinfo in the source. */
+  readonly narInfoName: string;
+  /** Made by the scanner of the narinfo and of its NAR file's size and time: another one means that something changed. */
+  readonly fingerprint: string;
+}
+
+export interface AcceptedNarFile extends NarInfoKey {
+  readonly narInfo: NarInfo;
+  readonly entry: NarFileEntry;
+  /** Piece hashes of the torrent of the NAR file. */
+  readonly filePieces: Buffer;
+  /** Piece hashes of the torrent of the NAR itself; the same with Compression none. */
+  readonly narPieces: Buffer;
+}
+
+export interface AcceptedAlias extends NarInfoKey {
+  readonly narInfo: NarInfo;
+  readonly fileHash: Sha256;
+}
+
+export interface CatalogCounts {
+  /** NAR files. */
+  nars: number;
+  /** Accepted narinfos, counted once for each source that offers them. */
+  narinfos: number;
+  rejected: number;
+  rejectedByCode: Record<string, number>;
+  /** Bytes of all NAR files. */
+  bytes: number;
+}
+
+/** Throws catalog-incompatible when `path` is no catalog, or one of a newer narswarm. `:memory:` gives an empty one. */
+export function openCatalog(path: string): Catalog {
+  return new Catalog(openDatabase(path));
+}
+
+/** Everything here is synchronous, takes microseconds, and throws store-failed or catalog-corrupt when the disk fails. */
+export class Catalog {
+  readonly #db: DatabaseSync;
+  readonly #sql: Statements;
+  #depth = 0;
+
+  constructor(db: DatabaseSync) {
+    this.#db = db;
+    this.#sql = prepareStatements(db);
+  }
+
+  // Lookups
+
+  byFileHash(fileHash: Sha256): NarFileEntry | undefined {
+    return this.#entry(this.#get('entryByFileHash', sha256ToDigest(fileHash)));
+  }
+
+  /** `file`: the torrent of a NAR file. `nar`: that of an uncompressed NAR, of which any NAR file that holds it is named. */
+  byInfoHash(infoHash: InfoHash): { kind: 'file' | 'nar'; entry: NarFileEntry } | undefined {
+    const digest = infoHashToDigest(infoHash);
+    const file = this.#entry(this.#get('entryByInfoHash', digest));
+    if (file !== undefined) return { kind: 'file', entry: file };
+    const nar = this.#entry(this.#get('entryByNarInfoHash', digest));
+    return nar === undefined ? undefined : { kind: 'nar', entry: nar };
+  }
+
+  /** The NAR file behind the URL of an accepted narinfo. */
+  byUrl(narUrl: string): NarFileEntry | undefined {
+    return this.#entry(this.#get('entryByUrl', narUrl));
+  }
+
+  /** The piece hashes of a torrent, of a NAR file or of a NAR. */
+  pieces(infoHash: InfoHash): Buffer | undefined {
+    const digest = infoHashToDigest(infoHash);
+    const row = this.#get('piecesOfFile', digest) ?? this.#get('piecesOfNar', digest);
+    return row && bytesOf(row, 'digests');
+  }
+
+  /** Whether a torrent is in the catalog: one lookup in one or two indexes. */
+  hasInfoHash(infoHash: InfoHash): boolean {
+    const digest = infoHashToDigest(infoHash);
+    return this.#get('hasInfoHash', digest, digest) !== undefined;
+  }
+
+  /** The text of an accepted narinfo, verbatim. */
+  narInfo(storeHash: StoreHash): string | undefined {
+    const row = this.#get('narInfoText', nix32Decode(storeHash));
+    return row && textOf(row, 'text');
+  }
+
+  /** What became of a narinfo when it was last looked at. */
+  known(
+    source: string,
+    narInfoName: string,
+  ): { state: 'accepted' | 'refused'; fingerprint: string } | undefined {
+    const accepted = this.#get('knownAccepted', source, narInfoName);
+    if (accepted) return { state: 'accepted', fingerprint: textOf(accepted, 'fingerprint') };
+    const refused = this.#get('knownRefused', source, narInfoName);
+    return refused && { state: 'refused', fingerprint: textOf(refused, 'fingerprint') };
+  }
+
+  /** At most `limit` NAR files in the order of their FileHash's bytes, from the one after `afterFileHash`. */
+  entries(afterFileHash: Sha256 | undefined, limit: number): NarFileEntry[] {
+    const after = afterFileHash === undefined ? Buffer.alloc(0) : sha256ToDigest(afterFileHash);
+    return this.#all('entries', after, pageSize(limit)).map(entryOf);
+  }
+
+  /** At most `limit` refusals, by source and name, from the one after `after`. */
+  refusals(limit: number, after?: { source: string; narInfoName: string }): Refusal[] {
+    const id = after === undefined ? 0 : (this.#sourceId(after.source) ?? 0);
+    return this.#all('refusals', id, after?.narInfoName ?? '', pageSize(limit)).map(refusalOf);
+  }
+
+  /** At most `limit` names of the accepted narinfos of a source, in order, from the one after `afterName`. */
+  narInfoNames(source: string, afterName: string | undefined, limit: number): string[] {
+    const rows = this.#all('narInfoNames', source, afterName ?? '', pageSize(limit));
+    return rows.map((row) => textOf(row, 'name'));
+  }
+
+  /** Kept up to date with every change: nothing is counted here. */
+  counts(): CatalogCounts {
+    const counts: CatalogCounts = { nars: 0, narinfos: 0, rejected: 0, rejectedByCode: {}, bytes: 0 };
+    for (const row of this.#all('counters')) {
+      const name = textOf(row, 'name');
+      const value = numberOf(row, 'value');
+      if (name === 'nars' || name === 'narinfos' || name === 'bytes') counts[name] = value;
+      else if (value > 0) {
+        counts.rejectedByCode[name.slice('rejected/'.length)] = value;
+        counts.rejected += value;
+      }
+    }
+    return counts;
+  }
+
+  /** URLs of all sources that were ever named, in the order in which they were. */
+  sources(): string[] {
+    return this.#all('sources').map((row) => textOf(row, 'url'));
+  }
+
+  // Changes, each whole or not at all
+
+  /**
+   * Takes in a NAR file that was verified, with the narinfo under which it was. What was known of that narinfo before is
+   * replaced; a NAR file to which no narinfo points any more goes.
+   */
+  accept(accepted: AcceptedNarFile): void {
+    const { narInfo, entry } = accepted;
+    checkFits(narInfo, entry);
+    this.transaction(() => {
+      const id = this.#putNarFile(entry);
+      this.#run('putPieces', 2 * id, accepted.filePieces);
+      if (entry.compression === 'none') this.#run('dropPieces', 2 * id + 1, 2 * id + 1);
+      else this.#run('putPieces', 2 * id + 1, accepted.narPieces);
+      this.#putNarInfo(accepted, narInfo, id, entry.location);
+    });
+  }
+
+  /**
+   * Takes in another narinfo of a NAR file that was verified before. Throws not-held when that file is not (or no longer)
+   * in the catalog, and a mismatch when the narinfo says other things than were verified.
+   */
+  acceptAlias(alias: AcceptedAlias): void {
+    const { narInfo, fileHash, source } = alias;
+    this.transaction(() => {
+      const row = this.#get('entryByFileHash', sha256ToDigest(fileHash));
+      const entry = this.#entry(row);
+      if (row === undefined || entry === undefined) {
+        throw notHeld(fileHash);
+      }
+      checkFits(narInfo, entry);
+      const id = numberOf(row, 'id');
+      // The same URL of the same source is the same file; of elsewhere nothing is known but that it has these bytes.
+      const same = this.#get('locationByUrl', source, narInfo.url, id);
+      const location = same && {
+        source,
+        path: textOf(same, 'path'),
+        sizeBytes: numberOf(same, 'size_bytes'),
+        mtimeNs: BigInt(textOf(same, 'mtime_ns')),
+      };
+      this.#putNarInfo(alias, narInfo, id, location);
+      // The narinfo that was replaced may have been the only one under which the bytes were seen.
+      if (this.#get('isHeld', id) === undefined) throw notHeld(fileHash);
+    });
+  }
+
+  /**
+   * Keeps the reason why a narinfo is not served. If it was accepted before, with another fingerprint, then it has changed: it is
+   * taken out, and its NAR file too when no other narinfo points at it. With the same fingerprint nothing changed, and
+   * neither does the catalog. Returns whether the refusal was kept.
+   */
+  refuse(refused: NarInfoKey & { code: ErrorCode; message: string }): boolean {
+    const { source, narInfoName, code, fingerprint } = refused;
+    return this.transaction(() => {
+      const known = this.known(source, narInfoName);
+      if (known?.state === 'accepted') {
+        if (known.fingerprint === fingerprint) return false;
+        this.#dropNarInfo(source, narInfoName);
+      }
+      const message = refused.message.slice(0, refusalMessageMax).toWellFormed();
+      this.#run('putRefusal', this.#putSource(source), narInfoName, code, message, fingerprint);
+      return true;
+    });
+  }
+
+  /** Forgets a narinfo, accepted or refused, as when it is no longer in its source. */
+  forget(source: string, narInfoName: string): void {
+    this.transaction(() => {
+      this.#dropNarInfo(source, narInfoName);
+      this.#run('dropRefusal', source, narInfoName);
+    });
+  }
+
+  /** A value kept under a name, such as the cache's StoreDir. */
+  getMeta(key: string): string | undefined {
+    const row = this.#get('getMeta', key);
+    return row && textOf(row, 'value');
+  }
+
+  setMeta(key: string, value: string): void {
+    this.transaction(() => this.#run('setMeta', key, value));
+  }
+
+  /**
+   * Runs `action`, which must not wait for anything, as one transaction: many changes cost hardly more than one. What throws inside
+   * is undone, alone if `action` catches it.
+   */
+  transaction<T>(action: () => T): T {
+    return attempt('changing the catalog', () => {
+      const [begin, commit, rollback] =
+        this.#depth === 0
+          ? (['BEGIN IMMEDIATE', 'COMMIT', 'ROLLBACK'] as const)
+          : (['SAVEPOINT inner', 'RELEASE inner', 'ROLLBACK TO inner; RELEASE inner'] as const);
+      this.#db.exec(begin);
+      this.#depth++;
+      try {
+        const result = action();
+        this.#db.exec(commit);
+        return result;
+      } catch (error) {
+        // SQLite has rolled back by itself after some errors of the disk.
+        if (this.#db.isTransaction) this.#db.exec(rollback);
+        throw error;
+      } finally {
+        this.#depth--;
+      }
+    });
+  }
+
+  close(): void {
+    if (this.#db.isOpen) this.#db.close();
+  }
+
+  #putNarFile(entry: NarFileEntry): number {
+    const row = this.#get(
+      'putNarFile',
+      sha256ToDigest(entry.fileHash),
+      entry.fileSize,
+      entry.compression,
+      sha256ToDigest(entry.narHash),
+      entry.narSize,
+      infoHashToDigest(entry.infoHash),
+      infoHashToDigest(entry.narInfoHash),
+      joinSigs(entry.sigs),
+    );
+    return numberOf(row ?? {}, 'id');
+  }
+
+  #putNarInfo(
+    key: NarInfoKey,
+    narInfo: NarInfo,
+    narFile: number,
+    location: NarFileLocation | undefined,
+  ): void {
+    const { source, narInfoName, fingerprint } = key;
+    const before = this.#get('narFileOfNarInfo', source, narInfoName);
+    this.#run(
+      'putNarInfo',
+      this.#putSource(source),
+      narInfoName,
+      nix32Decode(storeHashOf(narInfo.storePath)),
+      narInfo.url,
+      narFile,
+      fingerprint,
+      location?.path ?? null,
+      location?.sizeBytes ?? null,
+      location?.mtimeNs ?? null,
+      narInfo.text,
+    );
+    this.#run('dropRefusal', source, narInfoName);
+    if (before !== undefined) this.#dropIfUnheld(numberOf(before, 'nar_file'));
+  }
+
+  #dropNarInfo(source: string, narInfoName: string): void {
+    const before = this.#get('dropNarInfo', source, narInfoName);
+    if (before !== undefined) this.#dropIfUnheld(numberOf(before, 'nar_file'));
+  }
+
+  /** A NAR file that was verified nowhere cannot be served; the narinfos that still name it have to be verified again. */
+  #dropIfUnheld(narFile: number): void {
+    if (this.#get('isHeld', narFile) !== undefined) return;
+    this.#run('dropNarInfosOfFile', narFile);
+    this.#run('dropPieces', 2 * narFile, 2 * narFile + 1);
+    this.#run('dropNarFile', narFile);
+  }
+
+  #putSource(url: string): number {
+    const id = this.#sourceId(url);
+    return id ?? numberOf(this.#get('addSource', url) ?? {}, 'id');
+  }
+
+  #sourceId(url: string): number | undefined {
+    const row = this.#get('sourceId', url);
+    return row && numberOf(row, 'id');
+  }
+
+  #entry(row: Row | undefined): NarFileEntry | undefined {
+    return row && entryOf(row);
+  }
+
+  #get(name: keyof Statements, ...values: Value[]): Row | undefined {
+    return attempt('reading the catalog', () => this.#sql[name].get(...values));
+  }
+
+  #all(name: keyof Statements, ...values: Value[]): Row[] {
+    return attempt('reading the catalog', () => this.#sql[name].all(...values));
+  }
+
+  #run(name: keyof Statements, ...values: Value[]): void {
+    this.#sql[name].run(...values);
+  }
+}
+
+type Value = string | number | bigint | Uint8Array | null;
+
+function pageSize(limit: number): number {
+  return Math.max(0, Math.min(limit, catalogPageMax));
+}
+
+function notHeld(fileHash: Sha256): NarswarmError {
+  return new NarswarmError('not-held', `no NAR file ${fileHash} in the catalog`);
+}
+
+/** A narinfo may only be served with a NAR file that is what it says. */
+function checkFits(narInfo: NarInfo, entry: NarFileEntry): void {
+  const fits: [ErrorCode, boolean][] = [
+    ['nar-hash-mismatch', narInfo.narHash === entry.narHash],
+    ['nar-size-mismatch', narInfo.narSize === entry.narSize],
+    ['file-hash-mismatch', narInfo.fileHash === undefined || narInfo.fileHash === entry.fileHash],
+    ['file-size-mismatch', narInfo.fileSize === undefined || narInfo.fileSize === entry.fileSize],
+    ['decompression-failed', narInfo.compression === entry.compression],
+  ];
+  for (const [code, holds] of fits) {
+    if (!holds)
+      throw new NarswarmError(code, `the narinfo of ${narInfo.storePath} is not that of this NAR file`);
+  }
+}

@@ -1,0 +1,108 @@
+/** Opens the SQLite file of a catalog: checks that it is one, brings its schema up to date, sets how it is written. */
+
+import { DatabaseSync } from 'node:sqlite';
+import { type ErrorCode, isNarswarmError, NarswarmError } from '../nar/errors.ts';
+import { migrations } from './schema.ts';
+
+/** "narw" in the header of the file, so that a database of another program is never taken for a catalog. */
+export const catalogApplicationId = 0x6e617277;
+
+/** Pages that SQLite keeps in memory: enough for the inner pages of every index at 10 million NAR files. */
+export const catalogCacheBytes = 32 * 1024 * 1024;
+
+/** The write-ahead log is cut back to this after a large transaction, so that it does not keep the disk. */
+export const catalogLogMaxBytes = 64 * 1024 * 1024;
+
+/** How long a write waits for another process, such as a backup, that holds the database. */
+export const catalogBusyMs = 5000;
+
+/** A narinfo is 2 KB on average, of which a page of 4 KiB would hold only one. */
+const pageBytes = 8192;
+
+/**
+ * Throws catalog-incompatible for a database that is no catalog or has a newer schema, and leaves it as it was;
+ * catalog-corrupt or store-failed when it cannot be read.
+ */
+export function openDatabase(path: string): DatabaseSync {
+  const db = attempt('opening the catalog', () => new DatabaseSync(path, { timeout: catalogBusyMs }));
+  try {
+    return attempt(`opening the catalog ${path}`, () => {
+      const version = readVersion(db, path);
+      if (version === 0) db.exec(`PRAGMA page_size = ${pageBytes}`);
+      // The log makes a transaction one sequential write. NORMAL: after a power cut the last transactions may be
+      // missing, which a scan makes good; the file is consistent always.
+      db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY');
+      db.exec(
+        `PRAGMA journal_size_limit = ${catalogLogMaxBytes}; PRAGMA cache_size = ${-catalogCacheBytes / 1024}`,
+      );
+      if (version < migrations.length) migrate(db);
+      return db;
+    });
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+}
+
+/** Runs `action` and turns what SQLite throws into errors of our own. */
+export function attempt<T>(what: string, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    if (isNarswarmError(error)) throw error;
+    const code = codeOf(error);
+    if (code === undefined) throw error;
+    throw new NarswarmError(code, `${what}: ${error instanceof Error ? error.message : error}`, {
+      cause: error,
+    });
+  }
+}
+
+const sqliteCorrupt = 11;
+const sqliteNotADatabase = 26;
+
+function codeOf(error: unknown): ErrorCode | undefined {
+  if (!(error instanceof Error && 'errcode' in error && typeof error.errcode === 'number')) return undefined;
+  // The low byte is the kind, the rest says more about it.
+  const kind = error.errcode & 0xff;
+  if (kind === sqliteNotADatabase) return 'catalog-incompatible';
+  return kind === sqliteCorrupt ? 'catalog-corrupt' : 'store-failed';
+}
+
+function readVersion(db: DatabaseSync, path: string): number {
+  const applicationId = readNumber(db, 'SELECT application_id AS value FROM pragma_application_id');
+  const version = readNumber(db, 'SELECT user_version AS value FROM pragma_user_version');
+  const objects = readNumber(db, 'SELECT count(*) AS value FROM sqlite_schema');
+  if (applicationId === 0 && version === 0 && objects === 0) return 0;
+  if (applicationId !== catalogApplicationId) {
+    throw new NarswarmError(
+      'catalog-incompatible',
+      `${path} is a database of another program, not a catalog`,
+    );
+  }
+  if (version > migrations.length) {
+    throw new NarswarmError(
+      'catalog-incompatible',
+      `${path} was written by a newer narswarm: its schema is ${version}, this one knows up to ${migrations.length}`,
+    );
+  }
+  return version;
+}
+
+/** Runs the missing migrations in one transaction. The version is read again inside it: another process may have been first. */
+function migrate(db: DatabaseSync): void {
+  db.exec('BEGIN IMMEDIATE');
+  try {
+    const version = readNumber(db, 'SELECT user_version AS value FROM pragma_user_version');
+    for (const statements of migrations.slice(version)) db.exec(statements);
+    db.exec(`PRAGMA application_id = ${catalogApplicationId}; PRAGMA user_version = ${migrations.length}`);
+    db.exec('COMMIT');
+  } catch (error) {
+    db.exec('ROLLBACK');
+    throw error;
+  }
+}
+
+function readNumber(db: DatabaseSync, sql: string): number {
+  return Number(db.prepare(sql).get()?.value);
+}

@@ -1,0 +1,106 @@
+/**
+ * The tables of a catalog. Migration n brings a database from schema n to n + 1 (`PRAGMA user_version`); a migration
+ * that was released is never changed, only followed by another.
+ *
+ * Hashes are BLOBs, half the size of their text, and a lookup by any hash touches one index, one row and nothing else.
+ */
+export const migrations: readonly string[] = [
+  `
+  CREATE TABLE source (
+    id INTEGER PRIMARY KEY,
+    url TEXT NOT NULL UNIQUE
+  ) STRICT;
+
+  -- A verified NAR file and what is signed about it.
+  CREATE TABLE nar_file (
+    id INTEGER PRIMARY KEY,
+    file_hash BLOB NOT NULL,
+    file_size INTEGER NOT NULL,
+    compression TEXT NOT NULL,
+    nar_hash BLOB NOT NULL,
+    nar_size INTEGER NOT NULL,
+    info_hash BLOB NOT NULL,
+    nar_info_hash BLOB NOT NULL,
+    sigs TEXT NOT NULL
+  ) STRICT;
+  CREATE UNIQUE INDEX nar_file_by_file_hash ON nar_file (file_hash);
+  CREATE INDEX nar_file_by_info_hash ON nar_file (info_hash);
+  CREATE INDEX nar_file_by_nar_info_hash ON nar_file (nar_info_hash);
+
+  -- Piece hashes, apart, so that the rows above stay small. The key is twice the nar_file's, plus 1 for the torrent of
+  -- the NAR itself, which an uncompressed NAR file does not have beside its own.
+  CREATE TABLE piece_table (
+    id INTEGER PRIMARY KEY,
+    digests BLOB NOT NULL
+  ) STRICT;
+
+  -- An accepted narinfo, and where the NAR file lay when it was verified under it; path is NULL where only the narinfo
+  -- was seen. The text comes last: it is long, and most lookups do not need it.
+  CREATE TABLE narinfo (
+    id INTEGER PRIMARY KEY,
+    source INTEGER NOT NULL REFERENCES source,
+    name TEXT NOT NULL,
+    store_hash BLOB NOT NULL,
+    url TEXT NOT NULL,
+    nar_file INTEGER NOT NULL REFERENCES nar_file,
+    fingerprint TEXT NOT NULL,
+    path TEXT,
+    size_bytes INTEGER,
+    mtime_ns INTEGER,
+    text TEXT NOT NULL
+  ) STRICT;
+  CREATE UNIQUE INDEX narinfo_by_name ON narinfo (source, name);
+  CREATE INDEX narinfo_by_store_hash ON narinfo (store_hash);
+  CREATE INDEX narinfo_by_url ON narinfo (url);
+  CREATE INDEX narinfo_by_nar_file ON narinfo (nar_file);
+
+  CREATE TABLE refusal (
+    source INTEGER NOT NULL REFERENCES source,
+    name TEXT NOT NULL,
+    code TEXT NOT NULL,
+    message TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    PRIMARY KEY (source, name)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE meta (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+
+  -- Counting rows would read every page of a table, so that the count is kept in the transaction that changes it.
+  CREATE TABLE counter (
+    name TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  INSERT INTO counter VALUES ('nars', 0), ('bytes', 0), ('narinfos', 0);
+
+  CREATE TRIGGER nar_file_added AFTER INSERT ON nar_file BEGIN
+    UPDATE counter SET value = value + 1 WHERE name = 'nars';
+    UPDATE counter SET value = value + new.file_size WHERE name = 'bytes';
+  END;
+  CREATE TRIGGER nar_file_removed AFTER DELETE ON nar_file BEGIN
+    UPDATE counter SET value = value - 1 WHERE name = 'nars';
+    UPDATE counter SET value = value - old.file_size WHERE name = 'bytes';
+  END;
+  CREATE TRIGGER nar_file_resized AFTER UPDATE OF file_size ON nar_file BEGIN
+    UPDATE counter SET value = value + new.file_size - old.file_size WHERE name = 'bytes';
+  END;
+  CREATE TRIGGER narinfo_added AFTER INSERT ON narinfo BEGIN
+    UPDATE counter SET value = value + 1 WHERE name = 'narinfos';
+  END;
+  CREATE TRIGGER narinfo_removed AFTER DELETE ON narinfo BEGIN
+    UPDATE counter SET value = value - 1 WHERE name = 'narinfos';
+  END;
+  CREATE TRIGGER refusal_added AFTER INSERT ON refusal BEGIN
+    INSERT INTO counter VALUES ('rejected/' || new.code, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1;
+  END;
+  CREATE TRIGGER refusal_changed AFTER UPDATE OF code ON refusal BEGIN
+    UPDATE counter SET value = value - 1 WHERE name = 'rejected/' || old.code;
+    INSERT INTO counter VALUES ('rejected/' || new.code, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1;
+  END;
+  CREATE TRIGGER refusal_removed AFTER DELETE ON refusal BEGIN
+    UPDATE counter SET value = value - 1 WHERE name = 'rejected/' || old.code;
+  END;
+  `,
+];

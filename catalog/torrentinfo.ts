@@ -1,0 +1,208 @@
+/**
+ * The torrentinfo: the signed record that says which two torrents belong to a NAR file. Text in the manner of a
+ * narinfo; the rules are in docs/format.md.
+ */
+
+import { type Compression, isCompression } from '../nar/compression.ts';
+import { NarswarmError } from '../nar/errors.ts';
+import { type InfoHash, parseInfoHash, parseSha256, printSha256, type Sha256 } from '../nar/hash.ts';
+import { type PublicKey, type SecretKey, sign, verifySignature } from '../nar/signature.ts';
+
+export interface TorrentInfo {
+  /** SHA-256 of the NAR file, as upstream serves it. */
+  readonly fileHash: Sha256;
+  /** In bytes, at least 1. */
+  readonly fileSize: number;
+  readonly compression: Compression;
+  /** SHA-256 of the NAR itself. */
+  readonly narHash: Sha256;
+  /** In bytes, at least 1. */
+  readonly narSize: number;
+  /** Of the torrent of the NAR file. */
+  readonly infoHash: InfoHash;
+  /** Of the torrent of the NAR itself; the same torrent when nothing is compressed. */
+  readonly narInfoHash: InfoHash;
+  /** `<key name>:<base64>`, in the order in which they were made. */
+  readonly sigs: readonly string[];
+}
+
+/** One without additions and with one signature has 440 to 600 bytes; this leaves room for more of both. */
+export const torrentInfoMaxBytes = 4096;
+
+/** Two keys while one replaces the other, two more for whoever signs a catalog again; each costs a verifier up to 0.1 ms. */
+export const torrentInfoSigsMax = 8;
+
+/** The largest FileSize and NarSize, 1 TiB: no canonical torrent is longer. */
+export const torrentInfoSizeMaxBytes = 2 ** 40;
+
+/** Parses what came from outside. Throws torrentinfo-corrupt with the offset. Says nothing about the signatures. */
+export function parseTorrentInfo(input: string | Uint8Array): TorrentInfo {
+  if (input.length > torrentInfoMaxBytes)
+    throw corrupt(`longer than ${torrentInfoMaxBytes} bytes`, torrentInfoMaxBytes);
+  const text = typeof input === 'string' ? input : Buffer.from(input).toString('latin1');
+  const fields = readFields(text);
+  const fileHash = fields.one('FileHash', readHash);
+  const fileSize = fields.one('FileSize', readSize);
+  const compression = fields.one('Compression', readCompression);
+  const narHash = fields.one('NarHash', readHash);
+  const narSize = fields.one('NarSize', readSize);
+  const infoHash = fields.one('InfoHash', readInfoHash);
+  const narInfoHash = fields.one('NarInfoHash', readInfoHash);
+  const sigs = fields.many('Sig', torrentInfoSigsMax);
+  const t = { fileHash, fileSize, compression, narHash, narSize, infoHash, narInfoHash, sigs };
+  checkConsistent(t, text.length);
+  return t;
+}
+
+/** The text of a torrentinfo, its lines in their one order. */
+export function printTorrentInfo(t: TorrentInfo): string {
+  const lines = [
+    `FileHash: ${printSha256(t.fileHash)}`,
+    `FileSize: ${t.fileSize}`,
+    `Compression: ${t.compression}`,
+    `NarHash: ${printSha256(t.narHash)}`,
+    `NarSize: ${t.narSize}`,
+    `InfoHash: ${t.infoHash}`,
+    `NarInfoHash: ${t.narInfoHash}`,
+    ...t.sigs.map((sig) => `Sig: ${sig}`),
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+/** The text that a signature covers: everything but the signatures. */
+export function torrentInfoText(t: Omit<TorrentInfo, 'sigs'>): string {
+  const values = [
+    printSha256(t.fileHash),
+    t.fileSize,
+    t.compression,
+    printSha256(t.narHash),
+    t.narSize,
+    t.infoHash,
+    t.narInfoHash,
+  ];
+  return `narswarm-1;${values.join(';')}`;
+}
+
+/**
+ * `t` with a signature by `secret` after those it has; one under the same key name is replaced.
+ * Throws torrentinfo-corrupt rather than sign what no parser would take.
+ */
+export function signTorrentInfo(
+  t: Omit<TorrentInfo, 'sigs'> & { sigs?: readonly string[] },
+  secret: SecretKey,
+): TorrentInfo {
+  const others = (t.sigs ?? []).filter((sig) => !sig.startsWith(`${secret.name}:`));
+  const signed = { ...t, sigs: [...others, sign(secret, torrentInfoText(t))] };
+  parseTorrentInfo(printTorrentInfo(signed));
+  return signed;
+}
+
+/** The name of the first key of `keys` that signed `t`; undefined when none did. */
+export function verifyTorrentInfo(t: TorrentInfo, keys: readonly PublicKey[]): string | undefined {
+  const text = torrentInfoText(t);
+  for (const sig of t.sigs) {
+    const name = verifySignature(keys, text, sig);
+    if (name !== undefined) return name;
+  }
+  return undefined;
+}
+
+/** `<FileHash>.torrentinfo`, the file name of a torrentinfo. */
+export function torrentInfoName(fileHash: Sha256): string {
+  return `${fileHash}.torrentinfo`;
+}
+
+function checkConsistent(t: TorrentInfo, offset: number): void {
+  const same = t.fileHash === t.narHash && t.fileSize === t.narSize && t.infoHash === t.narInfoHash;
+  if (t.compression === 'none' && !same) {
+    throw corrupt('with Compression none the NAR file is the NAR, and so are hash, size and torrent', offset);
+  }
+}
+
+interface Field {
+  readonly value: string;
+  /** Of the value. */
+  readonly offset: number;
+}
+
+class Fields {
+  readonly #fields: Map<string, Field[]>;
+  readonly #endOffset: number;
+
+  constructor(fields: Map<string, Field[]>, endOffset: number) {
+    this.#fields = fields;
+    this.#endOffset = endOffset;
+  }
+
+  /** The value of a field that must be there once. */
+  one<T>(name: string, read: (value: string) => T | undefined): T {
+    const [field, second] = this.#fields.get(name) ?? [];
+    if (field === undefined) throw corrupt(`${name} is missing`, this.#endOffset);
+    if (second !== undefined) throw corrupt(`${name} comes twice`, second.offset);
+    let value: T | undefined;
+    try {
+      value = read(field.value);
+    } catch (cause) {
+      throw corrupt(`bad ${name}`, field.offset, cause);
+    }
+    if (value === undefined) throw corrupt(`bad ${name}`, field.offset);
+    return value;
+  }
+
+  many(name: string, max: number): string[] {
+    const fields = this.#fields.get(name) ?? [];
+    const tooMany = fields[max];
+    if (tooMany !== undefined) throw corrupt(`more than ${max} lines ${name}`, tooMany.offset);
+    return fields.map(({ value }) => value);
+  }
+}
+
+/** `Name: value` of printable ASCII, each line ended by a newline. */
+const linePattern = /^([\x21-\x39\x3b-\x7e]+): ([\x20-\x7e]+)$/;
+
+function readFields(text: string): Fields {
+  const fields = new Map<string, Field[]>();
+  let offset = 0;
+  while (offset < text.length) {
+    const end = text.indexOf('\n', offset);
+    if (end === -1) throw corrupt('the last line has no newline', text.length);
+    const [, name, value] = linePattern.exec(text.slice(offset, end)) ?? [];
+    if (name === undefined || value === undefined) throw corrupt('a line is not `Name: value`', offset);
+    const field = { value, offset: offset + name.length + 2 };
+    const others = fields.get(name);
+    if (others === undefined) fields.set(name, [field]);
+    else others.push(field);
+    offset = end + 1;
+  }
+  return new Fields(fields, text.length);
+}
+
+/** Only the spelling that is printed is taken, so that a torrentinfo has one signed text. */
+function readHash(value: string): Sha256 | undefined {
+  const hash = parseSha256(value);
+  return printSha256(hash) === value ? hash : undefined;
+}
+
+function readInfoHash(value: string): InfoHash | undefined {
+  const hash = parseInfoHash(value);
+  return hash === value ? hash : undefined;
+}
+
+function readSize(value: string): number | undefined {
+  if (!/^[1-9][0-9]{0,15}$/.test(value)) return undefined;
+  const size = Number(value);
+  return size <= torrentInfoSizeMaxBytes ? size : undefined;
+}
+
+function readCompression(value: string): Compression | undefined {
+  return isCompression(value) ? value : undefined;
+}
+
+function corrupt(what: string, offset: number, cause?: unknown): NarswarmError {
+  const message = `torrentinfo: ${what}, at byte ${offset}`;
+  return new NarswarmError(
+    'torrentinfo-corrupt',
+    message,
+    cause === undefined ? { offset } : { offset, cause },
+  );
+}
