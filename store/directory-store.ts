@@ -1,0 +1,327 @@
+/**
+ * NAR files in a directory: `<first two characters of the name>/<name>`, so that a million files make 1,024
+ * directories of a thousand. Files grow in `tmp/` of the same file system and are renamed when they are whole.
+ */
+
+import { constants } from 'node:fs';
+import { type FileHandle, mkdir, open, opendir, rename, rm, stat, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { NarswarmError } from '../nar/errors.ts';
+import { diskError, errorCode } from './disk-error.ts';
+import {
+  checkNarFileName,
+  checkReadRange,
+  type NarFileHandle,
+  type NarFileListing,
+  type NarFileStore,
+  type NarFileWriter,
+  storeClosed,
+  writerClosed,
+} from './nar-file-store.ts';
+
+/** Characters of a name that make its directory: two of nix32 give 1,024 directories. */
+export const fanOutCharacters = 2;
+
+const temporaryDirectory = 'tmp';
+
+/** Opens the store in `directory`, making it if needed, and removes what a killed process left half-written. */
+export async function openDirectoryStore(directory: string): Promise<NarFileStore> {
+  const temporary = join(directory, temporaryDirectory);
+  try {
+    await rm(temporary, { recursive: true, force: true });
+    await mkdir(temporary, { recursive: true });
+  } catch (cause) {
+    throw diskError(`prepare the store ${directory}`, cause);
+  }
+  return new DirectoryStore(directory);
+}
+
+class DirectoryStore implements NarFileStore {
+  readonly #directory: string;
+  /** What has to be closed before the store is. */
+  readonly #open = new Set<() => Promise<void>>();
+  #closed = false;
+  #writers = 0;
+
+  constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  async open(name: string): Promise<NarFileHandle | undefined> {
+    this.#check(name);
+    const path = this.#path(name);
+    let file: FileHandle;
+    try {
+      // A symbolic link is never one of ours.
+      file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+    } catch (cause) {
+      if (errorCode(cause) === 'ENOENT') return undefined;
+      throw diskError(`open ${name}`, cause);
+    }
+    try {
+      const { size } = await file.stat();
+      if (this.#closed) throw storeClosed();
+      return new DirectoryHandle(file, name, size, this.#open);
+    } catch (cause) {
+      await file.close();
+      throw diskError(`open ${name}`, cause);
+    }
+  }
+
+  async create(name: string): Promise<NarFileWriter> {
+    this.#check(name);
+    this.#writers += 1;
+    const temporary = join(this.#directory, temporaryDirectory, `${this.#writers}-${name}`);
+    let file: FileHandle;
+    try {
+      file = await open(temporary, 'wx+', 0o644);
+    } catch (cause) {
+      throw diskError(`create ${name}`, cause);
+    }
+    const writer = new DirectoryWriter(file, temporary, this.#path(name), this.#open);
+    if (this.#closed) {
+      await writer.abort();
+      throw storeClosed();
+    }
+    return writer;
+  }
+
+  async remove(name: string): Promise<void> {
+    this.#check(name);
+    try {
+      await unlink(this.#path(name));
+    } catch (cause) {
+      if (errorCode(cause) !== 'ENOENT') throw diskError(`remove ${name}`, cause);
+    }
+  }
+
+  async *list(): AsyncGenerator<NarFileListing> {
+    if (this.#closed) throw storeClosed();
+    try {
+      for await (const group of await opendir(this.#directory)) {
+        if (!group.isDirectory() || group.name.length !== fanOutCharacters) continue;
+        for await (const entry of await opendir(join(this.#directory, group.name))) {
+          if (!entry.isFile() || !entry.name.startsWith(group.name) || !isNarFileName(entry.name)) continue;
+          const sizeBytes = await sizeOf(join(this.#directory, group.name, entry.name));
+          if (sizeBytes !== undefined) yield { name: entry.name, sizeBytes };
+        }
+      }
+    } catch (cause) {
+      throw diskError('list the store', cause);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.all([...this.#open].map((close) => close()));
+  }
+
+  #check(name: string): void {
+    checkNarFileName(name);
+    if (this.#closed) throw storeClosed();
+  }
+
+  #path(name: string): string {
+    return join(this.#directory, name.slice(0, fanOutCharacters), name);
+  }
+}
+
+class DirectoryHandle implements NarFileHandle {
+  readonly sizeBytes: number;
+  readonly #file: FileHandle;
+  readonly #name: string;
+  readonly #open: Set<() => Promise<void>>;
+  readonly #close = (): Promise<void> => this.close();
+  #closing: Promise<void> | undefined;
+
+  constructor(file: FileHandle, name: string, sizeBytes: number, open: Set<() => Promise<void>>) {
+    this.#file = file;
+    this.#name = name;
+    this.sizeBytes = sizeBytes;
+    this.#open = open;
+    open.add(this.#close);
+  }
+
+  async read(position: number, lengthBytes: number): Promise<Buffer> {
+    checkReadRange(position, lengthBytes, this.sizeBytes);
+    return readExactly(this.#file, position, lengthBytes, this.#name);
+  }
+
+  close(): Promise<void> {
+    // FileHandle.close waits for the reads that are under way.
+    this.#closing ??= this.#file.close().finally(() => this.#open.delete(this.#close));
+    return this.#closing;
+  }
+}
+
+class DirectoryWriter implements NarFileWriter {
+  readonly #file: FileHandle;
+  readonly #temporary: string;
+  readonly #path: string;
+  readonly #open: Set<() => Promise<void>>;
+  readonly #abort = (): Promise<void> => this.abort();
+  #sizeBytes = 0;
+  /** growing → committing → committed; growing → aborted; a failed commit ends in aborted. */
+  #state: 'growing' | 'committing' | 'committed' | 'aborted' = 'growing';
+  #failure: NarswarmError | undefined;
+  /** Ends when all writes so far have. Never rejects. */
+  #writes: Promise<void> = Promise.resolve();
+  #ending: Promise<void> | undefined;
+
+  constructor(file: FileHandle, temporary: string, path: string, open: Set<() => Promise<void>>) {
+    this.#file = file;
+    this.#temporary = temporary;
+    this.#path = path;
+    this.#open = open;
+    open.add(this.#abort);
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  async write(chunk: Uint8Array): Promise<void> {
+    if (this.#state !== 'growing') throw writerClosed();
+    const written = this.#writes.then(() => this.#append(chunk));
+    this.#writes = written.catch(() => undefined);
+    await written;
+  }
+
+  async read(position: number, lengthBytes: number): Promise<Buffer> {
+    checkReadRange(position, lengthBytes, this.#sizeBytes);
+    if (this.#state === 'aborted') throw writerClosed();
+    if (this.#state !== 'committed') return readExactly(this.#file, position, lengthBytes, this.#path);
+    let file: FileHandle;
+    try {
+      file = await open(this.#path, 'r');
+    } catch (cause) {
+      throw new NarswarmError('not-held', 'the NAR file was removed while it was read', { cause });
+    }
+    try {
+      return await readExactly(file, position, lengthBytes, this.#path);
+    } finally {
+      await file.close();
+    }
+  }
+
+  commit(): Promise<void> {
+    if (this.#state === 'aborted') return Promise.reject(this.#failure ?? writerClosed());
+    if (this.#state === 'growing') {
+      this.#state = 'committing';
+      this.#ending = this.#commit();
+    }
+    return this.#ending ?? Promise.resolve();
+  }
+
+  abort(): Promise<void> {
+    if (this.#state === 'growing') {
+      this.#state = 'aborted';
+      this.#ending = this.#discard();
+    }
+    // A commit under way is let finish; whether it succeeded is for its own caller.
+    return (this.#ending ?? Promise.resolve()).catch(() => undefined);
+  }
+
+  async #append(chunk: Uint8Array): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
+    try {
+      let written = 0;
+      while (written < chunk.length) {
+        const position = this.#sizeBytes;
+        const { bytesWritten } = await this.#file.write(chunk, written, chunk.length - written, position);
+        written += bytesWritten;
+        this.#sizeBytes += bytesWritten;
+      }
+    } catch (cause) {
+      this.#failure = diskError(`write ${this.#path}`, cause);
+      throw this.#failure;
+    }
+  }
+
+  async #commit(): Promise<void> {
+    await this.#writes;
+    try {
+      if (this.#failure !== undefined) throw this.#failure;
+      await this.#file.sync();
+      await makeDurableDirectory(join(this.#path, '..'));
+      await rename(this.#temporary, this.#path);
+      await syncDirectory(join(this.#path, '..'));
+      this.#state = 'committed';
+      await this.#file.close();
+    } catch (cause) {
+      const failure = diskError(`finish ${this.#path}`, cause);
+      this.#failure = failure;
+      if (this.#state !== 'committed') {
+        this.#state = 'aborted';
+        await this.#discard().catch(() => undefined);
+      }
+      throw failure;
+    } finally {
+      this.#open.delete(this.#abort);
+    }
+  }
+
+  async #discard(): Promise<void> {
+    await this.#writes;
+    try {
+      await this.#file.close();
+      await unlink(this.#temporary);
+    } finally {
+      this.#open.delete(this.#abort);
+    }
+  }
+}
+
+async function readExactly(
+  file: FileHandle,
+  position: number,
+  lengthBytes: number,
+  name: string,
+): Promise<Buffer> {
+  const buffer = Buffer.allocUnsafe(lengthBytes);
+  let filled = 0;
+  while (filled < lengthBytes) {
+    let bytesRead: number;
+    try {
+      ({ bytesRead } = await file.read(buffer, filled, lengthBytes - filled, position + filled));
+    } catch (cause) {
+      throw diskError(`read ${name}`, cause);
+    }
+    if (bytesRead === 0) throw new NarswarmError('not-held', `${name} has become shorter while it was read`);
+    filled += bytesRead;
+  }
+  return buffer;
+}
+
+/** A rename survives a power cut only when the directory is written as well. */
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, 'r');
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}
+
+async function makeDurableDirectory(path: string): Promise<void> {
+  const made = await mkdir(path, { recursive: true });
+  if (made !== undefined) await syncDirectory(join(path, '..'));
+}
+
+async function sizeOf(path: string): Promise<number | undefined> {
+  try {
+    return (await stat(path)).size;
+  } catch (cause) {
+    if (errorCode(cause) === 'ENOENT') return undefined;
+    throw cause;
+  }
+}
+
+function isNarFileName(name: string): boolean {
+  try {
+    checkNarFileName(name);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,30 @@
+/** Turns what the file system says into words that an operator can act upon. */
+
+import { NarswarmError } from '../nar/errors.ts';
+
+const plainWords: Record<string, string> = {
+  ENOSPC: 'the disk is full',
+  EDQUOT: 'the disk quota is used up',
+  EROFS: 'the file system is read-only',
+  EIO: 'the disk reports a hardware error',
+  EACCES: 'permission is denied',
+  EPERM: 'permission is denied',
+  EMFILE: 'this process has too many open files',
+  ENFILE: 'this machine has too many open files',
+  ENOTDIR: 'a file is where a directory should be',
+  EFBIG: 'the file is larger than the file system allows',
+};
+
+/** `attempt` completes the sentence "cannot …"; the original error is the cause. */
+export function diskError(attempt: string, cause: unknown): NarswarmError {
+  if (cause instanceof NarswarmError) return cause;
+  const code = errorCode(cause);
+  const why = plainWords[code ?? ''] ?? (cause instanceof Error ? cause.message : String(cause));
+  return new NarswarmError('store-failed', `cannot ${attempt}: ${why}`, { cause });
+}
+
+/** The system's code for an error, such as `ENOENT`. */
+export function errorCode(error: unknown): string | undefined {
+  if (typeof error !== 'object' || error === null || !('code' in error)) return undefined;
+  return typeof error.code === 'string' ? error.code : undefined;
+}
