@@ -37,13 +37,14 @@ export const errorCodes = {
   'wire-violation': 'a peer broke the protocol or a limit',
   'swarm-stalled': 'no peer delivered a byte in time',
   'swarm-exhausted': 'no usable peer is left',
+  'piece-mismatch': 'bytes from a web server are not the piece that the torrent says',
   'tracker-failed': 'a tracker gave no usable answer',
   // Around
   'upstream-failed': 'an HTTP cache gave no usable answer',
   'store-failed': 'the disk refused a read or a write',
   'not-held': 'a NAR file is no longer what it was when it was verified',
   'config-invalid': 'the command line or the configuration is wrong',
-  'aborted': 'given up because the caller went away or the program is stopping',
+  aborted: 'given up because the caller went away or the program is stopping',
 } as const;
 
 export type ErrorCode = keyof typeof errorCodes;

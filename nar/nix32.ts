@@ -1,0 +1,55 @@
+/**
+ * Nix's base-32: the digits of a digest, most significant first, in an alphabet without e, o, u and t.
+ * Source: Nix, libutil `printHash32` and `parseHash32`.
+ */
+
+import { NarswarmError } from './errors.ts';
+
+const alphabet = '0123456789abcdfghijklmnpqrsvwxyz';
+const digits = new Map([...alphabet].map((character, value) => [character, value]));
+
+/** Characters that `lengthBytes` bytes take: 32 for 20 bytes, 52 for 32. */
+export function nix32Length(lengthBytes: number): number {
+  return Math.ceil((lengthBytes * 8) / 5);
+}
+
+export function nix32Encode(bytes: Uint8Array): string {
+  let text = '';
+  for (let position = nix32Length(bytes.length) - 1; position >= 0; position--) {
+    const bit = position * 5;
+    const index = bit >> 3;
+    const shift = bit & 7;
+    const low = (bytes[index] ?? 0) >> shift;
+    const high = (bytes[index + 1] ?? 0) << (8 - shift);
+    text += alphabet[(low | high) & 31];
+  }
+  return text;
+}
+
+/** Throws `hash-invalid`, with the offset of the first character that is not a digit or carries bits beyond the end. */
+export function nix32Decode(text: string): Buffer {
+  const bytes = Buffer.alloc(Math.floor((text.length * 5) / 8));
+  for (let offset = 0; offset < text.length; offset++) {
+    const digit = digits.get(text.charAt(offset));
+    if (digit === undefined) {
+      throw new NarswarmError('hash-invalid', `${JSON.stringify(text.charAt(offset))} is no nix32 digit`, {
+        offset,
+      });
+    }
+    const bit = (text.length - 1 - offset) * 5;
+    const index = bit >> 3;
+    const shift = bit & 7;
+    const carry = digit >> (8 - shift);
+    if (index < bytes.length) bytes[index] = (bytes[index] ?? 0) | ((digit << shift) & 255);
+    if (index + 1 < bytes.length) bytes[index + 1] = (bytes[index + 1] ?? 0) | carry;
+    else if (carry !== 0 || index >= bytes.length) {
+      throw new NarswarmError('hash-invalid', 'nix32 text carries bits beyond its last byte', { offset });
+    }
+  }
+  if (nix32Length(bytes.length) !== text.length) {
+    throw new NarswarmError('hash-invalid', `no digest takes ${text.length} nix32 digits`, {
+      offset: text.length,
+    });
+  }
+  return bytes;
+}

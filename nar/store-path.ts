@@ -1,0 +1,77 @@
+/** Store paths and their parts. Source: Nix, libstore `path.cc`. */
+
+import { NarswarmError } from './errors.ts';
+
+declare const brand: unique symbol;
+
+/** `<store directory>/<store hash>-<name>`. */
+export type StorePath = string & { readonly [brand]: 'StorePath' };
+/** `<store hash>-<name>`, the last component of a store path. */
+export type StorePathName = string & { readonly [brand]: 'StorePathName' };
+/** 32 nix32 digits. */
+export type StoreHash = string & { readonly [brand]: 'StoreHash' };
+
+/** Nix allows names of 211 characters, so that `<hash>-<name>.lock` and the like stay within 255 bytes. */
+export const storeNameMaxCharacters = 211;
+/** No file system allows longer paths. */
+export const storeDirMaxCharacters = 4096;
+
+const storeHashCharacters = 32;
+const storeHash = /^[0-9a-df-np-sv-z]{32}$/;
+const storeName = /^[0-9a-zA-Z+\-._?=]+$/;
+
+/** Throws `store-path-invalid`. */
+export function parseStoreHash(text: string): StoreHash {
+  if (!storeHash.test(text)) throw invalid(text, 'a store hash is 32 nix32 digits');
+  return text as StoreHash;
+}
+
+/** Throws `store-path-invalid`. */
+export function parseStorePathName(text: string): StorePathName {
+  if (text.length > storeHashCharacters + 1 + storeNameMaxCharacters)
+    throw invalid(text, 'its name is too long');
+  parseStoreHash(text.slice(0, storeHashCharacters));
+  const name = text.slice(storeHashCharacters + 1);
+  if (text.charAt(storeHashCharacters) !== '-' || !storeName.test(name) || /^\.\.?(-|$)/.test(name)) {
+    throw invalid(text, 'it is not <hash>-<name>');
+  }
+  return text as StorePathName;
+}
+
+/** A path in any store directory. Throws `store-path-invalid`. */
+export function parseStorePath(text: string): StorePath {
+  if (text.length > storeDirMaxCharacters) throw invalid(text, 'it is too long');
+  const slash = text.lastIndexOf('/');
+  if (!text.startsWith('/') || slash < 1)
+    throw invalid(text, 'it is not an absolute path in a store directory');
+  if (
+    text
+      .slice(1, slash)
+      .split('/')
+      .some((part) => part === '' || part === '.' || part === '..')
+  ) {
+    throw invalid(text, 'its store directory is not in plain form');
+  }
+  parseStorePathName(text.slice(slash + 1));
+  return text as StorePath;
+}
+
+export function storePathName(path: StorePath): StorePathName {
+  return path.slice(path.lastIndexOf('/') + 1) as StorePathName;
+}
+
+export function storeDirOf(path: StorePath): string {
+  return path.slice(0, path.lastIndexOf('/'));
+}
+
+export function storeHashOf(path: StorePath | StorePathName): StoreHash {
+  const start = path.lastIndexOf('/') + 1;
+  return path.slice(start, start + storeHashCharacters) as StoreHash;
+}
+
+function invalid(text: string, why: string): NarswarmError {
+  return new NarswarmError(
+    'store-path-invalid',
+    `${JSON.stringify(text.slice(0, 256))} is not a store path: ${why}`,
+  );
+}
