@@ -143,6 +143,11 @@ export class Catalog {
     return this.#all('entries', after, pageSize(limit)).map(entryOf);
   }
 
+  /** At most `limit` NAR files, the last accepted first. */
+  newest(limit: number): NarFileEntry[] {
+    return this.#all('newest', pageSize(limit)).map(entryOf);
+  }
+
   /** At most `limit` refusals, by source and name, from the one after `after`. */
   refusals(limit: number, after?: { source: string; narInfoName: string }): Refusal[] {
     const id = after === undefined ? 0 : (this.#sourceId(after.source) ?? 0);

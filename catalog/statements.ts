@@ -15,6 +15,8 @@ const statements = {
     WHERE f.id = (SELECT nar_file FROM narinfo WHERE url = ? ORDER BY id LIMIT 1)`,
   entries: `SELECT ${entryColumns} FROM ${entryTables} WHERE f.file_hash > ? ORDER BY f.file_hash LIMIT ?`,
 
+  newest: `SELECT ${entryColumns} FROM ${entryTables} ORDER BY f.id DESC LIMIT ?`,
+
   piecesOfFile: `
     SELECT digests FROM piece_table
     WHERE id = (SELECT 2 * id FROM nar_file WHERE info_hash = ? LIMIT 1)`,
