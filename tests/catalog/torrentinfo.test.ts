@@ -83,11 +83,7 @@ t.test('each broken rule is refused, with the offset', async (t) => {
     t.throws(() => parseTorrentInfo(text), { code: 'torrentinfo-corrupt', offset: Number }, why);
     t.throws(() => parseTorrentInfo(Buffer.from(text)), { code: 'torrentinfo-corrupt' }, why);
   }
-  t.throws(
-    () => parseTorrentInfo('FileHash: sha256:x\n'),
-    { offset: 10 },
-    'the offset is that of the bad value',
-  );
+  t.throws(() => parseTorrentInfo('FileHash: sha256:x\n'), { code: 'torrentinfo-corrupt', offset: 10 });
 });
 
 t.test('every torrentinfo survives being printed and parsed, and its signature holds', async (t) => {
