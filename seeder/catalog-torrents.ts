@@ -1,0 +1,24 @@
+/** Canonical torrents put together again from the rows of the catalog. */
+
+import type { Catalog, NarFileEntry } from '../catalog/catalog.ts';
+import { narFileName } from '../nar/compression.ts';
+import { pieceLengthFor, type Torrent } from '../swarm/torrent.ts';
+
+/** The torrent of the NAR file (`file`) or of the uncompressed NAR (`nar`); `undefined` when its row went away meanwhile. */
+export function torrentOf(
+  catalog: Catalog,
+  { kind, entry }: { kind: 'file' | 'nar'; entry: NarFileEntry },
+): Torrent | undefined {
+  const ofFile = kind === 'file';
+  const infoHash = ofFile ? entry.infoHash : entry.narInfoHash;
+  const length = ofFile ? entry.fileSize : entry.narSize;
+  const pieces = catalog.pieces(infoHash);
+  if (pieces === undefined) return undefined;
+  return {
+    infoHash,
+    name: ofFile ? narFileName(entry.fileHash, entry.compression) : narFileName(entry.narHash, 'none'),
+    length,
+    pieceLength: pieceLengthFor(length),
+    pieces,
+  };
+}

@@ -1,0 +1,205 @@
+/** The HTTP surface of a seeder: binary cache, catalog, tracker, and pages for people and for machines. */
+
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import type { Catalog, NarFileEntry } from '../catalog/catalog.ts';
+import { printTorrentInfo } from '../catalog/torrentinfo.ts';
+import { printCacheInfo } from '../nar/cache-info.ts';
+import { parseNarFileName } from '../nar/compression.ts';
+import { type InfoHash, parseInfoHash, parseSha256 } from '../nar/hash.ts';
+import { parseStoreHash } from '../nar/store-path.ts';
+import type { PeerAddress } from '../swarm/fetcher.ts';
+import { torrentFile } from '../swarm/torrent.ts';
+import { makeApp } from '../web/app.ts';
+import { jsonBody } from '../web/json-body.ts';
+import type { Logger } from '../web/log.ts';
+import { sendFile, sourceOf } from '../web/send.ts';
+import { torrentOf } from './catalog-torrents.ts';
+import { feed, feedMaxItems } from './feed.ts';
+import { openNarFile } from './nar-files.ts';
+import { resolveLine, resolveMaxBodyBytes, resolveRequest } from './resolve.ts';
+
+/** Behind cache.nixos.org (40): who asks a seeder over HTTP should ask the real cache first. */
+const cachePriority = 50;
+/** A torrent or torrentinfo never changes for its name. */
+const foreverCacheControl = 'public, max-age=31536000, immutable';
+
+export interface SeederHttpOptions {
+  catalog: Catalog;
+  /** Directory of the NAR files that the seeder stores itself. */
+  storeDir: string;
+  /** The cache's own store directory, `/nix/store`. */
+  nixStoreDir(): string;
+  /** Peers of a torrent of the catalog, ourselves first, as the requester can reach them. */
+  peersOf(infoHash: InfoHash, request: IncomingMessage): PeerAddress[];
+  announce(request: IncomingMessage): Buffer;
+  scrape(request: IncomingMessage): Buffer;
+  /** Name under which this server is known; by default what the request calls it. */
+  publicUrl(request: IncomingMessage): string;
+  status(): object;
+  page(): string;
+  metrics(): string;
+  logger: Logger;
+}
+
+export function makeSeederApp(options: SeederHttpOptions): RequestListener {
+  const { catalog, logger } = options;
+  return makeApp({
+    logger,
+    routes(router) {
+      router.get('/nix-cache-info', async (request, response) => {
+        const text = printCacheInfo({
+          storeDir: options.nixStoreDir(),
+          wantMassQuery: true,
+          priority: cachePriority,
+        });
+        await sendText(request, response, text, 'text/x-nix-cache-info');
+      });
+
+      router.get('/:name.narinfo', async (request, response, next) => {
+        const text = catalog.narInfo(parseStoreHash(request.params.name));
+        if (text === undefined) next();
+        else await sendText(request, response, text, 'text/x-nix-narinfo');
+      });
+
+      router.get('/:hash.torrentinfo', async (request, response, next) => {
+        const entry = catalog.byFileHash(parseSha256(request.params.hash));
+        if (entry === undefined) next();
+        else await sendText(request, response, printTorrentInfo(entry), 'text/x-narswarm-torrentinfo');
+      });
+
+      router.get('/:infohash.torrent', async (request, response, next) => {
+        const found = catalog.byInfoHash(parseInfoHash(request.params.infohash));
+        const torrent = found && torrentOf(catalog, found);
+        if (torrent === undefined) {
+          next();
+          return;
+        }
+        const url = options.publicUrl(request);
+        // Only the NAR file is here to be had over HTTP; the NAR itself is not.
+        const webSeeds = found?.kind === 'file' ? [`${url}/nar/${torrent.name}`] : [];
+        await sendFile(request, response, {
+          ...sourceOf(torrentFile(torrent, { announce: `${url}/announce`, webSeeds })),
+          contentType: 'application/x-bittorrent',
+        });
+      });
+
+      router.post('/resolve', jsonBody(resolveMaxBodyBytes), async (request, response) => {
+        const wanted = resolveRequest.safeParse(request.body);
+        if (!wanted.success) {
+          response
+            .status(400)
+            .type('text/plain')
+            .send(`${explain(wanted.error.issues)}\n`);
+          return;
+        }
+        response.setHeader('Content-Type', 'application/x-ndjson');
+        response.setHeader('Cache-Control', 'no-store');
+        for (const fileHash of wanted.data.fileHashes) {
+          const line = resolveLine(catalog, fileHash, (infoHash) => options.peersOf(infoHash, request));
+          if (line !== undefined && !response.write(line)) await drained(response);
+          if (response.destroyed) return;
+        }
+        response.end();
+      });
+
+      router.get('/announce', (request, response) => sendBencoded(response, options.announce(request)));
+      router.get('/scrape', (request, response) => sendBencoded(response, options.scrape(request)));
+
+      router.get('/feed.xml', async (request, response) => {
+        const text = feed(catalog.newest(feedMaxItems), options.publicUrl(request));
+        await sendText(request, response, text, 'application/rss+xml; charset=utf-8');
+      });
+
+      router.get('/healthz', (_request, response) => sendNow(response, 'ok\n', 'text/plain; charset=utf-8'));
+      router.get('/metrics', (_request, response) =>
+        sendNow(response, options.metrics(), 'text/plain; version=0.0.4; charset=utf-8'),
+      );
+      router.get('/status', (_request, response) =>
+        sendNow(response, `${JSON.stringify(options.status(), undefined, 2)}\n`, 'application/json'),
+      );
+      router.get('/', (_request, response) => sendNow(response, options.page(), 'text/html; charset=utf-8'));
+
+      // NAR files, by the name that follows from their bytes or by the URL of their narinfo, which may be anything.
+      router.get(/.*/, async (request, response, next) => {
+        const entry = findNarFile(catalog, request.url.slice(1));
+        if (entry === undefined) next();
+        else await sendNarFile(request, response, entry, options.storeDir);
+      });
+    },
+  });
+}
+
+/** `target`: the request target without its first slash, as narinfos write their URLs. */
+function findNarFile(catalog: Catalog, target: string): NarFileEntry | undefined {
+  const name = target.startsWith('nar/') ? parseNarFileName(target.slice('nar/'.length)) : undefined;
+  const entry = name && catalog.byFileHash(name.fileHash);
+  // The extension must be right too: under <NarHash>.nar.zst lie other bytes than under <FileHash>.nar.
+  if (entry !== undefined && entry.compression === name?.compression) return entry;
+  return catalog.byUrl(target);
+}
+
+async function sendNarFile(
+  request: IncomingMessage,
+  response: ServerResponse,
+  entry: NarFileEntry,
+  storeDir: string,
+): Promise<void> {
+  const file = await openNarFile(entry, storeDir);
+  try {
+    await sendFile(request, response, {
+      sizeBytes: file.sizeBytes,
+      read: (position, lengthBytes) => file.read(position, lengthBytes),
+      etag: entry.fileHash,
+      contentType: 'application/x-nix-nar',
+      cacheControl: `${foreverCacheControl}, no-transform`,
+    });
+  } finally {
+    await file.close();
+  }
+}
+
+async function sendText(
+  request: IncomingMessage,
+  response: ServerResponse,
+  text: string,
+  contentType: string,
+): Promise<void> {
+  await sendFile(request, response, { ...sourceOf(Buffer.from(text)), contentType });
+}
+
+/** What differs from moment to moment. */
+function sendNow(response: ServerResponse, text: string, contentType: string): void {
+  response.writeHead(200, {
+    'Content-Type': contentType,
+    'Content-Length': Buffer.byteLength(text),
+    'Cache-Control': 'no-store',
+  });
+  response.end(text);
+}
+
+/** Trackers answer 200 also to say no: the bencoded text tells. */
+function sendBencoded(response: ServerResponse, body: Buffer): void {
+  response.writeHead(200, {
+    'Content-Type': 'text/plain',
+    'Content-Length': body.length,
+    'Cache-Control': 'no-store',
+  });
+  response.end(body);
+}
+
+async function drained(response: ServerResponse): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const done = (): void => {
+      response.off('drain', done);
+      response.off('close', done);
+      resolve();
+    };
+    response.on('drain', done);
+    response.on('close', done);
+  });
+}
+
+function explain(issues: readonly { path: PropertyKey[]; message: string }[]): string {
+  const [first] = issues;
+  return first === undefined ? 'not a request' : `${first.path.map(String).join('.')}: ${first.message}`;
+}

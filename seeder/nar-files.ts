@@ -1,0 +1,65 @@
+/** Opens the NAR files of the catalog where they lie: in a source directory, or in the seeder's own store. */
+
+import { type FileHandle, open } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { NarFileEntry } from '../catalog/catalog.ts';
+import { NarswarmError } from '../nar/errors.ts';
+import type { NarFileHandle } from '../store/nar-file-store.ts';
+
+/**
+ * Opens the NAR file of `entry` for reading, if it is still the file that was verified.
+ *
+ * A file whose size or modification time has changed since is not served: the next scan reads it again. Throws
+ * `not-held` then, and when it is gone.
+ */
+export async function openNarFile(entry: NarFileEntry, storeDir: string): Promise<NarFileHandle> {
+  const path = narFilePath(entry, storeDir);
+  let file: FileHandle;
+  try {
+    file = await open(path, 'r');
+  } catch (cause) {
+    throw new NarswarmError('not-held', `NAR file ${entry.fileHash} cannot be opened`, { cause });
+  }
+  try {
+    const { size, mtimeNs } = await file.stat({ bigint: true });
+    if (size !== BigInt(entry.fileSize) || mtimeNs !== entry.location.mtimeNs) {
+      throw new NarswarmError('not-held', `NAR file ${entry.fileHash} has changed since it was verified`);
+    }
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+  return new VerifiedFile(file, entry.fileSize);
+}
+
+function narFilePath(entry: NarFileEntry, storeDir: string): string {
+  const { source, path } = entry.location;
+  return source.startsWith('file:') ? join(fileURLToPath(source), path) : resolve(storeDir, path);
+}
+
+class VerifiedFile implements NarFileHandle {
+  readonly sizeBytes: number;
+  readonly #file: FileHandle;
+
+  constructor(file: FileHandle, sizeBytes: number) {
+    this.#file = file;
+    this.sizeBytes = sizeBytes;
+  }
+
+  async read(position: number, lengthBytes: number): Promise<Buffer> {
+    const buffer = Buffer.allocUnsafe(lengthBytes);
+    let filled = 0;
+    while (filled < lengthBytes) {
+      const { bytesRead } = await this.#file.read(buffer, filled, lengthBytes - filled, position + filled);
+      if (bytesRead === 0)
+        throw new NarswarmError('not-held', 'the NAR file became shorter while it was read');
+      filled += bytesRead;
+    }
+    return buffer;
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close();
+  }
+}

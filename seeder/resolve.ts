@@ -1,0 +1,55 @@
+/** `POST /resolve`: many FileHashes in, for each one that the catalog knows a line of JSON out. */
+
+import { z } from 'zod';
+import type { Catalog } from '../catalog/catalog.ts';
+import { printTorrentInfo } from '../catalog/torrentinfo.ts';
+import { type InfoHash, parseSha256, type Sha256 } from '../nar/hash.ts';
+import type { PeerAddress } from '../swarm/fetcher.ts';
+import { infoDictionary } from '../swarm/torrent.ts';
+import { torrentOf } from './catalog-torrents.ts';
+
+/** One closure of a large system is about 5,000 paths; more is asked in another request. */
+export const resolveMaxFileHashes = 5_000;
+/** 5,000 hashes with `sha256:` in JSON are 320 KB. */
+export const resolveMaxBodyBytes = 512 * 1024;
+/** Peers named for one NAR file: enough to fill a client's connections. */
+export const resolveMaxPeers = 30;
+
+export const resolveRequest = z.object({
+  fileHashes: z
+    .array(
+      z.string().transform((text, context): Sha256 => {
+        try {
+          return parseSha256(text);
+        } catch {
+          context.addIssue({ code: 'custom', message: 'not a SHA-256 hash' });
+          return z.NEVER;
+        }
+      }),
+    )
+    .max(resolveMaxFileHashes),
+});
+
+/** The answer line for one FileHash, with its newline; `undefined` when the catalog does not know it. */
+export function resolveLine(
+  catalog: Catalog,
+  fileHash: Sha256,
+  peersOf: (infoHash: InfoHash) => PeerAddress[],
+): string | undefined {
+  const entry = catalog.byFileHash(fileHash);
+  if (entry === undefined) return undefined;
+  const torrent = torrentOf(catalog, { kind: 'file', entry });
+  if (torrent === undefined) return undefined;
+  const line = {
+    fileHash: entry.fileHash,
+    torrentinfo: printTorrentInfo(entry),
+    info: infoDictionary(torrent).toString('base64'),
+    peers: peersOf(entry.infoHash).map(printPeer),
+  };
+  return `${JSON.stringify(line)}\n`;
+}
+
+/** `host:port`, an IPv6 address in brackets. */
+export function printPeer({ host, port }: PeerAddress): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}

@@ -1,0 +1,40 @@
+/** What the seed server may serve: every NAR file of the catalog, opened when a peer asks for it. */
+
+import type { Catalog } from '../catalog/catalog.ts';
+import { isNarswarmError } from '../nar/errors.ts';
+import type { InfoHash } from '../nar/hash.ts';
+import type { SeedHandle, SeedSource } from '../swarm/seed-server.ts';
+import { torrentOf } from './catalog-torrents.ts';
+import { openNarFile } from './nar-files.ts';
+
+export class CatalogSeedSource implements SeedSource {
+  readonly #catalog: Catalog;
+  readonly #storeDir: string;
+
+  constructor(catalog: Catalog, storeDir: string) {
+    this.#catalog = catalog;
+    this.#storeDir = storeDir;
+  }
+
+  /**
+   * The NAR torrent (uncompressed) of a compressed NAR file is minted and tracked but not served from here: its bytes
+   * exist on machines that hold the store path, while the seeder would have to decompress from the start for any block.
+   */
+  async open(infoHash: InfoHash): Promise<SeedHandle | undefined> {
+    const found = this.#catalog.byInfoHash(infoHash);
+    if (found?.kind !== 'file') return undefined;
+    const torrent = torrentOf(this.#catalog, found);
+    if (torrent === undefined) return undefined;
+    try {
+      const file = await openNarFile(found.entry, this.#storeDir);
+      return {
+        torrent,
+        read: (position, lengthBytes) => file.read(position, lengthBytes),
+        close: () => file.close(),
+      };
+    } catch (error) {
+      if (isNarswarmError(error, 'not-held')) return undefined;
+      throw error;
+    }
+  }
+}
