@@ -10,6 +10,12 @@ export const catalogApplicationId = 0x6e617277;
 /** Pages that SQLite keeps in memory: enough for the inner pages of every index at 10 million NAR files. */
 export const catalogCacheBytes = 32 * 1024 * 1024;
 
+/**
+ * Pages of 8 KiB in the write-ahead log before they are moved into the database: 32 MiB. With SQLite's default, 1000 pages, the same pages
+ * are written so often that one row a transaction is a quarter slower.
+ */
+export const catalogLogPages = 4000;
+
 /** The write-ahead log is cut back to this after a large transaction, so that it does not keep the disk. */
 export const catalogLogMaxBytes = 64 * 1024 * 1024;
 
@@ -35,6 +41,7 @@ export function openDatabase(path: string): DatabaseSync {
       db.exec(
         `PRAGMA journal_size_limit = ${catalogLogMaxBytes}; PRAGMA cache_size = ${-catalogCacheBytes / 1024}`,
       );
+      db.exec(`PRAGMA wal_autocheckpoint = ${catalogLogPages}`);
       if (version < migrations.length) migrate(db);
       return db;
     });
