@@ -22,8 +22,8 @@ export const metadataPieceBytes = 16 * 1024;
 /** Levels of nesting in the bencode of an extended message: the handshake has two, so four leaves room for what others add. */
 export const extensionDepthMax = 4;
 
-/** Names in the `m` dictionary that are looked at. libtorrent sends eight; a message of 32 KiB could hold thousands. */
-export const extensionNamesMax = 128;
+/** Values in one extended message. A handshake has about 20; 32 KiB of empty lists would be 16,000 objects. */
+export const extensionValuesMax = 512;
 
 /** What a seed server allows. All of it is enforced by one sweep and by counters: no timer belongs to a single connection. */
 export interface SeedLimits {
@@ -57,7 +57,10 @@ export interface SeedLimits {
   controlBacklogMaxBytes: number;
   /** A peer that has not taken what was sent after this long is closed: 64 KiB in 60 s is about 1 KiB/s. */
   slowReaderMs: number;
-  /** Messages per minute that lead to no upload: unknown ones, keepalives, changes of interest, requests that are refused. */
+  /**
+   * Messages per minute that lead to no upload: unknown ones, keepalives, changes of interest, refused requests, late cancels. A peer that
+   * pauses cancels all it asked for at once, so the limit is above `requestsQueuedMax`.
+   */
   chatterPerMinuteMax: number;
   /** How often a peer may fetch the whole metadata over one connection. Honest peers need it once. */
   metadataCopiesMax: number;
@@ -85,7 +88,7 @@ export const seedLimits: Readonly<SeedLimits> = {
   sendBudgetBytes: 256 * 1024 * 1024,
   controlBacklogMaxBytes: 64 * 1024,
   slowReaderMs: 60_000,
-  chatterPerMinuteMax: 600,
+  chatterPerMinuteMax: 3000,
   metadataCopiesMax: 3,
   lingerMs: 5_000,
   drainMs: 1_000,

@@ -1,0 +1,196 @@
+/**
+ * Answers the requests of one peer: a bounded queue, one file read for requests that follow each other, blocks written without a copy.
+ *
+ * What is read and not yet taken by the kernel is bounded per peer, by a window that grows while the peer takes it quickly, and over
+ * all peers, by a budget that shrinks every window to the smallest. So no peer ever waits for another one's memory.
+ */
+import type { Socket } from 'node:net';
+import { NarswarmError } from '../nar/errors.ts';
+import type { SeedLimits } from './limits.ts';
+import type { OpenTorrent } from './open-torrents.ts';
+import type { BlockRequest } from './wire-encode.ts';
+import { pieceHeaderBytes, writePieceHeader } from './wire-encode.ts';
+
+/** Bytes read but not yet taken by the kernel, of all peers together. */
+export interface SendBudget {
+  heldBytes: number;
+}
+
+export interface BlockSenderOptions {
+  socket: Socket;
+  torrent: OpenTorrent;
+  limits: SeedLimits;
+  budget: SendBudget;
+  clock: () => number;
+  /** The kernel took blocks with this many bytes. */
+  sent: (bytes: number) => void;
+  /** The file could not be read; nothing more is sent. */
+  failed: (error: unknown) => void;
+}
+
+/** A send faster than this doubles the window, a slower one halves it. */
+const quickSendMs = 1_000;
+
+export class BlockSender {
+  readonly #options: BlockSenderOptions;
+  #queue: BlockRequest[] = [];
+  #queuedBytes = 0;
+  #heldBytes = 0;
+  #windowBytes: number;
+  #reading = false;
+  /** When what is held now began to wait: for the disk or for the peer. */
+  #busySinceMs = 0;
+  #stopped = false;
+
+  constructor(options: BlockSenderOptions) {
+    this.#options = options;
+    this.#windowBytes = options.limits.sendWindowMinBytes;
+  }
+
+  /** Nothing is queued, being read or waiting for the peer. */
+  get idle(): boolean {
+    return this.#queue.length === 0 && this.#heldBytes === 0;
+  }
+
+  /** Queues a request that was checked against the torrent; false when the queue is full. */
+  request(block: BlockRequest): boolean {
+    const { limits } = this.#options;
+    if (this.#queue.length >= limits.requestsQueuedMax) return false;
+    if (this.#queuedBytes + block.lengthBytes > limits.requestsQueuedMaxBytes) return false;
+    this.#queue.push(block);
+    this.#queuedBytes += block.lengthBytes;
+    return true;
+  }
+
+  /** Takes a request out of the queue; false when it is not there, or being answered already. */
+  cancel(block: BlockRequest): boolean {
+    const at = this.#queue.findIndex(
+      (queued) =>
+        queued.begin === block.begin &&
+        queued.index === block.index &&
+        queued.lengthBytes === block.lengthBytes,
+    );
+    if (at < 0) return false;
+    this.#queue.splice(at, 1);
+    this.#queuedBytes -= block.lengthBytes;
+    return true;
+  }
+
+  /** True when the peer, or the disk, has made no headway for too long. */
+  isStuck(): boolean {
+    return (
+      this.#heldBytes > 0 && this.#options.clock() - this.#busySinceMs >= this.#options.limits.slowReaderMs
+    );
+  }
+
+  /** Forgets the queue; what was read already is still written. */
+  drain(): void {
+    this.#queue = [];
+    this.#queuedBytes = 0;
+  }
+
+  /** The connection is gone. */
+  stop(): void {
+    this.#stopped = true;
+    this.drain();
+    this.#options.budget.heldBytes -= this.#heldBytes;
+    this.#heldBytes = 0;
+  }
+
+  /** Starts a read if the peer has room for one. To be called after requests were queued. */
+  pump(): void {
+    const first = this.#queue[0];
+    if (this.#stopped || this.#reading || first === undefined) return;
+    const roomBytes = this.#allowedBytes() - this.#heldBytes;
+    // At least one block is under way at any time, however small the window.
+    if (this.#heldBytes > 0 && roomBytes < first.lengthBytes) return;
+    const batch = this.#takeBatch(Math.max(first.lengthBytes, roomBytes));
+    void this.#send(batch);
+  }
+
+  #allowedBytes(): number {
+    const { limits, budget } = this.#options;
+    return budget.heldBytes > limits.sendBudgetBytes / 2 ? limits.sendWindowMinBytes : this.#windowBytes;
+  }
+
+  /** The requests at the front that follow each other in the file, up to `maxBytes` and one read. */
+  #takeBatch(maxBytes: number): BlockRequest[] {
+    const limitBytes = Math.min(maxBytes, this.#options.limits.readMaxBytes);
+    let count = 0;
+    let bytes = 0;
+    let end = -1;
+    for (const block of this.#queue) {
+      const position = this.#position(block);
+      if (count > 0 && (position !== end || bytes + block.lengthBytes > limitBytes)) break;
+      end = position + block.lengthBytes;
+      bytes += block.lengthBytes;
+      count++;
+    }
+    this.#queuedBytes -= bytes;
+    return this.#queue.splice(0, count);
+  }
+
+  #position(block: BlockRequest): number {
+    return block.index * this.#options.torrent.torrent.pieceLength + block.begin;
+  }
+
+  async #send(batch: readonly BlockRequest[]): Promise<void> {
+    const { torrent, clock, failed } = this.#options;
+    const [first] = batch;
+    if (first === undefined) return;
+    const bytes = batch.reduce((sum, block) => sum + block.lengthBytes, 0);
+    this.#reading = true;
+    this.#hold(bytes);
+    try {
+      const data = await torrent.read(this.#position(first), bytes);
+      if (this.#stopped) return;
+      if (data.length !== bytes)
+        throw new NarswarmError('store-failed', `read ${data.length} of ${bytes} bytes`);
+      this.#reading = false;
+      this.#write(batch, data, clock());
+    } catch (error) {
+      if (!this.#stopped) failed(error);
+      return;
+    }
+    this.pump();
+  }
+
+  #write(batch: readonly BlockRequest[], data: Buffer, startedMs: number): void {
+    const { socket, clock, sent } = this.#options;
+    const headers = Buffer.allocUnsafe(batch.length * pieceHeaderBytes);
+    const flushed = (error?: Error | null): void => {
+      if (this.#stopped) return;
+      this.#hold(-data.length);
+      this.#windowBytes = this.#nextWindow(clock() - startedMs);
+      if (error) return;
+      sent(data.length);
+      this.pump();
+    };
+    socket.cork();
+    let at = 0;
+    batch.forEach((block, i) => {
+      const header = headers.subarray(i * pieceHeaderBytes, (i + 1) * pieceHeaderBytes);
+      writePieceHeader(header, 0, block);
+      socket.write(header);
+      const bytes = data.subarray(at, at + block.lengthBytes);
+      at += block.lengthBytes;
+      if (i === batch.length - 1) socket.write(bytes, flushed);
+      else socket.write(bytes);
+    });
+    socket.uncork();
+  }
+
+  #nextWindow(tookMs: number): number {
+    const { sendWindowMinBytes, sendWindowMaxBytes } = this.#options.limits;
+    if (tookMs < quickSendMs) return Math.min(this.#windowBytes * 2, sendWindowMaxBytes);
+    return Math.max(this.#windowBytes / 2, sendWindowMinBytes);
+  }
+
+  #hold(bytes: number): void {
+    const { budget, clock } = this.#options;
+    // Taking bytes from an empty window, and the peer accepting some, both count as headway.
+    if (this.#heldBytes === 0 || bytes < 0) this.#busySinceMs = clock();
+    this.#heldBytes += bytes;
+    budget.heldBytes += bytes;
+  }
+}

@@ -1,0 +1,230 @@
+/**
+ * What the seed server makes of a peer's messages: who gets unchoked, which requests are taken, what is refused, and when a peer
+ * talks too much. Its only effects are the messages it writes and the requests it queues.
+ */
+import { NarswarmError } from '../nar/errors.ts';
+import type { BlockSender } from './block-sender.ts';
+import { encodeExtendedHandshake, ourExtensions, parseExtendedHandshake } from './extension.ts';
+import type { SeedLimits } from './limits.ts';
+import { blockMaxBytes } from './limits.ts';
+import { encodeMetadata, encodeMetadataData, metadataPieceCount, parseMetadata } from './metadata.ts';
+import type { OpenTorrent } from './open-torrents.ts';
+import type { SeedCounters } from './seed-connection.ts';
+import { pieceCount, pieceSize } from './torrent.ts';
+import type { WireVisitor } from './wire.ts';
+import type { BlockRequest } from './wire-encode.ts';
+import { encodeBitfield, encodeExtended, encodeRejects, encodeSimple, fullBitfield } from './wire-encode.ts';
+
+export interface SeedPeerOptions {
+  torrent: OpenTorrent;
+  sender: BlockSender;
+  limits: SeedLimits;
+  counters: SeedCounters;
+  clock: () => number;
+  /** The peer set the bit of BEP 6; we always do. */
+  fast: boolean;
+  write: (message: Buffer) => void;
+  /** The peer has every piece: neither side has anything for the other. */
+  isSeed: () => void;
+}
+
+const minuteMs = 60_000;
+
+export class SeedPeer implements WireVisitor {
+  readonly pieces: number;
+  readonly #options: SeedPeerOptions;
+  /** One bit per piece that the peer has. */
+  readonly #has: Buffer;
+  #hasCount = 0;
+  #choked = true;
+  #extendedHandshakes = 0;
+  /** The number under which the peer wants ut_metadata, if it does. */
+  #metadataId: number | undefined;
+  #metadataSent = 0;
+  #chatter = 0;
+  #chatterSinceMs: number;
+  #activeMs: number;
+  #keepAlives = 0;
+
+  constructor(options: SeedPeerOptions) {
+    this.#options = options;
+    this.pieces = pieceCount(options.torrent.torrent);
+    this.#has = Buffer.alloc(Math.ceil(this.pieces / 8));
+    this.#activeMs = options.clock();
+    this.#chatterSinceMs = this.#activeMs;
+  }
+
+  /** What follows our handshake: what we have, which BEP 3 and 6 want first, and what we can do. */
+  greet(extended: boolean): void {
+    const { fast, write, limits, torrent } = this.#options;
+    write(fast ? encodeSimple('haveAll') : encodeBitfield(fullBitfield(this.pieces)));
+    if (!extended) return;
+    const handshake = encodeExtendedHandshake({
+      metadataBytes: torrent.metadata().length,
+      requestsQueuedMax: limits.requestsQueuedMax,
+      uploadOnly: true,
+    });
+    write(encodeExtended(0, handshake));
+  }
+
+  /** True when the peer has wanted nothing for too long. */
+  isIdle(): boolean {
+    return this.#options.clock() - this.#activeMs >= this.#options.limits.idleMs;
+  }
+
+  keepAlive(): void {
+    this.#countChatter();
+    if (this.#keepAlives >= this.#options.limits.keepAlivesMax) return;
+    this.#keepAlives++;
+    this.#activeMs = this.#options.clock();
+  }
+
+  /** Here an upload policy decides who is unchoked, and when. For the time being everybody is, for good. */
+  interested(): void {
+    if (!this.#choked) {
+      this.#countChatter();
+      return;
+    }
+    this.#choked = false;
+    this.#activeMs = this.#options.clock();
+    this.#options.write(encodeSimple('unchoke'));
+  }
+
+  notInterested(): void {
+    this.#countChatter();
+  }
+
+  choke(): void {
+    this.#countChatter();
+  }
+
+  unchoke(): void {
+    this.#countChatter();
+  }
+
+  suggest(): void {
+    this.#countChatter();
+  }
+
+  allowedFast(): void {
+    this.#countChatter();
+  }
+
+  ignored(): void {
+    this.#countChatter();
+  }
+
+  reject(): void {
+    throw new NarswarmError('wire-violation', 'the peer refused what was not asked for');
+  }
+
+  have(index: number): void {
+    const byte = this.#has[index >> 3] ?? 0;
+    const bit = 0x80 >> (index & 7);
+    if ((byte & bit) !== 0) {
+      this.#countChatter();
+      return;
+    }
+    this.#has[index >> 3] = byte | bit;
+    this.#hasCount++;
+    if (this.#hasCount === this.pieces) this.#options.isSeed();
+  }
+
+  /** Comes first by BEP 3, but aria2 sends another one later in place of many `have`, so it is taken whenever it adds something. */
+  bitfield(bits: Buffer): void {
+    const before = this.#hasCount;
+    this.#hasCount = 0;
+    for (let i = 0; i < bits.length; i++) {
+      const byte = (this.#has[i] ?? 0) | (bits[i] ?? 0);
+      this.#has[i] = byte;
+      for (let rest = byte; rest > 0; rest &= rest - 1) this.#hasCount++;
+    }
+    if (this.#hasCount === before) this.#countChatter();
+    if (this.#hasCount === this.pieces) this.#options.isSeed();
+  }
+
+  haveAll(): void {
+    this.#options.isSeed();
+  }
+
+  haveNone(): void {
+    this.#countChatter();
+  }
+
+  request(index: number, begin: number, lengthBytes: number): void {
+    const { torrent, sender, fast } = this.#options;
+    const block = this.#checkBlock({ index, begin, lengthBytes }, torrent);
+    if (this.#choked) {
+      this.#reject(block);
+    } else if (sender.request(block)) {
+      this.#activeMs = this.#options.clock();
+      this.#keepAlives = 0;
+    } else if (fast) {
+      this.#reject(block);
+    } else {
+      throw new NarswarmError('wire-violation', 'more requests than were allowed');
+    }
+  }
+
+  cancel(index: number, begin: number, lengthBytes: number): void {
+    const block = { index, begin, lengthBytes };
+    if (!this.#options.sender.cancel(block)) this.#countChatter();
+    else if (this.#options.fast) this.#options.write(encodeRejects([block]));
+  }
+
+  extended(id: number, payload: Buffer): void {
+    if (id === 0) {
+      if (this.#extendedHandshakes++ > 0) this.#countChatter();
+      this.#metadataId = parseExtendedHandshake(payload).extensions.get('ut_metadata');
+    } else if (id === ourExtensions.ut_metadata) {
+      this.#metadata(payload);
+    } else {
+      this.#countChatter();
+    }
+  }
+
+  #metadata(payload: Buffer): void {
+    const message = parseMetadata(payload);
+    if (message?.type !== 'request' || this.#metadataId === undefined) {
+      this.#countChatter();
+      return;
+    }
+    const { torrent, limits, counters, write } = this.#options;
+    const bytes = torrent.metadata();
+    const count = metadataPieceCount(bytes.length);
+    if (message.piece >= count || this.#metadataSent >= count * limits.metadataCopiesMax) {
+      this.#countChatter();
+      write(encodeExtended(this.#metadataId, encodeMetadata('reject', message.piece)));
+      return;
+    }
+    this.#metadataSent++;
+    counters.metadataPieces++;
+    this.#activeMs = this.#options.clock();
+    write(encodeExtended(this.#metadataId, ...encodeMetadataData(bytes, message.piece)));
+  }
+
+  #checkBlock(block: BlockRequest, { torrent }: OpenTorrent): BlockRequest {
+    const { index, begin, lengthBytes } = block;
+    if (lengthBytes < 1 || lengthBytes > blockMaxBytes)
+      throw new NarswarmError('wire-violation', `the peer asked for a block of ${lengthBytes} bytes`);
+    if (index >= this.pieces || begin + lengthBytes > pieceSize(torrent, index))
+      throw new NarswarmError('wire-violation', 'the peer asked for a block outside the torrent');
+    return block;
+  }
+
+  #reject(block: BlockRequest): void {
+    this.#countChatter();
+    this.#options.counters.requestsRejected++;
+    if (this.#options.fast) this.#options.write(encodeRejects([block]));
+  }
+
+  #countChatter(): void {
+    const nowMs = this.#options.clock();
+    if (nowMs - this.#chatterSinceMs >= minuteMs) {
+      this.#chatterSinceMs = nowMs;
+      this.#chatter = 0;
+    }
+    if (++this.#chatter > this.#options.limits.chatterPerMinuteMax)
+      throw new NarswarmError('wire-violation', 'the peer talks too much');
+  }
+}

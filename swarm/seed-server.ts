@@ -1,0 +1,205 @@
+/**
+ * Serves torrents to BitTorrent peers on demand: upload only, one listening socket for any number of torrents.
+ *
+ * BEP 3, 6 (fast extension), 9 (ut_metadata), 10. A torrent is looked up when a peer names it; one that nobody asks for costs nothing.
+ */
+import { once } from 'node:events';
+import type { Socket } from 'node:net';
+import { createServer } from 'node:net';
+import type { InfoHash } from '../nar/hash.ts';
+import { addressKey } from './address-key.ts';
+import type { SeedLimits } from './limits.ts';
+import { seedLimits } from './limits.ts';
+import type { SeedSource } from './open-torrents.ts';
+import { OpenTorrents } from './open-torrents.ts';
+import type { CloseCounts, CloseReason, SeedContext, SeedCounters } from './seed-connection.ts';
+import { SeedConnection } from './seed-connection.ts';
+import { makePeerId } from './wire-handshake.ts';
+
+export type { SeedHandle, SeedSource } from './open-torrents.ts';
+
+export interface SeedServerOptions {
+  /** The address to listen on. */
+  host: string;
+  /** 0 for any free one. */
+  port: number;
+  source: SeedSource;
+  /** 20 bytes; a new one by default. A peer that shows the same one is ourselves. */
+  peerId?: Buffer;
+  limits?: Partial<SeedLimits>;
+  /** Called as blocks leave, at most once per read. */
+  onUpload?: (infoHash: InfoHash, bytes: number) => void;
+  /** An error that cost a connection and was no doing of the peer: the source, the disk, or a fault of ours. For the log. */
+  onFault?: (error: unknown) => void;
+  /** Milliseconds that never go back. */
+  clock?: () => number;
+}
+
+export interface SeedStatus extends SeedCounters {
+  /** At this moment. */
+  connections: number;
+  openTorrents: number;
+  /** Bytes that were read and wait for peers to take them, at this moment. */
+  unsentBytes: number;
+  /** Connections that were closed at once, because there were too many of them. */
+  refusedConnections: number;
+  unknownInfoHashes: number;
+  /** Connections that were dropped for breaking the protocol or a limit. */
+  violations: number;
+  readFailures: number;
+  closed: CloseCounts;
+}
+
+export interface SeedServer {
+  readonly host: string;
+  readonly port: number;
+  readonly peerId: Buffer;
+  status(): SeedStatus;
+  /** Stops listening, lets what is being sent go out for a moment, then closes every connection and file. May be called twice. */
+  close(): Promise<void>;
+}
+
+/** Rejects when it cannot listen. */
+export async function openSeedServer(options: SeedServerOptions): Promise<SeedServer> {
+  const server = new Listener(options);
+  await server.listen(options.host, options.port);
+  return server;
+}
+
+class Listener implements SeedServer {
+  host = '';
+  port = 0;
+  readonly peerId: Buffer;
+  readonly #limits: SeedLimits;
+  readonly #server = createServer({ noDelay: true });
+  readonly #torrents: OpenTorrents;
+  readonly #context: SeedContext;
+  readonly #connections = new Map<SeedConnection, string>();
+  readonly #perAddress = new Map<string, number>();
+  readonly #counters: SeedCounters = {
+    uploadedBytes: 0,
+    handshakes: 0,
+    requestsRejected: 0,
+    metadataPieces: 0,
+  };
+  readonly #closed: CloseCounts = {
+    'peer-left': 0,
+    'server-closing': 0,
+    violation: 0,
+    'not-bittorrent': 0,
+    'unknown-infohash': 0,
+    self: 0,
+    'torrents-full': 0,
+    'source-failed': 0,
+    'read-failed': 0,
+    'handshake-deadline': 0,
+    idle: 0,
+    'slow-reader': 0,
+    'peer-is-seed': 0,
+    fault: 0,
+  };
+  #refused = 0;
+  #sweeper: NodeJS.Timeout | undefined;
+  #closing: Promise<void> | undefined;
+  #whenGone: (() => void) | undefined;
+
+  constructor({ source, peerId = makePeerId(), limits, onUpload, onFault, clock }: SeedServerOptions) {
+    this.peerId = peerId;
+    this.#limits = { ...seedLimits, ...limits };
+    const now = clock ?? (() => performance.now());
+    this.#torrents = new OpenTorrents(source, this.#limits, now);
+    this.#context = {
+      limits: this.#limits,
+      peerId,
+      torrents: this.#torrents,
+      budget: { heldBytes: 0 },
+      counters: this.#counters,
+      clock: now,
+      uploaded: onUpload ?? (() => {}),
+      fault: onFault ?? (() => {}),
+      closed: (connection, reason) => this.#removed(connection, reason),
+    };
+  }
+
+  async listen(host: string, port: number): Promise<void> {
+    this.#server.maxConnections = this.#limits.connectionsMax;
+    this.#server.on('connection', (socket) => this.#accept(socket));
+    this.#server.on('drop', () => this.#refused++);
+    this.#server.listen({ host, port });
+    await once(this.#server, 'listening');
+    // From here on, an error is an accept that failed, for want of file descriptors: that peer is lost, the others are served.
+    this.#server.on('error', () => this.#refused++);
+    const address = this.#server.address();
+    if (address !== null && typeof address === 'object') {
+      this.host = address.address;
+      this.port = address.port;
+    }
+    this.#sweeper = setInterval(() => this.#sweep(), this.#limits.sweepMs);
+  }
+
+  status(): SeedStatus {
+    return {
+      ...this.#counters,
+      connections: this.#connections.size,
+      openTorrents: this.#torrents.size,
+      unsentBytes: this.#context.budget.heldBytes,
+      refusedConnections: this.#refused,
+      unknownInfoHashes: this.#closed['unknown-infohash'],
+      violations: this.#closed.violation,
+      readFailures: this.#closed['read-failed'],
+      closed: { ...this.#closed },
+    };
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    clearInterval(this.#sweeper);
+    const stopped = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    for (const connection of this.#connections.keys()) connection.drain();
+    if (this.#connections.size > 0) {
+      const gone = new Promise<void>((resolve) => {
+        this.#whenGone = resolve;
+      });
+      const deadline = setTimeout(() => {
+        for (const connection of this.#connections.keys()) connection.destroy('server-closing');
+      }, this.#limits.drainMs);
+      await gone;
+      clearTimeout(deadline);
+    }
+    await Promise.all([stopped, this.#torrents.close()]);
+  }
+
+  #accept(socket: Socket): void {
+    const key = addressKey(socket.remoteAddress ?? '');
+    const count = this.#perAddress.get(key) ?? 0;
+    // Without an address the peer has left already.
+    if (key === '' || count >= this.#limits.connectionsPerAddressMax || this.#closing !== undefined) {
+      this.#refused++;
+      socket.on('error', () => {});
+      socket.destroy();
+      return;
+    }
+    this.#perAddress.set(key, count + 1);
+    this.#connections.set(new SeedConnection(socket, this.#context), key);
+  }
+
+  #removed(connection: SeedConnection, reason: CloseReason): void {
+    const key = this.#connections.get(connection);
+    if (key === undefined) return;
+    this.#connections.delete(connection);
+    this.#closed[reason]++;
+    const count = (this.#perAddress.get(key) ?? 1) - 1;
+    if (count > 0) this.#perAddress.set(key, count);
+    else this.#perAddress.delete(key);
+    if (this.#connections.size === 0) this.#whenGone?.();
+  }
+
+  #sweep(): void {
+    for (const connection of this.#connections.keys()) connection.sweep();
+    this.#torrents.sweep();
+  }
+}
