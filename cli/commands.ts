@@ -1,0 +1,49 @@
+/** All subcommands. Each is loaded when it is asked for, so that `keygen` does not wait for a BitTorrent engine. */
+
+import type { Command } from './command.ts';
+
+export interface CommandEntry {
+  readonly name: string;
+  readonly summary: string;
+  load(): Promise<{ command: Command }>;
+}
+
+export const commands: readonly CommandEntry[] = [
+  {
+    name: 'up',
+    summary: 'seeder and client on this machine, to see them work',
+    load: () => import('./up.ts'),
+  },
+  {
+    name: 'seeder',
+    summary: 'turn a binary cache into torrents and seed them',
+    load: () => import('./seeder.ts'),
+  },
+  {
+    name: 'client',
+    summary: 'a substituter for Nix that fetches from the swarm',
+    load: () => import('./client.ts'),
+  },
+  { name: 'keygen', summary: 'make a key pair', load: () => import('./keygen.ts') },
+  {
+    name: 'sample-cache',
+    summary: 'make a signed binary cache of real content found on this machine',
+    load: () => import('./sample-cache.ts'),
+  },
+  {
+    name: 'torrent',
+    summary: 'print the canonical torrent of a NAR file',
+    load: () => import('./torrent.ts'),
+  },
+  {
+    name: 'verify',
+    summary: 'say which checks narinfos, torrentinfos and NAR files pass',
+    load: () => import('./verify.ts'),
+  },
+  { name: 'status', summary: 'say what a running program does', load: () => import('./status.ts') },
+];
+
+/** Said in the program's help and in the command's own. */
+export function summaryOf(name: string): string {
+  return commands.find((entry) => entry.name === name)?.summary ?? '';
+}
