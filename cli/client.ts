@@ -1,0 +1,103 @@
+/** `narswarm client`. */
+
+import { mkdir } from 'node:fs/promises';
+import { openClient } from '../client/main.ts';
+import { makeLogger } from '../web/log.ts';
+import { defineCommand, usageError } from './command.ts';
+import { summaryOf } from './commands.ts';
+import { anyText, many, toggle, withDefault } from './flags.ts';
+import { readPublicKeys } from './key-flags.ts';
+import {
+  clientHttpDefault,
+  clientPeersDefault,
+  defaultDataDir,
+  parseHttpUrl,
+  publicHostFlag,
+  trustedKeyFlag,
+} from './program-flags.ts';
+import { serveUntilStopped } from './serve.ts';
+import { parseHostPort, parseSize } from './units.ts';
+
+export const command = defineCommand({
+  name: 'client',
+  summary: summaryOf('client'),
+  flags: {
+    upstream: many({
+      value: 'URL',
+      help: 'binary cache for narinfos, and for NAR files that the swarm does not give; asked in this order',
+      parse: parseHttpUrl,
+      fallback: ['https://cache.nixos.org'],
+    }),
+    'no-upstream': toggle('take everything from catalogs and their swarms'),
+    catalog: many({ value: 'URL', help: 'seeder or mirror', parse: parseHttpUrl }),
+    'catalog-key': many({
+      value: 'KEY',
+      help: 'public key of a catalog, NAME:BASE64 or a file of them; no catalog is believed without',
+      parse: readPublicKeys,
+    }),
+    'cache-size': withDefault({
+      value: 'SIZE',
+      help: 'what the NAR files that are kept may take on disk; the least recently used go first',
+      parse: parseSize,
+      fallback: '10GiB',
+    }),
+    share: toggle('seed what is kept, if a --trusted-key signed it; others then see what this machine has'),
+    'trusted-key': { ...trustedKeyFlag, help: `${trustedKeyFlag.help}; only what they signed is shared` },
+    data: withDefault({
+      value: 'DIR',
+      help: 'what is kept, and what is known about it; made if it is missing',
+      parse: anyText,
+      fallback: defaultDataDir('client', process.env),
+    }),
+    http: withDefault({
+      value: 'HOST:PORT',
+      help: 'where Nix finds the substituter',
+      parse: parseHostPort,
+      fallback: clientHttpDefault,
+    }),
+    peers: withDefault({
+      value: 'HOST:PORT',
+      help: 'where BitTorrent peers are served; opened only with --share',
+      parse: parseHostPort,
+      fallback: clientPeersDefault,
+    }),
+    'public-host': publicHostFlag,
+  },
+  notes: [
+    'Standard output has one line when the client listens: ready client URL, and peers HOST:PORT with --share. That URL is the substituter for nix.conf; URL/_narswarm/ is a page about it.',
+  ],
+  examples: [
+    "client --catalog http://seeder.example:8421 --catalog-key 'seeder.example-1:…'",
+    'client --config /etc/narswarm/client.json --share --cache-size 50GiB',
+  ],
+  async run({ values, given, io }) {
+    const noUpstream = values['no-upstream'];
+    const catalogKeys = values['catalog-key'].flat();
+    if (noUpstream && given.has('upstream'))
+      throw usageError('--upstream and --no-upstream exclude each other');
+    if (noUpstream && values.catalog.length === 0) {
+      throw usageError('with --no-upstream there must be a catalog; write --catalog URL');
+    }
+    if (values.catalog.length > 0 && catalogKeys.length === 0) {
+      throw usageError('a catalog is believed only under its key; write --catalog-key KEY as well');
+    }
+    await mkdir(values.data, { recursive: true });
+    const publicHost = values['public-host'];
+    const client = await openClient({
+      dataDir: values.data,
+      upstreams: noUpstream ? [] : values.upstream,
+      catalogs: values.catalog,
+      catalogKeys,
+      trustedKeys: values['trusted-key'].flat(),
+      http: values.http,
+      peers: values.peers,
+      cacheSizeBytes: values['cache-size'],
+      share: values.share,
+      noUpstream,
+      logger: makeLogger(),
+      ...(publicHost === undefined ? {} : { publicHost }),
+    });
+    const { url, peersAddress } = client;
+    return serveUntilStopped(io, client, { role: 'client', url, peersAddress });
+  },
+});

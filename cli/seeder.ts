@@ -1,0 +1,153 @@
+/** `narswarm seeder`. */
+
+import { mkdir } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { printPublicKey, printSecretKey, publicKeyOf, type SecretKey } from '../nar/signature.ts';
+import { openSeeder } from '../seeder/main.ts';
+import { makeLogger } from '../web/log.ts';
+import { type CommandIo, defineCommand, usageError } from './command.ts';
+import { summaryOf } from './commands.ts';
+import { anyText, many, optional, toggle, withDefault } from './flags.ts';
+import { makeSecretKey, writeNew } from './key-files.ts';
+import { readSecretKey } from './key-flags.ts';
+import {
+  defaultDataDir,
+  parseSource,
+  publicHostFlag,
+  seederHttpDefault,
+  seederPeersDefault,
+  trustedKeyFlag,
+} from './program-flags.ts';
+import { serveUntilStopped } from './serve.ts';
+import { aborted } from './signals.ts';
+import { parseHostPort } from './units.ts';
+
+const dataDir = defaultDataDir('seeder', process.env);
+
+export const command = defineCommand({
+  name: 'seeder',
+  summary: summaryOf('seeder'),
+  flags: {
+    source: many({
+      value: 'URL',
+      help: 'binary cache: file:///dir, served in place, or http(s)://…, copied; at least one',
+      parse: parseSource,
+    }),
+    'trusted-key': { ...trustedKeyFlag, help: `${trustedKeyFlag.help}; what none of them signed is refused` },
+    'secret-key': optional({
+      value: 'FILE',
+      help: 'signs the catalog; without one a key is made and kept in the data directory',
+      parse: readSecretKey,
+    }),
+    data: withDefault({
+      value: 'DIR',
+      help: 'catalog, key and what is copied from http(s) sources; made if it is missing',
+      parse: anyText,
+      fallback: dataDir,
+    }),
+    http: withDefault({
+      value: 'HOST:PORT',
+      help: 'where catalog, tracker and NAR files are served',
+      parse: parseHostPort,
+      fallback: seederHttpDefault,
+    }),
+    peers: withDefault({
+      value: 'HOST:PORT',
+      help: 'where BitTorrent peers are served',
+      parse: parseHostPort,
+      fallback: seederPeersDefault,
+    }),
+    'public-host': publicHostFlag,
+    scan: optional({
+      value: 'CRON',
+      help: "when the sources are read again, for instance '*/10 * * * *'; without it only at start",
+      parse: anyText,
+    }),
+    'store-paths': optional({
+      value: 'FILE|URL',
+      help: 'one store path a line, plain or .xz: what to take from http(s) sources, with all references',
+      parse: anyText,
+    }),
+    once: toggle('read the sources once, then end'),
+  },
+  notes: [
+    'With --once the exit status is 1 when a narinfo of the sources is refused, and a summary is printed.',
+    'Standard output has one line when the seeder listens: ready seeder URL peers HOST:PORT tracker URL.',
+  ],
+  examples: [
+    "seeder --source file:///srv/cache --trusted-key 'cache.example-1:…' --http 0.0.0.0:8421 --peers 0.0.0.0:6881",
+    'seeder --source https://cache.example --store-paths store-paths.xz --once',
+  ],
+  async run({ values, io }) {
+    const { source: sources, data, once, scan } = values;
+    if (sources.length === 0)
+      throw usageError('--source is missing; write --source file:///directory or http(s)://…');
+    const storePaths = values['store-paths'];
+    if (storePaths === undefined && sources.some((source) => !source.startsWith('file:'))) {
+      throw usageError('a cache behind HTTP cannot be listed; write --store-paths FILE|URL as well');
+    }
+    if (once && scan !== undefined) throw usageError('--once and --scan exclude each other');
+    await mkdir(data, { recursive: true });
+    const secretKey = values['secret-key'] ?? (await keptKey(data, io));
+    const publicHost = values['public-host'];
+    const seeder = await openSeeder({
+      dataDir: data,
+      sources,
+      trustedKeys: values['trusted-key'].flat(),
+      secretKey,
+      http: values.http,
+      peers: values.peers,
+      once,
+      logger: makeLogger(),
+      ...(publicHost === undefined ? {} : { publicHost }),
+      ...(scan === undefined ? {} : { scanCron: scan }),
+      ...(storePaths === undefined ? {} : { storePaths }),
+    });
+    if (!once) return serveUntilStopped(io, seeder, { role: 'seeder', ...seeder });
+    return runOnce(seeder, io);
+  },
+});
+
+/** The key of the data directory, made at the first start. */
+async function keptKey(dataDir: string, io: CommandIo): Promise<SecretKey> {
+  const file = join(dataDir, 'catalog.secret');
+  try {
+    return readSecretKey(file);
+  } catch (error) {
+    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : undefined;
+    if (cause === undefined || !('code' in cause) || cause.code !== 'ENOENT') throw error;
+  }
+  const key = makeSecretKey(`${keyHost(hostname())}-1`);
+  await writeNew(file, `${printSecretKey(key)}\n`, 0o600);
+  io.note(`made a catalog key, kept in ${file}; its public half: ${printPublicKey(publicKeyOf(key))}\n`);
+  return key;
+}
+
+/** Host names may hold what key names may not. */
+function keyHost(name: string): string {
+  return (
+    name
+      .replaceAll(/[^A-Za-z0-9.-]/g, '')
+      .replace(/^[.-]+/, '')
+      .slice(0, 64) || 'narswarm'
+  );
+}
+
+/** What a summary needs of a seeder. */
+interface OnceSeeder {
+  ingested: Promise<void>;
+  status(): { catalog: { nars: number; rejected: number; rejectedByCode?: Record<string, number> } };
+  close(): Promise<void>;
+}
+
+async function runOnce(seeder: OnceSeeder, io: CommandIo): Promise<number> {
+  const stop = aborted(io.signal).then(() => true);
+  const stopped = await Promise.race([seeder.ingested.then(() => false), stop]);
+  const { nars, rejected, rejectedByCode = {} } = seeder.status().catalog;
+  await seeder.close();
+  if (stopped) io.out('stopped before all was read; the next run goes on from here\n');
+  io.out(`${nars} NAR files in the catalog, ${rejected} narinfos refused\n`);
+  for (const [code, count] of Object.entries(rejectedByCode)) io.out(`  ${count} ${code}\n`);
+  return rejected > 0 && !stopped ? 1 : 0;
+}

@@ -1,0 +1,67 @@
+/** A status object as text for people: a section for each part, a line for each figure. */
+
+import { printDuration, printSize } from './units.ts';
+
+/** Lists in a status are long; whoever wants all of one takes the JSON. */
+const listMax = 10;
+
+/** Works for any status: what the programs add later shows up by itself. */
+export function statusTable(status: object): string {
+  const sections: string[] = [];
+  const top: Row[] = [];
+  for (const [name, value] of Object.entries(status)) {
+    if (typeof value === 'object' && value !== null) sections.push(section(name, value));
+    else top.push([name, show(name, value)]);
+  }
+  return `${[printRows(top, ''), ...sections].filter((part) => part !== '').join('\n')}\n`;
+}
+
+type Row = readonly [name: string, value: string];
+
+function section(name: string, value: object): string {
+  const rows = rowsOf(value, '', name === 'bytes');
+  return rows.length === 0 ? '' : `${name}\n${printRows(rows, '  ')}`;
+}
+
+function rowsOf(value: object, prefix: string, bytes: boolean): Row[] {
+  if (Array.isArray(value)) return listRows(value, prefix);
+  return Object.entries(value).flatMap(([name, inner]: [string, unknown]) => {
+    const path = `${prefix}${name}`;
+    if (Array.isArray(inner)) return listRows(inner, path);
+    if (typeof inner === 'object' && inner !== null)
+      return rowsOf(inner, `${path}.`, bytes || name === 'bytes');
+    return [[path, show(bytes ? `${name}Bytes` : name, inner)] as const];
+  });
+}
+
+function listRows(list: unknown[], name: string): Row[] {
+  const rows = list.slice(0, listMax).map((item, index): Row => [index === 0 ? name : '', words(item)]);
+  if (list.length > listMax) rows.push(['', `and ${list.length - listMax} more`]);
+  return rows;
+}
+
+function words(item: unknown): string {
+  if (typeof item !== 'object' || item === null) return clean(String(item));
+  return Object.entries(item)
+    .map(([name, value]) => show(name, value))
+    .join('  ');
+}
+
+/** The unit is at the end of the name. */
+function show(name: string, value: unknown): string {
+  if (typeof value === 'number' && /bytes$/i.test(name)) return printSize(value);
+  if (typeof value === 'number' && /Ms$/.test(name)) return printDuration(value);
+  if (typeof value === 'number') return value.toLocaleString('en-US');
+  if (typeof value === 'object' && value !== null) return clean(JSON.stringify(value));
+  return clean(String(value));
+}
+
+/** What a program says may hold what a cache or peer said: no control characters on a terminal. */
+function clean(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, '?');
+}
+
+function printRows(rows: readonly Row[], indent: string): string {
+  const width = Math.max(0, ...rows.map(([name]) => name.length));
+  return rows.map(([name, value]) => `${indent}${name.padEnd(width)}  ${value}`).join('\n');
+}
