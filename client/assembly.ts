@@ -1,0 +1,94 @@
+/**
+ * One NAR file as it is put together from its first byte to its last, and how far of it may be read by others.
+ *
+ * SHA-256 over the whole is compared with FileHash before the last piece is released. With a torrent every piece was
+ * checked before, and only the last is held back; without one the last 64 KiB are, and so small files as a whole.
+ */
+
+import { createHash } from 'node:crypto';
+import { NarswarmError } from '../nar/errors.ts';
+import { type Sha256, sha256FromDigest } from '../nar/hash.ts';
+import type { NarFileWriter } from '../store/nar-file-store.ts';
+
+/** Held back until FileHash is known to match when no torrent says what the bytes should be. */
+export const heldBackBytes = 64 * 1024;
+
+/** Files up to this size are also kept in memory while they are fetched: reading them back costs no disk access. */
+const memoryMaxBytes = 1024 * 1024;
+
+export interface AssemblyOptions {
+  writer: NarFileWriter;
+  fileHash: Sha256;
+  /** FileSize, when it is known. */
+  sizeBytes: number | undefined;
+  /** True if only bytes of checked pieces will be appended. */
+  checked: boolean;
+}
+
+export class Assembly {
+  readonly writer: NarFileWriter;
+  readonly #options: AssemblyOptions;
+  readonly #hash = createHash('sha256');
+  #appended = 0;
+  #released = 0;
+  #complete = false;
+  #memory: Buffer[] | undefined = [];
+
+  constructor(options: AssemblyOptions) {
+    this.writer = options.writer;
+    this.#options = options;
+  }
+
+  /** Where the next source goes on. */
+  get appended(): number {
+    return this.#appended;
+  }
+
+  /** Bytes from the start that may be read by others. */
+  get released(): number {
+    return this.#released;
+  }
+
+  /** True once FileHash was found to match: every byte is released. */
+  get complete(): boolean {
+    return this.#complete;
+  }
+
+  /** Throws file-size-mismatch when it would become too long, file-hash-mismatch when it is whole and wrong. */
+  async append(bytes: Buffer): Promise<void> {
+    const { sizeBytes, checked } = this.#options;
+    if (sizeBytes !== undefined && this.#appended + bytes.length > sizeBytes) {
+      throw new NarswarmError('file-size-mismatch', `more than ${sizeBytes} bytes`);
+    }
+    this.#hash.update(bytes);
+    await this.writer.write(bytes);
+    this.#appended += bytes.length;
+    if (this.#appended > memoryMaxBytes) this.#memory = undefined;
+    else this.#memory?.push(bytes);
+    if (this.#appended === sizeBytes) this.finish();
+    else if (checked) this.#released = this.#appended;
+    else this.#released = Math.max(0, this.#appended - heldBackBytes);
+  }
+
+  /** The source says that this is all. Throws file-size-mismatch or file-hash-mismatch. */
+  finish(): void {
+    if (this.#complete) return;
+    const { sizeBytes, fileHash } = this.#options;
+    if (sizeBytes !== undefined && this.#appended !== sizeBytes) {
+      throw new NarswarmError('file-size-mismatch', `${this.#appended} bytes, not ${sizeBytes}`);
+    }
+    const found = sha256FromDigest(this.#hash.digest());
+    if (found !== fileHash)
+      throw new NarswarmError('file-hash-mismatch', `FileHash is ${found}, not ${fileHash}`);
+    this.#released = this.#appended;
+    this.#complete = true;
+  }
+
+  /** Released bytes; at least one and at most `lengthBytes`. `position` must have been released. */
+  async read(position: number, lengthBytes: number): Promise<Buffer> {
+    const length = Math.min(lengthBytes, this.#released - position);
+    if (this.#memory === undefined) return this.writer.read(position, length);
+    if (this.#memory.length > 1) this.#memory = [Buffer.concat(this.#memory)];
+    return (this.#memory[0] ?? Buffer.alloc(0)).subarray(position, position + length);
+  }
+}

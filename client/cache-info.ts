@@ -1,0 +1,83 @@
+/** nix-cache-info: always there, also while everything else is down, with the store directory of the caches behind. */
+
+import {
+  cacheInfoDefaultStoreDir,
+  cacheInfoMaxBytes,
+  parseCacheInfo,
+  printCacheInfo,
+} from '../nar/cache-info.ts';
+import type { HttpCache } from '../upstream/http-cache.ts';
+import type { Logger } from '../web/log.ts';
+import { readSmallBody } from './passthrough.ts';
+import type { ClientState } from './state.ts';
+
+/** Before cache.nixos.org, which says 40: lower wins. */
+export const clientPriority = 30;
+
+const storeDirFact = 'store-dir';
+
+export interface CacheInfoOptions {
+  /** Upstreams, then catalogs. */
+  sources: HttpCache[];
+  state: ClientState;
+  logger: Logger;
+  budgetMs: number;
+}
+
+export class CacheInfo {
+  readonly #options: CacheInfoOptions;
+  readonly #closing = new AbortController();
+  #asking: Promise<void> | undefined;
+
+  /** Begins to ask the sources. */
+  constructor(options: CacheInfoOptions) {
+    this.#options = options;
+    void this.#ask();
+  }
+
+  /** As a source once said; `undefined` when none ever did. */
+  storeDir(): string | undefined {
+    return this.#options.state.fact(storeDirFact);
+  }
+
+  /** The text of nix-cache-info. Waits for a source only if none ever answered, and not longer than the budget. */
+  async text(): Promise<string> {
+    if (this.storeDir() === undefined) await this.#ask();
+    const storeDir = this.storeDir() ?? cacheInfoDefaultStoreDir;
+    return printCacheInfo({ storeDir, wantMassQuery: true, priority: clientPriority });
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#asking;
+  }
+
+  #ask(): Promise<void> {
+    this.#asking ??= this.#askAll().finally(() => {
+      this.#asking = undefined;
+    });
+    return this.#asking;
+  }
+
+  async #askAll(): Promise<void> {
+    const { sources, state, logger, budgetMs } = this.#options;
+    const signal = AbortSignal.any([this.#closing.signal, AbortSignal.timeout(budgetMs)]);
+    const answers = sources.map(async (source) => {
+      try {
+        const { status, body } = await source.get('nix-cache-info', { method: 'GET', signal });
+        const text = await readSmallBody(body, cacheInfoMaxBytes);
+        return status === 200 ? parseCacheInfo(text.toString()).storeDir : undefined;
+      } catch (error) {
+        if (!this.#closing.signal.aborted) logger.warn('cache-info-failed', { source: source.url, error });
+        return undefined;
+      }
+    });
+    for (const answer of answers) {
+      const storeDir = await answer;
+      if (this.#closing.signal.aborted) return;
+      if (storeDir === undefined) continue;
+      if (storeDir !== this.storeDir()) state.setFact(storeDirFact, storeDir);
+      return;
+    }
+  }
+}

@@ -1,0 +1,203 @@
+/**
+ * The NAR files that are kept: verified ones only, within a size, the least recently used going first.
+ *
+ * A row is written before its file appears under its name. So after a kill a file without a row is an unfinished one,
+ * and a row without a file is forgotten when it is asked for.
+ */
+
+import type { Sha256 } from '../nar/hash.ts';
+import type { NarFileHandle, NarFileStore, NarFileWriter } from '../store/nar-file-store.ts';
+import type { Logger } from '../web/log.ts';
+import type { ClientState, HeldFile } from './state.ts';
+
+/** Rows looked at in one step of an eviction. */
+const evictionBatch = 64;
+
+export interface HeldFilesOptions {
+  store: NarFileStore;
+  state: ClientState;
+  cacheSizeBytes: number;
+  logger: Logger;
+}
+
+export class HeldFiles {
+  readonly #store: NarFileStore;
+  readonly #state: ClientState;
+  readonly #cacheSizeBytes: number;
+  readonly #logger: Logger;
+  /** Open handles by FileHash: a file in use is not evicted. */
+  readonly #inUse = new Map<Sha256, number>();
+  /** Files whose row is there before they are. */
+  readonly #appearing = new Set<Sha256>();
+  #bytes: number;
+  #files: number;
+  #evicted = 0;
+  /** One eviction at a time. */
+  #evicting: Promise<void> | undefined;
+
+  constructor({ store, state, cacheSizeBytes, logger }: HeldFilesOptions) {
+    this.#store = store;
+    this.#state = state;
+    this.#cacheSizeBytes = cacheSizeBytes;
+    this.#logger = logger;
+    ({ files: this.#files, bytes: this.#bytes } = state.heldTotals());
+  }
+
+  /** Removes files without a row: what was unfinished when the client was killed. Shrinks to a smaller cache size. */
+  async recover(): Promise<void> {
+    const names = new Set<string>();
+    for await (const { name } of this.#store.list()) names.add(name);
+    for (const row of this.#state.heldFiles('oldest', this.#files)) {
+      if (!names.delete(row.name)) this.#forget(row);
+    }
+    for (const name of names) await this.#store.remove(name);
+    await this.#evict();
+  }
+
+  /** True for a file that will not be kept however much is evicted. */
+  tooLarge(sizeBytes: number): boolean {
+    return sizeBytes > this.#cacheSizeBytes;
+  }
+
+  /** Starts a file; it is held once `keep` has resolved. */
+  create(name: string): Promise<NarFileWriter> {
+    return this.#store.create(name);
+  }
+
+  /** Takes a verified file in and opens it. When this throws, or gives `undefined`, it is not held. */
+  async keep(file: HeldFile, writer: NarFileWriter): Promise<NarFileHandle | undefined> {
+    const before = this.#state.held(file.fileHash);
+    this.#appearing.add(file.fileHash);
+    try {
+      this.#state.addHeld(file);
+      await writer.commit();
+    } catch (error) {
+      this.#state.dropHeld(file.fileHash);
+      if (before !== undefined) this.#uncount(before);
+      throw error;
+    } finally {
+      this.#appearing.delete(file.fileHash);
+    }
+    if (before !== undefined) {
+      this.#uncount(before);
+      if (before.name !== file.name) await this.#store.remove(before.name);
+    }
+    this.#files++;
+    this.#bytes += file.sizeBytes;
+    // Opened before room is made, so that it is not itself what goes.
+    const handle = await this.open(file.fileHash);
+    await this.#evict();
+    return handle;
+  }
+
+  /** Opens a held file. One that is missing or of another size is dropped, and `undefined` given: it is fetched again. */
+  async open(fileHash: Sha256): Promise<NarFileHandle | undefined> {
+    const row = this.#appearing.has(fileHash) ? undefined : this.#state.held(fileHash);
+    if (row === undefined) return undefined;
+    this.#use(fileHash, 1);
+    let handle: NarFileHandle | undefined;
+    try {
+      handle = await this.#store.open(row.name);
+    } finally {
+      if (handle === undefined) this.#use(fileHash, -1);
+    }
+    if (handle?.sizeBytes !== row.sizeBytes) {
+      this.#logger.warn('held-file-lost', { fileHash, sizeBytes: handle?.sizeBytes });
+      await handle?.close();
+      if (handle !== undefined) this.#use(fileHash, -1);
+      if (this.#state.held(fileHash)?.sizeBytes === row.sizeBytes) {
+        this.#forget(row);
+        if (handle !== undefined) await this.#store.remove(row.name);
+      }
+      return undefined;
+    }
+    this.#state.touchHeld(fileHash);
+    return new UsedFile(handle, () => {
+      this.#use(fileHash, -1);
+      if (this.#bytes > this.#cacheSizeBytes) void this.#evict();
+    });
+  }
+
+  status() {
+    return {
+      files: this.#files,
+      bytes: this.#bytes,
+      limitBytes: this.#cacheSizeBytes,
+      evicted: this.#evicted,
+    };
+  }
+
+  /** Waits for a running eviction. */
+  async close(): Promise<void> {
+    await this.#evicting;
+  }
+
+  #evict(): Promise<void> {
+    this.#evicting ??= this.#evictNow().finally(() => {
+      this.#evicting = undefined;
+    });
+    return this.#evicting;
+  }
+
+  async #evictNow(): Promise<void> {
+    let looked = 0;
+    while (this.#bytes > this.#cacheSizeBytes && looked < this.#files) {
+      const rows = this.#state.heldFiles('oldest', looked + evictionBatch).slice(looked);
+      if (rows.length === 0) return;
+      for (const row of rows) {
+        if (this.#bytes <= this.#cacheSizeBytes) return;
+        if (this.#inUse.has(row.fileHash)) {
+          looked++;
+          continue;
+        }
+        this.#forget(row);
+        this.#evicted++;
+        try {
+          await this.#store.remove(row.name);
+        } catch (error) {
+          this.#logger.error('eviction-failed', { fileHash: row.fileHash, error });
+        }
+      }
+    }
+  }
+
+  #forget(row: HeldFile): void {
+    this.#state.dropHeld(row.fileHash);
+    this.#uncount(row);
+  }
+
+  #uncount(row: HeldFile): void {
+    this.#files--;
+    this.#bytes -= row.sizeBytes;
+  }
+
+  #use(fileHash: Sha256, change: 1 | -1): void {
+    const uses = (this.#inUse.get(fileHash) ?? 0) + change;
+    if (uses === 0) this.#inUse.delete(fileHash);
+    else this.#inUse.set(fileHash, uses);
+  }
+}
+
+class UsedFile implements NarFileHandle {
+  readonly sizeBytes: number;
+  readonly #handle: NarFileHandle;
+  #onClose: (() => void) | undefined;
+
+  constructor(handle: NarFileHandle, onClose: () => void) {
+    this.sizeBytes = handle.sizeBytes;
+    this.#handle = handle;
+    this.#onClose = onClose;
+  }
+
+  read(position: number, lengthBytes: number): Promise<Buffer> {
+    return this.#handle.read(position, lengthBytes);
+  }
+
+  async close(): Promise<void> {
+    const onClose = this.#onClose;
+    this.#onClose = undefined;
+    if (onClose === undefined) return;
+    await this.#handle.close();
+    onClose();
+  }
+}

@@ -1,0 +1,274 @@
+/**
+ * Asks the catalogs for the torrents and peers of NAR files.
+ *
+ * Questions are gathered into requests: Nix asks for the narinfos of a whole closure first, and each of them is looked
+ * up here at once, so that the answer is there when the NAR file is asked for.
+ */
+
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Sha256 } from '../nar/hash.ts';
+import type { NarInfo } from '../nar/narinfo.ts';
+import type { PublicKey } from '../nar/signature.ts';
+import type { PeerAddress } from '../swarm/fetcher.ts';
+import type { Torrent } from '../swarm/torrent.ts';
+import type { Logger } from '../web/log.ts';
+import type { ClientLimits } from './config.ts';
+import { fetchResolveLines, resolveBatch } from './resolve-request.ts';
+import { isTorrentInfoOf, parseResolved, parseResolveLine, type Resolved } from './resolved.ts';
+import type { ClientState } from './state.ts';
+
+/** Questions wait this long for others to be asked with. */
+const gatherMs = 2;
+
+/** Answers kept in memory, each with at most 50 peers. */
+const answersMax = 10_000;
+
+/** The rest of a catalog that keeps failing doubles this often: from 5 s to 80 s. */
+const cooldownDoublings = 4;
+
+/** Questions waiting for one catalog; a prefetch beyond it is not made. */
+const waitingMax = 5_000;
+
+export interface Found {
+  torrent: Torrent;
+  peers: PeerAddress[];
+}
+
+interface Answer {
+  peers: PeerAddress[];
+  /** When, by the clock; or `undefined` when it was no answer, so that it is asked again. */
+  at: number;
+}
+
+export interface CatalogsOptions {
+  catalogs: string[];
+  keys: PublicKey[];
+  state: ClientState;
+  limits: ClientLimits;
+  logger: Logger;
+  clock: () => number;
+  /** There is nothing to go on with but the catalogs: they are waited for, and asked again at once after a failure. */
+  patient: boolean;
+}
+
+export class Catalogs {
+  readonly #catalogs: Catalog[];
+  readonly #keys: PublicKey[];
+  readonly #state: ClientState;
+  readonly #limits: ClientLimits;
+  readonly #clock: () => number;
+  /** Peers by FileHash; the least recently asked for goes first. */
+  readonly #answers = new Map<Sha256, Answer>();
+  readonly #asking = new Map<Sha256, Promise<void>>();
+  readonly #closing = new AbortController();
+
+  constructor(options: CatalogsOptions) {
+    this.#keys = options.keys;
+    this.#state = options.state;
+    this.#limits = options.limits;
+    this.#clock = options.clock;
+    const { signal } = this.#closing;
+    const keep = (resolved: Resolved): void => this.#keep(resolved);
+    this.#catalogs = options.catalogs.map((url) => new Catalog({ ...options, url, signal, keep }));
+  }
+
+  /** Looks a NAR file up for later. Never fails and never waits. */
+  prefetch(narInfo: NarInfo): void {
+    if (narInfo.fileHash !== undefined && !this.#isFresh(narInfo.fileHash)) void this.#ask(narInfo.fileHash);
+  }
+
+  /**
+   * The torrent of the narinfo's NAR file, and peers that may have it; `undefined` when no catalog knows it.
+   * Takes at most `budgetMs`; a torrent found before is given, without peers, also when no catalog answers.
+   */
+  async find(narInfo: NarInfo, budgetMs: number, signal: AbortSignal): Promise<Found | undefined> {
+    const { fileHash } = narInfo;
+    if (fileHash === undefined || this.#catalogs.length === 0) return undefined;
+    if (!this.#isFresh(fileHash)) {
+      const timer = new AbortController();
+      const timeout = delay(budgetMs, undefined, { signal: AbortSignal.any([signal, timer.signal]) });
+      await Promise.race([this.#ask(fileHash), timeout.catch(() => undefined)]);
+      timer.abort();
+    }
+    const torrent = this.#known(narInfo);
+    return torrent && { torrent, peers: this.#answers.get(fileHash)?.peers ?? [] };
+  }
+
+  /** Forgets a torrent that turned out to be of other bytes than its FileHash says. */
+  distrust(fileHash: Sha256): void {
+    this.#state.dropTorrent(fileHash);
+    // No peers and fresh: it is not asked for again at once.
+    this.#remember(fileHash, []);
+  }
+
+  status(): { url: string; state: string; requests: number; refusedLines: number }[] {
+    return this.#catalogs.map((catalog) => catalog.status());
+  }
+
+  /** Breaks off what is being asked. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await Promise.allSettled(this.#asking.values());
+  }
+
+  #isFresh(fileHash: Sha256): boolean {
+    const answer = this.#answers.get(fileHash);
+    return answer !== undefined && this.#clock() - answer.at < this.#limits.peersFreshMs;
+  }
+
+  /** Resolves when the first catalog that knows the file has answered, or all have. */
+  #ask(fileHash: Sha256): Promise<void> {
+    const running = this.#asking.get(fileHash);
+    if (running !== undefined) return running;
+    const asking = this.#askAll(fileHash).finally(() => this.#asking.delete(fileHash));
+    this.#asking.set(fileHash, asking);
+    return asking;
+  }
+
+  async #askAll(fileHash: Sha256): Promise<void> {
+    if (this.#closing.signal.aborted) return;
+    let open = this.#catalogs.length;
+    if (open === 0) return;
+    let failures = 0;
+    await new Promise<void>((resolve) => {
+      for (const catalog of this.#catalogs) {
+        void catalog.resolve(fileHash).then((answer) => {
+          open--;
+          if (answer === 'failed') failures++;
+          else if (answer !== 'absent') {
+            this.#remember(fileHash, answer);
+            resolve();
+          }
+          if (open > 0) return;
+          // Only when all of them said so is it known that nobody has it.
+          if (failures === 0 && !this.#isFresh(fileHash)) this.#remember(fileHash, []);
+          resolve();
+        });
+      }
+    });
+  }
+
+  #remember(fileHash: Sha256, peers: PeerAddress[]): void {
+    const others = this.#isFresh(fileHash) ? (this.#answers.get(fileHash)?.peers ?? []) : [];
+    const known = new Set(peers.map(({ host, port }) => `${host} ${port}`));
+    const merged = [...peers, ...others.filter(({ host, port }) => !known.has(`${host} ${port}`))];
+    this.#answers.delete(fileHash);
+    this.#answers.set(fileHash, { peers: merged, at: this.#clock() });
+    const oldest = this.#answers.keys().next();
+    if (this.#answers.size > answersMax && !oldest.done) this.#answers.delete(oldest.value);
+  }
+
+  #keep({ torrentInfo, text, info }: Resolved): void {
+    if (this.#closing.signal.aborted) return;
+    const { fileHash, infoHash } = torrentInfo;
+    this.#state.putTorrent({ fileHash, infoHash, torrentInfo: text, info });
+  }
+
+  /** The stored torrent, verified again: the keys may be others than when it was stored. */
+  #known(narInfo: NarInfo): Torrent | undefined {
+    if (narInfo.fileHash === undefined) return undefined;
+    const stored = this.#state.torrent(narInfo.fileHash);
+    if (stored === undefined) return undefined;
+    try {
+      const { torrent, torrentInfo } = parseResolved(stored.torrentInfo, stored.info, this.#keys);
+      return isTorrentInfoOf(torrentInfo, narInfo) ? torrent : undefined;
+    } catch {
+      this.#state.dropTorrent(narInfo.fileHash);
+      return undefined;
+    }
+  }
+}
+
+interface CatalogOptions extends Pick<CatalogsOptions, 'keys' | 'limits' | 'logger' | 'clock' | 'patient'> {
+  url: string;
+  signal: AbortSignal;
+  keep(resolved: Resolved): void;
+}
+
+type CatalogAnswer = PeerAddress[] | 'absent' | 'failed';
+
+/** One catalog: gathers questions, and is left alone for a while after it failed. */
+class Catalog {
+  readonly #options: CatalogOptions;
+  #waiting = new Map<Sha256, (answer: CatalogAnswer) => void>();
+  #gathering = false;
+  /** By the clock. */
+  #restUntil = 0;
+  #failuresInARow = 0;
+  #requests = 0;
+  #refusedLines = 0;
+
+  constructor(options: CatalogOptions) {
+    this.#options = options;
+  }
+
+  resolve(fileHash: Sha256): Promise<CatalogAnswer> {
+    if (this.#resting() || this.#waiting.size >= waitingMax) return Promise.resolve('failed');
+    return new Promise((resolve) => {
+      this.#waiting.set(fileHash, resolve);
+      if (this.#gathering) return;
+      this.#gathering = true;
+      setTimeout(() => void this.#send(), gatherMs);
+    });
+  }
+
+  status() {
+    const state = this.#resting() ? 'resting' : 'asked';
+    return { url: this.#options.url, state, requests: this.#requests, refusedLines: this.#refusedLines };
+  }
+
+  #resting(): boolean {
+    return !this.#options.patient && this.#options.clock() < this.#restUntil;
+  }
+
+  #rest(): void {
+    const { clock, limits } = this.#options;
+    const longer = 2 ** Math.min(this.#failuresInARow, cooldownDoublings);
+    this.#restUntil = clock() + limits.catalogCooldownMs * longer;
+  }
+
+  async #send(): Promise<void> {
+    this.#gathering = false;
+    const all = [...this.#waiting];
+    this.#waiting = new Map();
+    for (let start = 0; start < all.length; start += resolveBatch) {
+      await this.#request(new Map(all.slice(start, start + resolveBatch)));
+    }
+  }
+
+  async #request(batch: Map<Sha256, (answer: CatalogAnswer) => void>): Promise<void> {
+    const { url, keys, limits, logger, signal, keep } = this.#options;
+    // Longer than NAR files are made to wait for it: those that come now are not made to wait at all.
+    const slow = setTimeout(() => this.#rest(), limits.resolveBudgetMs);
+    try {
+      this.#requests++;
+      const deadline = AbortSignal.any([signal, AbortSignal.timeout(limits.resolveDeadlineMs)]);
+      for await (const line of fetchResolveLines(url, [...batch.keys()], deadline)) {
+        try {
+          const resolved = parseResolveLine(line, keys);
+          const { fileHash } = resolved.torrentInfo;
+          const answer = batch.get(fileHash);
+          if (answer === undefined) continue;
+          batch.delete(fileHash);
+          keep(resolved);
+          answer(resolved.peers);
+        } catch (error) {
+          this.#refusedLines++;
+          logger.warn('catalog-line-refused', { catalog: url, error });
+        }
+      }
+      this.#restUntil = 0;
+      this.#failuresInARow = 0;
+      for (const answer of batch.values()) answer('absent');
+    } catch (error) {
+      if (!signal.aborted) {
+        this.#rest();
+        this.#failuresInARow++;
+        logger.warn('catalog-failed', { catalog: url, error });
+      }
+      for (const answer of batch.values()) answer('failed');
+    } finally {
+      clearTimeout(slow);
+    }
+  }
+}

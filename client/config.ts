@@ -1,0 +1,97 @@
+/** What the client is told at start, and every limit it keeps. */
+
+import type { PublicKey } from '../nar/signature.ts';
+import type { Logger } from '../web/log.ts';
+
+export interface ClientConfig {
+  /** Holds the state database and the NAR files; made if it is missing. */
+  dataDir: string;
+  /** Base URLs of binary caches, the preferred one first. */
+  upstreams: string[];
+  /** Base URLs of seeders and mirrors. */
+  catalogs: string[];
+  /** Keys that a torrentinfo must be signed with. Without one, no catalog may be named. */
+  catalogKeys: PublicKey[];
+  /** Keys of caches: what they signed may be shared. */
+  trustedKeys: PublicKey[];
+  http: { host: string; port: number };
+  /** Where peers are served from when `share` is on. */
+  peers: { host: string; port: number };
+  /** What the NAR files that are kept may take on disk. */
+  cacheSizeBytes: number;
+  share: boolean;
+  /** The name under which other machines reach `peers`; for display, as a tracker goes by the sender's address. */
+  publicHost?: string;
+  /** Take narinfos and NAR files from the catalogs and their swarms alone. */
+  noUpstream: boolean;
+  logger: Logger;
+  limits?: Partial<ClientLimits>;
+  /** Milliseconds since the epoch; for tests. */
+  clock?: () => number;
+}
+
+/** Times in milliseconds, sizes in bytes. */
+export interface ClientLimits {
+  /** For a narinfo from all sources together. The promise is 404 within 2 s; the rest is for the answer itself. */
+  narInfoBudgetMs: number;
+  /** The longest that a source of narinfos is waited for before the next is asked as well. */
+  narInfoHedgeMs: number;
+  /** For finding torrent and peers while HTTP could start instead. */
+  resolveBudgetMs: number;
+  /** The same when there is no HTTP to start: waiting is then all that can be done. */
+  resolvePatienceMs: number;
+  /** For one request to a catalog. Longer than the budget: a late answer serves the next NAR file. */
+  resolveDeadlineMs: number;
+  /** Peers are asked for again after this long. */
+  peersFreshMs: number;
+  /** A catalog that failed is left alone for this long, so that a dead one does not delay every NAR file. */
+  catalogCooldownMs: number;
+  /** Without a byte from the swarm for this long, HTTP goes on. */
+  swarmStallMs: number;
+  /** The same when there is no HTTP to go on with. */
+  swarmPatienceMs: number;
+  /** Without a byte from an HTTP source for this long, another source goes on. Nix itself waits 300 s. */
+  httpStallMs: number;
+  /** A fetch that nobody reads any more goes on for this long, as Nix comes back after a broken connection. */
+  lingerMs: number;
+  /** A fetch that nobody reads is finished all the same when no more than this is missing. */
+  nearlyDoneBytes: number;
+  /** Attempts for one NAR file, over all sources: one bad evening of a network, and no endless loop. */
+  attempts: number;
+  /** Attempts with one source that yield nothing, before it is given up for this NAR file. */
+  attemptsPerSource: number;
+  /** How long a source that gave wrong bytes is not asked again for the same NAR file. */
+  badSourceMs: number;
+  /** For asking a source's nix-cache-info before the remembered or default one is given. */
+  cacheInfoBudgetMs: number;
+  /** Narinfos remembered: 2 KiB each, so about 400 MiB of database at most. */
+  narInfos: number;
+  /** Torrents remembered: mostly under 2 KiB each. */
+  torrents: number;
+  /** Held NAR files that are announced, the most recently used ones: a full round within the tracker's usual 30 minutes. */
+  announcedTorrents: number;
+  announcesPerMinute: number;
+}
+
+export const defaultLimits: Readonly<ClientLimits> = {
+  narInfoBudgetMs: 1_700,
+  narInfoHedgeMs: 400,
+  resolveBudgetMs: 500,
+  resolvePatienceMs: 5_000,
+  resolveDeadlineMs: 5_000,
+  peersFreshMs: 60_000,
+  catalogCooldownMs: 5_000,
+  swarmStallMs: 500,
+  swarmPatienceMs: 5_000,
+  httpStallMs: 10_000,
+  lingerMs: 2_000,
+  nearlyDoneBytes: 4 * 1024 * 1024,
+  attempts: 32,
+  attemptsPerSource: 3,
+  badSourceMs: 10 * 60_000,
+  cacheInfoBudgetMs: 1_000,
+  narInfos: 200_000,
+  torrents: 100_000,
+  announcedTorrents: 1_500,
+  announcesPerMinute: 60,
+};

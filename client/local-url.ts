@@ -1,0 +1,66 @@
+/** Under which local URL a NAR file is served, and which request means it. docs/decisions/0002-absolute-urls.md. */
+
+import { isCompression, narFileExtension } from '../nar/compression.ts';
+import { NarswarmError } from '../nar/errors.ts';
+import type { NarInfo } from '../nar/narinfo.ts';
+import { parseStoreHash, type StoreHash, storeHashOf } from '../nar/store-path.ts';
+
+/** Everything of our own that is not the binary cache protocol is below this. */
+export const ownPrefix = '_narswarm/';
+
+/** NAR files under names of our own making. */
+const ownNarPrefix = `${ownPrefix}nar/`;
+
+/**
+ * The path and query of a request, without the leading slash: what NAR URLs are looked up by.
+ *
+ * Dot segments are resolved and odd characters percent-encoded on both sides, as curl, and so Nix, does it before it
+ * sends them. `undefined` when the target is no path.
+ */
+export function urlKeyOf(target: string): string | undefined {
+  if (!target.startsWith('/')) return undefined;
+  try {
+    const { pathname, search } = new URL(`http://narswarm.invalid${target}`);
+    return pathname.slice(1) + search;
+  } catch {
+    return undefined;
+  }
+}
+
+/** True for a URL that names its own server. Nix takes anything else as relative to the cache. */
+export function isAbsoluteUrl(narUrl: string): boolean {
+  return /^[a-z][a-z0-9+.-]*:\/\//i.test(narUrl);
+}
+
+/** The key that Nix will ask for when it reads a relative URL in a narinfo of ours; `undefined` if we could not tell it apart. */
+export function urlKeyOfNarUrl(narUrl: string): string | undefined {
+  if (isAbsoluteUrl(narUrl)) return undefined;
+  const key = urlKeyOf(`/${narUrl}`);
+  if (key === undefined || key === '' || key === 'nix-cache-info' || key.startsWith(ownPrefix))
+    return undefined;
+  return storeHashOfNarInfoName(key) === undefined ? key : undefined;
+}
+
+/** The local URL for a NAR file whose own URL cannot be used here. */
+export function ownUrlOf(narInfo: NarInfo): string {
+  const extension = isCompression(narInfo.compression) ? narFileExtension(narInfo.compression) : '';
+  const hash = narInfo.fileHash ?? narInfo.narHash;
+  return `${ownNarPrefix}${storeHashOf(narInfo.storePath)}/${hash}.nar${extension}`;
+}
+
+/** True for keys that `ownUrlOf` makes. */
+export function isOwnNarKey(key: string): boolean {
+  return key.startsWith(ownNarPrefix);
+}
+
+/** The store hash in `<store hash>.narinfo`. */
+export function storeHashOfNarInfoName(name: string): StoreHash | undefined {
+  const match = /^([^/]+)\.narinfo$/.exec(name);
+  if (match?.[1] === undefined) return undefined;
+  try {
+    return parseStoreHash(match[1]);
+  } catch (error) {
+    if (error instanceof NarswarmError) return undefined;
+    throw error;
+  }
+}

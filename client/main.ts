@@ -1,0 +1,178 @@
+/** The client: a substituter for Nix on this machine, built of its parts here and nowhere else. */
+
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { NarswarmError } from '../nar/errors.ts';
+import { openDirectoryStore } from '../store/directory-store.ts';
+import { HttpCache } from '../upstream/http-cache.ts';
+import { openHttpServer } from '../web/server.ts';
+import { HeldFiles } from './cache.ts';
+import { CacheInfo } from './cache-info.ts';
+import { Catalogs } from './catalog-client.ts';
+import { type ClientConfig, type ClientLimits, defaultLimits } from './config.ts';
+import { Counts } from './counts.ts';
+import { makeClientApp } from './http.ts';
+import { makeClientMetrics } from './metrics.ts';
+import { NarServer } from './nar.ts';
+import { NarInfoFinder } from './narinfo.ts';
+import { Share } from './share.ts';
+import { ClientState } from './state.ts';
+import { Transfers } from './transfers.ts';
+
+export type { ClientConfig, ClientLimits } from './config.ts';
+
+export interface Client {
+  /** Where Nix reaches it, without a slash at the end. */
+  readonly url: string;
+  /** Where peers reach it; only when it shares. */
+  readonly peers: { host: string; port: number } | undefined;
+  status(): object;
+  /** Lets answers under way finish for a moment, then stops everything. May be called twice. */
+  close(): Promise<void>;
+}
+
+/** Rejects with config-invalid when a catalog is named without a key, and when an address cannot be listened on. */
+export async function openClient(config: ClientConfig): Promise<Client> {
+  const { logger, dataDir, trustedKeys, catalogKeys, noUpstream, share: shares } = config;
+  const limits: ClientLimits = { ...defaultLimits, ...config.limits };
+  const clock = config.clock ?? Date.now;
+  const catalogUrls = config.catalogs.map(baseUrl);
+  const upstreamUrls = noUpstream ? [] : config.upstreams.map(baseUrl);
+  if (catalogUrls.length > 0 && catalogKeys.length === 0) {
+    throw new NarswarmError(
+      'config-invalid',
+      'a catalog needs the key that it is signed with: --catalog-key',
+    );
+  }
+
+  // Whoever opens, closes: in the opposite order, also when a later step fails.
+  const closers: (() => void | Promise<void>)[] = [];
+  const closeAll = async (): Promise<void> => {
+    for (let close = closers.pop(); close !== undefined; close = closers.pop()) {
+      try {
+        await close();
+      } catch (error) {
+        logger.error('close-failed', { error });
+      }
+    }
+  };
+  try {
+    await mkdir(dataDir, { recursive: true });
+    const state = new ClientState({
+      path: join(dataDir, 'client.sqlite'),
+      narInfos: limits.narInfos,
+      torrents: limits.torrents,
+      clock,
+    });
+    closers.push(() => state.close());
+    const store = await openDirectoryStore(join(dataDir, 'nar-files'));
+    closers.push(() => store.close());
+    const held = new HeldFiles({ store, state, cacheSizeBytes: config.cacheSizeBytes, logger });
+    await held.recover();
+    closers.push(() => held.close());
+
+    const upstreams = upstreamUrls.map((url) => new HttpCache({ url }));
+    const catalogCaches = catalogUrls.map((url) => new HttpCache({ url }));
+    const sources = [...upstreams, ...catalogCaches];
+    for (const source of sources) closers.push(() => source.close());
+    const patient = upstreams.length === 0;
+    const catalogs = new Catalogs({
+      catalogs: catalogUrls,
+      keys: catalogKeys,
+      state,
+      limits,
+      logger,
+      clock,
+      patient,
+    });
+    closers.push(() => catalogs.close());
+    const cacheInfo = new CacheInfo({ sources, state, logger, budgetMs: limits.cacheInfoBudgetMs });
+    closers.push(() => cacheInfo.close());
+
+    const counts = new Counts();
+    const shareOptions = { peers: config.peers, catalogs: catalogUrls, trustedKeys, catalogKeys };
+    const share = shares
+      ? await Share.open({ ...shareOptions, state, held, limits, logger, clock })
+      : undefined;
+    if (share !== undefined) closers.push(() => share.close());
+    const transfers = new Transfers({
+      upstreams,
+      catalogCaches,
+      catalogs,
+      held,
+      counts,
+      limits,
+      logger,
+      clock,
+      onKept: () => share?.onKept(),
+    });
+    closers.push(() => transfers.close());
+    const narInfos = new NarInfoFinder({
+      sources,
+      state,
+      counts,
+      limits,
+      logger,
+      storeDir: () => cacheInfo.storeDir(),
+    });
+    const nars = new NarServer({ state, held, transfers, upstreams, catalogCaches, counts, limits, logger });
+
+    const status = (): object => ({
+      role: 'client',
+      bytes: counts.bytes,
+      nars: counts.nars,
+      failed: counts.failed,
+      wrong: counts.wrong,
+      passedThrough: counts.passedThrough,
+      narinfos: counts.narInfos,
+      share: share?.status() ?? { enabled: false, uploadedBytes: 0 },
+      cache: held.status(),
+      state: state.counts(),
+      upstreams: upstreams.map(({ url }) => url),
+      catalogs: catalogs.status(),
+      transfers: transfers.status(),
+    });
+    const app = makeClientApp({
+      cacheInfo,
+      narInfos,
+      nars,
+      onGiven: ({ narInfo }) => catalogs.prefetch(narInfo),
+      metrics: makeClientMetrics(counts, held, () => share?.status().uploadedBytes ?? 0),
+      status,
+      logger,
+    });
+    const server = await openHttpServer({ ...config.http, app });
+    closers.push(() => server.close());
+
+    const { publicHost } = config;
+    const peers = share && { host: publicHost ?? share.host, port: share.port };
+    logger.info('client-ready', { url: server.url, peers, upstreams: upstreamUrls, catalogs: catalogUrls });
+    let closing: Promise<void> | undefined;
+    return {
+      url: server.url,
+      peers,
+      status,
+      close() {
+        closing ??= closeAll();
+        return closing;
+      },
+    };
+  } catch (error) {
+    await closeAll();
+    throw error;
+  }
+}
+
+/** Throws config-invalid unless `text` is an http(s) URL. Without a slash at the end, as paths are appended to it. */
+function baseUrl(text: string): string {
+  let url: URL;
+  try {
+    url = new URL(text);
+  } catch (cause) {
+    throw new NarswarmError('config-invalid', `${text} is not a URL`, { cause });
+  }
+  if (url.protocol !== 'http:' && url.protocol !== 'https:') {
+    throw new NarswarmError('config-invalid', `${text} is not an http or https URL`);
+  }
+  return text.replace(/\/+$/, '');
+}

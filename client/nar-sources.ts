@@ -1,0 +1,140 @@
+/** Where the bytes of a NAR file can come from, behind one shape: bytes in order from a given one on. */
+
+import { NarswarmError } from '../nar/errors.ts';
+import { parseNarInfo } from '../nar/narinfo.ts';
+import { storeHashOf } from '../nar/store-path.ts';
+import { TorrentFetch } from '../swarm/fetcher.ts';
+import type { HttpCache } from '../upstream/http-cache.ts';
+import type { Found } from './catalog-client.ts';
+import type { GivenNarInfo } from './state.ts';
+import { StallGuard } from './waiting.ts';
+
+export interface NarBytes {
+  bytes: Buffer;
+  /** True for a whole piece whose hash was compared. */
+  checked: boolean;
+}
+
+export interface OpenNarBytes {
+  /** Size of the whole file, if the source says it. */
+  lengthBytes: number | undefined;
+  bytes: AsyncIterable<NarBytes>;
+}
+
+export interface NarSource {
+  readonly kind: 'swarm' | 'http';
+  /** For logs, and for remembering that it gave wrong bytes. */
+  readonly name: string;
+  /** `undefined` when it does not have the file. Throws when it could not tell. */
+  open(fromByte: number, signal: AbortSignal): Promise<OpenNarBytes | undefined>;
+}
+
+/** An upstream, or a catalog that gave the narinfo. */
+export class HttpSource implements NarSource {
+  readonly kind = 'http';
+  readonly name: string;
+  readonly #cache: HttpCache;
+  readonly #given: GivenNarInfo;
+  readonly #stallMs: number;
+  readonly #sizeBytes: () => number | undefined;
+
+  constructor(cache: HttpCache, given: GivenNarInfo, stallMs: number, sizeBytes: () => number | undefined) {
+    this.name = cache.url;
+    this.#cache = cache;
+    this.#given = given;
+    this.#stallMs = stallMs;
+    this.#sizeBytes = sizeBytes;
+  }
+
+  async open(fromByte: number, signal: AbortSignal): Promise<OpenNarBytes | undefined> {
+    const guard = new StallGuard(this.#stallMs, signal, this.name);
+    try {
+      const opened = await this.#openNar(fromByte, guard.signal);
+      if (opened === undefined) {
+        guard.close();
+        return undefined;
+      }
+      guard.touch();
+      return { lengthBytes: opened.lengthBytes, bytes: guarded(opened.body, guard) };
+    } catch (error) {
+      guard.close();
+      throw error;
+    }
+  }
+
+  /**
+   * The cache that gave the narinfo is asked for its URL. Another one may have other bytes under that URL, or the same
+   * under another: its own narinfo tells. So does a new one of the same cache when the URL is gone.
+   */
+  async #openNar(fromByte: number, signal: AbortSignal) {
+    const { origin, narUrl, narInfo } = this.#given;
+    if (origin === this.#cache.url) {
+      const opened = await this.#cache.openNar(narUrl, { fromByte, signal });
+      if (opened !== undefined) return this.#checkSize(opened);
+    }
+    const text = await this.#cache.getNarInfo(storeHashOf(narInfo.storePath), signal);
+    if (text === undefined) return undefined;
+    const other = parseNarInfo(text);
+    if (other.fileHash !== narInfo.fileHash) return undefined;
+    if (origin === this.#cache.url && other.url === narUrl) return undefined;
+    const opened = await this.#cache.openNar(other.url, { fromByte, signal });
+    return opened && this.#checkSize(opened);
+  }
+
+  #checkSize<Opened extends { lengthBytes?: number | undefined; body: AsyncIterable<Buffer> }>(
+    opened: Opened,
+  ): Opened {
+    const expected = this.#sizeBytes();
+    if (opened.lengthBytes === undefined || expected === undefined || opened.lengthBytes === expected)
+      return opened;
+    void opened.body[Symbol.asyncIterator]().return?.();
+    throw new NarswarmError(
+      'file-size-mismatch',
+      `${this.name} has ${opened.lengthBytes} bytes, not ${expected}`,
+    );
+  }
+}
+
+async function* guarded(body: AsyncIterable<Buffer>, guard: StallGuard): AsyncGenerator<NarBytes> {
+  try {
+    for await (const bytes of body) {
+      yield { bytes, checked: false };
+      guard.touch();
+    }
+  } finally {
+    guard.close();
+  }
+}
+
+/** The peers of one torrent. */
+export class SwarmSource implements NarSource {
+  readonly kind = 'swarm';
+  readonly name = 'swarm';
+  readonly #find: (signal: AbortSignal) => Promise<Found | undefined>;
+  readonly #stallMs: number;
+
+  /** `find` is called at each attempt, for the peers of that moment. */
+  constructor(find: (signal: AbortSignal) => Promise<Found | undefined>, stallMs: number) {
+    this.#find = find;
+    this.#stallMs = stallMs;
+  }
+
+  async open(fromByte: number, signal: AbortSignal): Promise<OpenNarBytes | undefined> {
+    const found = await this.#find(signal);
+    if (found === undefined || found.peers.length === 0) return undefined;
+    return { lengthBytes: found.torrent.length, bytes: this.#pieces(found, fromByte, signal) };
+  }
+
+  async *#pieces({ torrent, peers }: Found, fromByte: number, signal: AbortSignal): AsyncGenerator<NarBytes> {
+    const fetch = new TorrentFetch({ torrent, fromByte, stallMs: this.#stallMs, signal });
+    try {
+      fetch.addPeers(peers);
+      fetch.noMorePeers();
+      for await (const { offset, bytes } of fetch) {
+        yield { bytes: bytes.subarray(Math.max(0, fromByte - offset)), checked: true };
+      }
+    } finally {
+      await fetch.close();
+    }
+  }
+}

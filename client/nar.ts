@@ -1,0 +1,184 @@
+/** Answers requests for NAR files, and passes on what this client knows nothing about. */
+
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { isNarswarmError } from '../nar/errors.ts';
+import type { Sha256 } from '../nar/hash.ts';
+import type { HttpCache } from '../upstream/http-cache.ts';
+import type { Logger } from '../web/log.ts';
+import { type SendSource, sendFile } from '../web/send.ts';
+import type { HeldFiles } from './cache.ts';
+import type { ClientLimits } from './config.ts';
+import type { Counts } from './counts.ts';
+import { isOwnNarKey, ownPrefix } from './local-url.ts';
+import type { NarReader } from './nar-job.ts';
+import { passThrough } from './passthrough.ts';
+import type { ClientState, GivenNarInfo } from './state.ts';
+import type { Transfers } from './transfers.ts';
+
+export interface NarServerOptions {
+  state: ClientState;
+  held: HeldFiles;
+  transfers: Transfers;
+  upstreams: HttpCache[];
+  /** The HTTP side of the catalogs. */
+  catalogCaches: HttpCache[];
+  counts: Counts;
+  limits: ClientLimits;
+  logger: Logger;
+}
+
+export class NarServer {
+  readonly #options: NarServerOptions;
+
+  constructor(options: NarServerOptions) {
+    this.#options = options;
+  }
+
+  /** False when nobody has it, and then nothing was sent. Rejects only when the answer was broken off, or before it began. */
+  async answer(request: IncomingMessage, response: ServerResponse, urlKey: string): Promise<boolean> {
+    const given = this.#options.state.givenByUrl(urlKey);
+    if (given !== undefined) {
+      const { fileHash } = given.narInfo;
+      if (fileHash === undefined) return this.#passGiven(request, response, given);
+      return this.#answerNar(request, response, given, fileHash);
+    }
+    if (isOwnNarKey(urlKey) || urlKey.startsWith(ownPrefix)) return false;
+    const { upstreams } = this.#options;
+    return this.#pass(
+      request,
+      response,
+      upstreams.map((cache) => ({ cache, url: urlKey })),
+    );
+  }
+
+  async #answerNar(
+    request: IncomingMessage,
+    response: ServerResponse,
+    given: GivenNarInfo,
+    fileHash: Sha256,
+  ): Promise<boolean> {
+    const { transfers, held, counts } = this.#options;
+    const { fileSize } = given.narInfo;
+    if (request.method === 'HEAD') {
+      if (fileSize === undefined) return this.#passGiven(request, response, given);
+      // Nothing is fetched for it; what it promises is what the narinfo promised.
+      await sendFile(request, response, narSource(fileHash, fileSize, noRead));
+      return true;
+    }
+    const running = transfers.running(fileHash);
+    if (running !== undefined) return this.#follow(request, response, fileHash, running);
+    const file = await held.open(fileHash);
+    if (file === undefined) return this.#follow(request, response, fileHash, transfers.join(given, fileHash));
+    try {
+      const source = narSource(fileHash, file.sizeBytes, (position, length) => file.read(position, length));
+      const { sentBytes } = await sendFile(request, response, source);
+      counts.bytes.held += sentBytes;
+      if (sentBytes > 0) counts.nars.held++;
+      return true;
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** Sends what a running fetch releases. Its first bytes are waited for, so that a failure can still become a 404. */
+  async #follow(
+    request: IncomingMessage,
+    response: ServerResponse,
+    fileHash: Sha256,
+    reader: NarReader,
+  ): Promise<boolean> {
+    const gone = new AbortController();
+    const onClose = (): void => gone.abort();
+    response.once('close', onClose);
+    try {
+      if (reader.sizeBytes === undefined) await reader.waitFor(0, gone.signal);
+      const { sizeBytes } = reader;
+      if (sizeBytes === undefined) await sendUnsized(response, reader, fileHash, gone.signal);
+      else {
+        const read: SendSource['read'] = (position, length, signal) => reader.read(position, length, signal);
+        await sendFile(request, response, narSource(fileHash, sizeBytes, read));
+      }
+      return true;
+    } catch (error) {
+      if (gone.signal.aborted) return true;
+      if (response.headersSent) throw error;
+      if (isNarswarmError(error)) return false;
+      throw error;
+    } finally {
+      response.off('close', onClose);
+      reader.close();
+    }
+  }
+
+  /** A NAR file that cannot be verified, from where its narinfo came from. */
+  #passGiven(request: IncomingMessage, response: ServerResponse, given: GivenNarInfo): Promise<boolean> {
+    const { upstreams, catalogCaches } = this.#options;
+    const origin = [...upstreams, ...catalogCaches].filter(({ url }) => url === given.origin);
+    return this.#pass(
+      request,
+      response,
+      origin.map((cache) => ({ cache, url: given.narUrl })),
+    );
+  }
+
+  async #pass(
+    request: IncomingMessage,
+    response: ServerResponse,
+    sources: { cache: HttpCache; url: string }[],
+  ): Promise<boolean> {
+    const { limits, logger, counts } = this.#options;
+    const passed = await passThrough(request, response, { sources, stallMs: limits.httpStallMs, logger });
+    if (passed) counts.passedThrough++;
+    return passed;
+  }
+}
+
+function narSource(fileHash: Sha256, sizeBytes: number, read: SendSource['read']): SendSource {
+  // The same from whichever source, as FileHash names the bytes.
+  return { sizeBytes, read, etag: fileHash, contentType: 'application/x-nix-nar' };
+}
+
+function noRead(): never {
+  throw new Error('a HEAD reads nothing');
+}
+
+/** Largest read for an answer of unknown length. */
+const unsizedReadBytes = 512 * 1024;
+
+/** Without FileSize anywhere there is no Content-Length, and so no resuming; the end is that of the chunked encoding. */
+async function sendUnsized(
+  response: ServerResponse,
+  reader: NarReader,
+  fileHash: Sha256,
+  signal: AbortSignal,
+): Promise<void> {
+  response.writeHead(200, {
+    'Content-Type': 'application/x-nix-nar',
+    'Cache-Control': 'no-transform',
+    ETag: `"${fileHash}"`,
+  });
+  try {
+    for (let position = 0; ; ) {
+      const bytes = await reader.read(position, unsizedReadBytes, signal);
+      if (bytes.length === 0) break;
+      position += bytes.length;
+      if (!response.write(bytes)) await drained(response, signal);
+    }
+    response.end();
+  } catch (error) {
+    response.destroy();
+    throw error;
+  }
+}
+
+function drained(response: ServerResponse, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      response.off('drain', done);
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    response.on('drain', done);
+    signal.addEventListener('abort', done);
+  });
+}

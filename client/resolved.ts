@@ -1,0 +1,95 @@
+/** Decides whether one line of a catalog's answer may be used: nothing in it is believed, everything is checked. Pure. */
+
+import { z } from 'zod';
+import { parseTorrentInfo, type TorrentInfo, verifyTorrentInfo } from '../catalog/torrentinfo.ts';
+import { narFileName } from '../nar/compression.ts';
+import { NarswarmError } from '../nar/errors.ts';
+import type { NarInfo } from '../nar/narinfo.ts';
+import type { PublicKey } from '../nar/signature.ts';
+import type { PeerAddress } from '../swarm/fetcher.ts';
+import { parseInfoDictionary, type Torrent } from '../swarm/torrent.ts';
+
+/** Peers taken from one catalog for one NAR file; more than a fetch connects to at once. */
+export const resolvedMaxPeers = 50;
+
+export interface Resolved {
+  torrentInfo: TorrentInfo;
+  /** Text of the torrentinfo, as it came. */
+  text: string;
+  torrent: Torrent;
+  info: Buffer;
+}
+
+const answerLine = z.object({
+  fileHash: z.string(),
+  torrentinfo: z.string(),
+  info: z.base64(),
+  peers: z.array(z.string()).default([]),
+});
+
+/** One line of an answer to `/resolve`, torrentinfo and infohash verified. Throws a coded error that says what is wrong. */
+export function parseResolveLine(
+  line: string,
+  keys: readonly PublicKey[],
+): Resolved & { peers: PeerAddress[] } {
+  const parsed = answerLine.safeParse(parseJson(line));
+  if (!parsed.success) {
+    throw new NarswarmError('torrentinfo-corrupt', 'a line of the answer lacks something', {
+      cause: parsed.error,
+    });
+  }
+  const { torrentinfo, info, peers } = parsed.data;
+  const resolved = parseResolved(torrentinfo, Buffer.from(info, 'base64'), keys);
+  return { ...resolved, peers: peers.slice(0, resolvedMaxPeers).flatMap((peer) => parsePeer(peer) ?? []) };
+}
+
+/**
+ * Throws torrentinfo-untrusted without a valid signature by one of `keys`, torrent-invalid when the info dictionary is
+ * not that of the signed infohash or not of a file of that name and size.
+ */
+export function parseResolved(text: string, info: Buffer, keys: readonly PublicKey[]): Resolved {
+  const torrentInfo = parseTorrentInfo(text);
+  if (verifyTorrentInfo(torrentInfo, keys) === undefined) {
+    throw new NarswarmError('torrentinfo-untrusted', `torrentinfo of ${torrentInfo.fileHash}`);
+  }
+  const torrent = parseInfoDictionary(info);
+  if (torrent.infoHash !== torrentInfo.infoHash) {
+    throw new NarswarmError(
+      'torrent-invalid',
+      'the info dictionary has another infohash than the signed one',
+    );
+  }
+  const name = narFileName(torrentInfo.fileHash, torrentInfo.compression);
+  if (torrent.name !== name || torrent.length !== torrentInfo.fileSize) {
+    throw new NarswarmError('torrent-invalid', 'the torrent has another name or length than its torrentinfo');
+  }
+  return { torrentInfo, text, torrent, info };
+}
+
+/** True if the torrentinfo is about the very NAR file and NAR that the narinfo is about. */
+export function isTorrentInfoOf(torrentInfo: TorrentInfo, narInfo: NarInfo): boolean {
+  return (
+    torrentInfo.fileHash === narInfo.fileHash &&
+    (narInfo.fileSize === undefined || torrentInfo.fileSize === narInfo.fileSize) &&
+    torrentInfo.compression === narInfo.compression &&
+    torrentInfo.narHash === narInfo.narHash &&
+    torrentInfo.narSize === narInfo.narSize
+  );
+}
+
+/** `host:port`, an IPv6 address in brackets; `undefined` when it is neither. */
+export function parsePeer(text: string): PeerAddress | undefined {
+  const match = /^(?:\[([0-9a-fA-F:.]{2,45})\]|([A-Za-z0-9.-]{1,253})):([0-9]{1,5})$/.exec(text);
+  if (match === null) return undefined;
+  const host = match[1] ?? match[2];
+  const port = Number(match[3]);
+  return host === undefined || port < 1 || port > 65_535 ? undefined : { host, port };
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new NarswarmError('torrentinfo-corrupt', 'a line of the answer is not JSON', { cause });
+  }
+}

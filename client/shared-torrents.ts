@@ -1,0 +1,62 @@
+/** What may be seeded: held NAR files whose torrent a catalog signed and whose narinfo a trusted cache key signed. */
+
+import { NarswarmError } from '../nar/errors.ts';
+import type { InfoHash } from '../nar/hash.ts';
+import { parseNarInfo } from '../nar/narinfo.ts';
+import { type PublicKey, verifyNarInfo } from '../nar/signature.ts';
+import type { SeedHandle, SeedSource } from '../swarm/seed-server.ts';
+import type { Torrent } from '../swarm/torrent.ts';
+import type { HeldFiles } from './cache.ts';
+import { isTorrentInfoOf, parseResolved } from './resolved.ts';
+import type { ClientState, HeldFile } from './state.ts';
+
+export interface SharedTorrentsOptions {
+  state: ClientState;
+  held: HeldFiles;
+  trustedKeys: readonly PublicKey[];
+  catalogKeys: readonly PublicKey[];
+}
+
+export class SharedTorrents implements SeedSource {
+  readonly #options: SharedTorrentsOptions;
+
+  constructor(options: SharedTorrentsOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * The torrent of a held file if it may be shared. Content-addressed paths that nobody signed may not: they can be
+   * anybody's own.
+   *
+   * The cache's signature covers NarHash, the catalog's ties FileHash and infohash to NarHash: both are needed.
+   */
+  torrentOf(file: HeldFile): Torrent | undefined {
+    const { state, trustedKeys, catalogKeys } = this.#options;
+    const stored = state.torrent(file.fileHash);
+    if (stored === undefined) return undefined;
+    try {
+      const narInfo = parseNarInfo(file.narInfo);
+      if (verifyNarInfo(narInfo, trustedKeys) === undefined) return undefined;
+      const { torrentInfo, torrent } = parseResolved(stored.torrentInfo, stored.info, catalogKeys);
+      return isTorrentInfoOf(torrentInfo, narInfo) ? torrent : undefined;
+    } catch (error) {
+      if (error instanceof NarswarmError) return undefined;
+      throw error;
+    }
+  }
+
+  async open(infoHash: InfoHash): Promise<SeedHandle | undefined> {
+    const { state, held } = this.#options;
+    const stored = state.torrentByInfoHash(infoHash);
+    const file = stored && state.held(stored.fileHash);
+    const torrent = file && this.torrentOf(file);
+    if (file === undefined || torrent?.infoHash !== infoHash) return undefined;
+    const handle = await held.open(file.fileHash);
+    if (handle === undefined) return undefined;
+    return {
+      torrent,
+      read: (position, lengthBytes) => handle.read(position, lengthBytes),
+      close: () => handle.close(),
+    };
+  }
+}

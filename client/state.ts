@@ -1,0 +1,301 @@
+/**
+ * What the client must still know after a kill: the narinfos it gave out, the torrents it verified and the NAR files
+ * it holds.
+ *
+ * Nix remembers a narinfo for 30 days and then asks for its URL, perhaps of a client that was restarted meanwhile.
+ */
+
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { NarswarmError } from '../nar/errors.ts';
+import type { InfoHash, Sha256 } from '../nar/hash.ts';
+import { type NarInfo, parseNarInfo } from '../nar/narinfo.ts';
+import type { StoreHash } from '../nar/store-path.ts';
+
+/** Raised by whoever changes the tables. An older database is made anew: it is a cache of what others have. */
+const schemaVersion = 1;
+
+/** Rows removed at once when a table is full, so that a full table is not trimmed at every insert. */
+const trimRows = 256;
+
+/** A narinfo as it was given out. */
+export interface GivenNarInfo {
+  storeHash: StoreHash;
+  /** The path and query under which its NAR file is served here, without the leading slash. */
+  urlKey: string;
+  /** Base URL of the cache or catalog it came from. */
+  origin: string;
+  /** Its URL as the origin wrote it. */
+  narUrl: string;
+  /** Parsed from the text given out. */
+  narInfo: NarInfo;
+}
+
+export interface StoredTorrent {
+  fileHash: Sha256;
+  infoHash: InfoHash;
+  /** Text of the torrentinfo. */
+  torrentInfo: string;
+  info: Buffer;
+}
+
+export interface HeldFile {
+  fileHash: Sha256;
+  /** Name in the store. */
+  name: string;
+  sizeBytes: number;
+  /** A narinfo that it was fetched for. */
+  narInfo: string;
+}
+
+const schema = `
+CREATE TABLE given (
+  store_hash TEXT NOT NULL,
+  url_key TEXT NOT NULL,
+  origin TEXT NOT NULL,
+  nar_url TEXT NOT NULL,
+  text TEXT NOT NULL,
+  used INTEGER NOT NULL,
+  PRIMARY KEY (store_hash, url_key)
+) STRICT;
+CREATE INDEX given_url ON given (url_key);
+CREATE INDEX given_used ON given (used);
+CREATE TABLE torrents (
+  file_hash TEXT PRIMARY KEY,
+  info_hash TEXT NOT NULL,
+  torrentinfo TEXT NOT NULL,
+  info BLOB NOT NULL,
+  used INTEGER NOT NULL
+) STRICT;
+CREATE INDEX torrents_info_hash ON torrents (info_hash);
+CREATE INDEX torrents_used ON torrents (used);
+CREATE TABLE held (
+  file_hash TEXT PRIMARY KEY,
+  name TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  narinfo TEXT NOT NULL,
+  used INTEGER NOT NULL
+) STRICT;
+CREATE INDEX held_used ON held (used);
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+`;
+
+export interface ClientStateOptions {
+  path: string;
+  narInfos: number;
+  torrents: number;
+  clock: () => number;
+}
+
+export class ClientState {
+  readonly #db: DatabaseSync;
+  readonly #clock: () => number;
+  readonly #statements = new Map<string, StatementSync>();
+  readonly #limits: Record<'given' | 'torrents', number>;
+  readonly #rows: Record<'given' | 'torrents', number>;
+  #lastUsed = 0;
+  #open = true;
+
+  /** Throws store-failed when the file cannot be opened or is no database. */
+  constructor({ path, narInfos, torrents, clock }: ClientStateOptions) {
+    this.#clock = clock;
+    this.#limits = { given: narInfos, torrents };
+    try {
+      this.#db = new DatabaseSync(path);
+      // Another process with the same data directory is refused at once, before it can remove what this one holds.
+      this.#db.exec(
+        'PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL',
+      );
+      this.#db.exec('BEGIN IMMEDIATE');
+      const version = Number(this.#db.prepare('PRAGMA user_version').get()?.user_version);
+      if (version !== schemaVersion) {
+        this.#db.exec('DROP TABLE IF EXISTS given; DROP TABLE IF EXISTS torrents; DROP TABLE IF EXISTS held');
+        this.#db.exec('DROP TABLE IF EXISTS facts');
+        this.#db.exec(schema);
+        this.#db.exec(`PRAGMA user_version = ${schemaVersion}`);
+      }
+      this.#db.exec('COMMIT');
+    } catch (cause) {
+      throw new NarswarmError('store-failed', `state database ${path} cannot be opened`, { cause });
+    }
+    this.#rows = { given: this.#count('given'), torrents: this.#count('torrents') };
+  }
+
+  /** Remembers a narinfo before it is given out. */
+  give({ storeHash, urlKey, origin, narUrl, narInfo }: GivenNarInfo): void {
+    const { changes } = this.#prepare(
+      'UPDATE given SET origin = ?, nar_url = ?, text = ?, used = ? WHERE store_hash = ? AND url_key = ?',
+    ).run(origin, narUrl, narInfo.text, this.#now(), storeHash, urlKey);
+    if (changes > 0) return;
+    this.#prepare('INSERT INTO given VALUES (?, ?, ?, ?, ?, ?)').run(
+      storeHash,
+      urlKey,
+      origin,
+      narUrl,
+      narInfo.text,
+      this.#now(),
+    );
+    this.#trim('given');
+  }
+
+  /** The narinfo of a store path that was given out last. */
+  givenByStoreHash(storeHash: StoreHash): GivenNarInfo | undefined {
+    return givenFrom(
+      this.#prepare('SELECT * FROM given WHERE store_hash = ? ORDER BY used DESC LIMIT 1').get(storeHash),
+    );
+  }
+
+  /** The narinfo that was last given out with a URL. */
+  givenByUrl(urlKey: string): GivenNarInfo | undefined {
+    return givenFrom(
+      this.#prepare('SELECT * FROM given WHERE url_key = ? ORDER BY used DESC LIMIT 1').get(urlKey),
+    );
+  }
+
+  putTorrent({ fileHash, infoHash, torrentInfo, info }: StoredTorrent): void {
+    const { changes } = this.#prepare(
+      'UPDATE torrents SET info_hash = ?, torrentinfo = ?, info = ?, used = ? WHERE file_hash = ?',
+    ).run(infoHash, torrentInfo, info, this.#now(), fileHash);
+    if (changes > 0) return;
+    this.#prepare('INSERT INTO torrents VALUES (?, ?, ?, ?, ?)').run(
+      fileHash,
+      infoHash,
+      torrentInfo,
+      info,
+      this.#now(),
+    );
+    this.#trim('torrents');
+  }
+
+  torrent(fileHash: Sha256): StoredTorrent | undefined {
+    return torrentFrom(this.#prepare('SELECT * FROM torrents WHERE file_hash = ?').get(fileHash));
+  }
+
+  /** Several NAR files cannot share an infohash: their names differ. */
+  torrentByInfoHash(infoHash: InfoHash): StoredTorrent | undefined {
+    return torrentFrom(this.#prepare('SELECT * FROM torrents WHERE info_hash = ?').get(infoHash));
+  }
+
+  dropTorrent(fileHash: Sha256): void {
+    const { changes } = this.#prepare('DELETE FROM torrents WHERE file_hash = ?').run(fileHash);
+    this.#rows.torrents -= Number(changes);
+  }
+
+  addHeld({ fileHash, name, sizeBytes, narInfo }: HeldFile): void {
+    this.#prepare('INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?)').run(
+      fileHash,
+      name,
+      sizeBytes,
+      narInfo,
+      this.#now(),
+    );
+  }
+
+  held(fileHash: Sha256): HeldFile | undefined {
+    return heldFrom(this.#prepare('SELECT * FROM held WHERE file_hash = ?').get(fileHash));
+  }
+
+  touchHeld(fileHash: Sha256): void {
+    this.#prepare('UPDATE held SET used = ? WHERE file_hash = ?').run(this.#now(), fileHash);
+  }
+
+  dropHeld(fileHash: Sha256): void {
+    this.#prepare('DELETE FROM held WHERE file_hash = ?').run(fileHash);
+  }
+
+  heldTotals(): { files: number; bytes: number } {
+    const row = this.#prepare('SELECT count(*) AS files, coalesce(sum(size), 0) AS bytes FROM held').get();
+    return { files: Number(row?.files), bytes: Number(row?.bytes) };
+  }
+
+  /** Held files, the least (`oldest`) or most (`newest`) recently used first. */
+  heldFiles(order: 'oldest' | 'newest', limit: number): HeldFile[] {
+    const direction = order === 'oldest' ? 'ASC' : 'DESC';
+    return this.#prepare(`SELECT * FROM held ORDER BY used ${direction} LIMIT ?`)
+      .all(limit)
+      .map(heldFrom)
+      .filter((row) => row !== undefined);
+  }
+
+  fact(name: string): string | undefined {
+    const row = this.#prepare('SELECT value FROM facts WHERE name = ?').get(name);
+    return row === undefined ? undefined : String(row.value);
+  }
+
+  setFact(name: string, value: string): void {
+    this.#prepare('INSERT OR REPLACE INTO facts VALUES (?, ?)').run(name, value);
+  }
+
+  counts(): { narinfos: number; torrents: number } {
+    return { narinfos: this.#rows.given, torrents: this.#rows.torrents };
+  }
+
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#db.close();
+  }
+
+  #prepare(sql: string): StatementSync {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) {
+      statement = this.#db.prepare(sql);
+      this.#statements.set(sql, statement);
+    }
+    return statement;
+  }
+
+  #count(table: 'given' | 'torrents'): number {
+    return Number(this.#prepare(`SELECT count(*) AS rows FROM ${table}`).get()?.rows);
+  }
+
+  /** Strictly ascending, so that "last" is well defined within a millisecond. */
+  #now(): number {
+    this.#lastUsed = Math.max(this.#lastUsed + 1, this.#clock() * 1000);
+    return this.#lastUsed;
+  }
+
+  /** A row went in: takes the least recently used ones out when there are too many. */
+  #trim(table: 'given' | 'torrents'): void {
+    this.#rows[table]++;
+    if (this.#rows[table] <= this.#limits[table]) return;
+    const rows =
+      Math.min(trimRows, Math.ceil(this.#limits[table] / 8)) + this.#rows[table] - this.#limits[table];
+    const { changes } = this.#prepare(
+      `DELETE FROM ${table} WHERE rowid IN (SELECT rowid FROM ${table} ORDER BY used LIMIT ?)`,
+    ).run(rows);
+    this.#rows[table] -= Number(changes);
+  }
+}
+
+type Row = Record<string, unknown>;
+
+function givenFrom(row: Row | undefined): GivenNarInfo | undefined {
+  if (row === undefined) return undefined;
+  return {
+    storeHash: row.store_hash as StoreHash,
+    urlKey: String(row.url_key),
+    origin: String(row.origin),
+    narUrl: String(row.nar_url),
+    narInfo: parseNarInfo(String(row.text)),
+  };
+}
+
+function torrentFrom(row: Row | undefined): StoredTorrent | undefined {
+  if (row === undefined) return undefined;
+  return {
+    fileHash: row.file_hash as Sha256,
+    infoHash: row.info_hash as InfoHash,
+    torrentInfo: String(row.torrentinfo),
+    info: Buffer.from(row.info as Uint8Array),
+  };
+}
+
+function heldFrom(row: Row | undefined): HeldFile | undefined {
+  if (row === undefined) return undefined;
+  return {
+    fileHash: row.file_hash as Sha256,
+    name: String(row.name),
+    sizeBytes: Number(row.size),
+    narInfo: String(row.narinfo),
+  };
+}

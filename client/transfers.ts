@@ -1,0 +1,129 @@
+/** All fetches that run: one per NAR file, however many ask for it, with the sources that this client is configured for. */
+
+import { NarswarmError } from '../nar/errors.ts';
+import type { Sha256 } from '../nar/hash.ts';
+import type { HttpCache } from '../upstream/http-cache.ts';
+import type { Logger } from '../web/log.ts';
+import { BadSources } from './bad-sources.ts';
+import type { HeldFiles } from './cache.ts';
+import type { Catalogs } from './catalog-client.ts';
+import type { ClientLimits } from './config.ts';
+import type { Counts } from './counts.ts';
+import type { NarPlan } from './nar-fetch.ts';
+import { NarJob, type NarReader } from './nar-job.ts';
+import { HttpSource, type NarSource, SwarmSource } from './nar-sources.ts';
+import type { GivenNarInfo } from './state.ts';
+
+/** NAR files fetched at once. Nix asks for 16 to 25; this is for several machines behind one client. */
+const jobsMax = 256;
+
+export interface TransfersOptions {
+  /** In order of preference. */
+  upstreams: HttpCache[];
+  /** The HTTP side of the catalogs. */
+  catalogCaches: HttpCache[];
+  catalogs: Catalogs;
+  held: HeldFiles;
+  counts: Counts;
+  limits: ClientLimits;
+  logger: Logger;
+  clock: () => number;
+  onKept(fileHash: Sha256): void;
+}
+
+export class Transfers {
+  readonly #options: TransfersOptions;
+  readonly #jobs = new Map<Sha256, NarJob>();
+  readonly #running = new Set<NarJob>();
+  readonly #bad: BadSources;
+  #closed = false;
+
+  constructor(options: TransfersOptions) {
+    this.#options = options;
+    this.#bad = new BadSources(options.clock, options.limits.badSourceMs);
+  }
+
+  /** A reader of the fetch of this NAR file if one runs. */
+  running(fileHash: Sha256): NarReader | undefined {
+    const job = this.#jobs.get(fileHash);
+    return job === undefined || job.failed ? undefined : job.join();
+  }
+
+  /** A reader of the fetch of this NAR file, started if need be. Throws when there are too many. */
+  join(given: GivenNarInfo, fileHash: Sha256): NarReader {
+    const running = this.running(fileHash);
+    if (running !== undefined) return running;
+    if (this.#closed) throw new NarswarmError('aborted', 'the client is stopping');
+    if (this.#running.size >= jobsMax)
+      throw new NarswarmError('upstream-failed', `${jobsMax} fetches are running`);
+    const { catalogs, counts, held, limits, logger, onKept } = this.#options;
+    const job: NarJob = new NarJob({
+      given,
+      fileHash,
+      limits,
+      logger,
+      counts,
+      held,
+      bad: this.#bad,
+      plan: (sizeBytes, trustTorrent, signal) => this.#plan(given, fileHash, sizeBytes, trustTorrent, signal),
+      distrustTorrent: () => catalogs.distrust(fileHash),
+      onKept: () => onKept(fileHash),
+      onIdle: () => {
+        this.#running.delete(job);
+        if (this.#jobs.get(fileHash) === job) this.#jobs.delete(fileHash);
+      },
+    });
+    this.#jobs.set(fileHash, job);
+    this.#running.add(job);
+    return job.join();
+  }
+
+  status() {
+    return { running: [...this.#running].map((job) => ({ fileHash: job.fileHash, ...job.status() })) };
+  }
+
+  /** Breaks all fetches off. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.all([...this.#running].map((job) => job.close()));
+  }
+
+  /**
+   * The swarm first, when torrent and peers are to be had at once; then HTTP: the cache that gave the narinfo, the other
+   * upstreams in order, and at the very end a catalog as a web server. Without HTTP the swarm gets more patience.
+   */
+  async #plan(
+    given: GivenNarInfo,
+    fileHash: Sha256,
+    sizeBytes: () => number | undefined,
+    trustTorrent: boolean,
+    signal: AbortSignal,
+  ): Promise<NarPlan> {
+    const { upstreams, catalogCaches, catalogs, limits } = this.#options;
+    const http = (cache: HttpCache): NarSource => new HttpSource(cache, given, limits.httpStallMs, sizeBytes);
+    const others = upstreams.filter(({ url }) => url !== given.origin);
+    const caches = [...upstreams.filter(({ url }) => url === given.origin), ...others].map(http);
+    const catalogCache = catalogCaches.filter(({ url }) => url === given.origin).map(http);
+    if (!trustTorrent) return { torrent: undefined, sources: caches, lastResorts: catalogCache };
+    const patient = caches.every(({ name }) => this.#bad.has(fileHash, name));
+    const budgetMs = patient ? limits.resolvePatienceMs : limits.resolveBudgetMs;
+    const found = await catalogs.find(given.narInfo, budgetMs, signal);
+    let first = found;
+    const swarm = new SwarmSource(
+      async (again) => {
+        const known = first;
+        first = undefined;
+        if (known !== undefined) return known;
+        const now = await catalogs.find(given.narInfo, budgetMs, again);
+        return now?.torrent.infoHash === (found ?? now)?.torrent.infoHash ? now : undefined;
+      },
+      patient ? limits.swarmPatienceMs : limits.swarmStallMs,
+    );
+    const ready = found !== undefined && found.peers.length > 0;
+    return {
+      torrent: found?.torrent,
+      sources: ready ? [swarm, ...caches] : caches,
+      lastResorts: ready ? catalogCache : [swarm, ...catalogCache],
+    };
+  }
+}

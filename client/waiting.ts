@@ -1,0 +1,61 @@
+/** Waiting for something to become true, with an AbortSignal. */
+
+import { NarswarmError } from '../nar/errors.ts';
+
+/** Wakes whoever waits, all at once; what they wait for they look up themselves. */
+export class Bell {
+  #waiting = new Set<() => void>();
+
+  ring(): void {
+    const waiting = this.#waiting;
+    this.#waiting = new Set();
+    for (const wake of waiting) wake();
+  }
+
+  /** Resolves at the next `ring`; rejects with `aborted` when the signal fires first. */
+  next(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (signal.aborted) return reject(aborted(signal));
+      const onAbort = (): void => {
+        this.#waiting.delete(wake);
+        reject(aborted(signal));
+      };
+      const wake = (): void => {
+        signal.removeEventListener('abort', onAbort);
+        resolve();
+      };
+      this.#waiting.add(wake);
+      signal.addEventListener('abort', onAbort, { once: true });
+    });
+  }
+}
+
+/** The error for a signal that fired; its reason when that is one of ours. */
+export function aborted(signal: AbortSignal): NarswarmError {
+  const { reason } = signal;
+  return reason instanceof NarswarmError
+    ? reason
+    : new NarswarmError('aborted', 'given up', { cause: reason });
+}
+
+/** A signal that also fires, with `upstream-failed`, when `touch` is not called for `stallMs`. */
+export class StallGuard {
+  readonly signal: AbortSignal;
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(stallMs: number, signal: AbortSignal, what: string) {
+    const stalled = new AbortController();
+    this.#timer = setTimeout(() => {
+      stalled.abort(new NarswarmError('upstream-failed', `${what}: nothing for ${stallMs} ms`));
+    }, stallMs);
+    this.signal = AbortSignal.any([signal, stalled.signal]);
+  }
+
+  touch(): void {
+    this.#timer.refresh();
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+  }
+}

@@ -1,0 +1,76 @@
+import { hash } from 'node:crypto';
+import t from 'tap';
+import { Assembly, heldBackBytes } from '../../client/assembly.ts';
+import { PieceChecker } from '../../client/piece-checker.ts';
+import { sha256FromDigest } from '../../nar/hash.ts';
+import { MemoryStore } from '../../store/memory-store.ts';
+import { madeNar, pseudoRandom } from './made-nar.ts';
+
+async function assembly(bytes: Buffer, { sizeBytes, checked }: { sizeBytes?: number; checked: boolean }) {
+  const fileHash = sha256FromDigest(hash('sha256', bytes, 'buffer'));
+  const writer = await new MemoryStore().create(`${fileHash}.nar`);
+  return new Assembly({ writer, fileHash, sizeBytes, checked });
+}
+
+t.test('without a torrent the last 64 KiB are held back until FileHash is known to match', async (t) => {
+  const bytes = pseudoRandom('held back', heldBackBytes * 3);
+  const whole = await assembly(bytes, { sizeBytes: bytes.length, checked: false });
+  await whole.append(bytes.subarray(0, heldBackBytes));
+  t.equal(whole.released, 0);
+  await whole.append(bytes.subarray(heldBackBytes, bytes.length - 1));
+  t.equal(whole.released, bytes.length - 1 - heldBackBytes);
+  t.notOk(whole.complete);
+  await whole.append(bytes.subarray(bytes.length - 1));
+  t.ok(whole.complete);
+  t.equal(whole.released, bytes.length);
+  t.same(await whole.read(100, 50), bytes.subarray(100, 150));
+  t.same(await whole.read(bytes.length - 5, 50), bytes.subarray(bytes.length - 5));
+});
+
+t.test('wrong bytes are never released to the end', async (t) => {
+  const bytes = pseudoRandom('wrong', heldBackBytes * 2);
+  const wrong = Buffer.from(bytes);
+  wrong[10] = ~(wrong[10] ?? 0);
+  for (const checked of [true, false]) {
+    const whole = await assembly(bytes, { sizeBytes: bytes.length, checked });
+    await whole.append(wrong.subarray(0, heldBackBytes));
+    await t.rejects(whole.append(wrong.subarray(heldBackBytes)), { code: 'file-hash-mismatch' });
+    t.ok(whole.released <= heldBackBytes);
+    t.notOk(whole.complete);
+  }
+});
+
+t.test('a file that ends too early or too late is refused', async (t) => {
+  const bytes = pseudoRandom('sizes', 1_000);
+  const long = await assembly(bytes, { sizeBytes: 1_000, checked: false });
+  await t.rejects(long.append(Buffer.alloc(1_001)), { code: 'file-size-mismatch' });
+  const short = await assembly(bytes, { sizeBytes: 1_000, checked: false });
+  await short.append(bytes.subarray(0, 999));
+  t.throws(() => short.finish(), { code: 'file-size-mismatch' });
+  t.equal(short.released, 0);
+});
+
+t.test('without a size the end of the body is the end', async (t) => {
+  const bytes = pseudoRandom('unsized', 1_000);
+  const whole = await assembly(bytes, { checked: false });
+  await whole.append(bytes);
+  t.equal(whole.released, 0);
+  whole.finish();
+  t.equal(whole.released, 1_000);
+});
+
+t.test('HTTP bytes come out of the piece checker in whole pieces, whatever their chunks', async (t) => {
+  const { bytes, torrent } = madeNar({ name: 'pieces', sizeBytes: 300_000 });
+  for (const chunkBytes of [1_000, 65_536, 300_000]) {
+    const checker = new PieceChecker(torrent, 65_536);
+    const pieces: Buffer[] = [];
+    for (let at = 65_536; at < bytes.length; at += chunkBytes) {
+      pieces.push(...checker.push(bytes.subarray(at, at + chunkBytes)));
+    }
+    t.same(Buffer.concat(pieces), bytes.subarray(65_536));
+    t.equal(pieces.length, 4);
+    t.throws(() => [...checker.push(Buffer.alloc(1))], { code: 'file-size-mismatch' });
+  }
+  const checker = new PieceChecker(torrent, 0);
+  t.throws(() => [...checker.push(Buffer.alloc(65_536))], { code: 'piece-mismatch' });
+});

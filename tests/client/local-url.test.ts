@@ -1,0 +1,45 @@
+import t from 'tap';
+import { isOwnNarKey, ownUrlOf, urlKeyOf, urlKeyOfNarUrl } from '../../client/local-url.ts';
+import { madeNar } from './made-nar.ts';
+
+t.test('a narinfo URL and the request that Nix makes of it have the same key', async (t) => {
+  const urls = [
+    'nar/abc.nar.xz',
+    'nar/abc.nar.xz?hash=1&x=%2F',
+    './nar/../nar/abc.nar',
+    '../../other/nar/abc.nar',
+    '/nar/twice//slashed.nar',
+    'nar/with space.nar',
+    'nar/%41.nar#fragment',
+    'x:y/abc.nar',
+  ];
+  for (const url of urls) {
+    const key = urlKeyOfNarUrl(url);
+    // curl resolves dot segments and drops the fragment before it sends.
+    const { pathname, search } = new URL(`http://127.0.0.1/${url}`);
+    t.ok(key, url);
+    t.equal(key, urlKeyOf(pathname + search), url);
+  }
+});
+
+t.test('URLs that mean something else here have no key', async (t) => {
+  const { storeHash, narInfo } = madeNar({ name: 'x', sizeBytes: 1 });
+  const urls = [
+    'http://elsewhere/nar',
+    'HTTPS://x/y',
+    '_narswarm/status',
+    'a/../_narswarm/status',
+    'nix-cache-info',
+  ];
+  for (const url of [...urls, `${storeHash}.narinfo`, '', '.', 'file:///etc/passwd']) {
+    t.equal(urlKeyOfNarUrl(url), undefined, url);
+  }
+  t.ok(isOwnNarKey(ownUrlOf(narInfo)));
+  t.match(ownUrlOf(narInfo), /^_narswarm\/nar\/[a-z0-9]{32}\/[a-z0-9]{52}\.nar\.xz$/);
+});
+
+t.test('a request target that is no path has no key', async (t) => {
+  t.equal(urlKeyOf('*'), undefined);
+  t.equal(urlKeyOf('http://elsewhere/x'), undefined);
+  t.equal(urlKeyOf('//host/x'), '/host/x');
+});

@@ -1,0 +1,66 @@
+import t from 'tap';
+import { printTorrentInfo, signTorrentInfo } from '../../catalog/torrentinfo.ts';
+import { isTorrentInfoOf, parsePeer, parseResolveLine } from '../../client/resolved.ts';
+import { infoDictionary } from '../../swarm/torrent.ts';
+import { catalogKey, madeNar, strangerKey, torrentInfoText } from './made-nar.ts';
+
+const nar = madeNar({ name: 'resolved', sizeBytes: 100_000 });
+const other = madeNar({ name: 'other', sizeBytes: 100_000 });
+const keys = [catalogKey.publicKey];
+const info = infoDictionary(nar.torrent).toString('base64');
+
+function line(change: object = {}): string {
+  const { fileHash } = nar;
+  return JSON.stringify({
+    fileHash,
+    torrentinfo: torrentInfoText(nar),
+    info,
+    peers: ['127.0.0.1:1'],
+    ...change,
+  });
+}
+
+t.test('a signed torrentinfo with its own info dictionary is taken', async (t) => {
+  const resolved = parseResolveLine(line(), keys);
+  t.equal(resolved.torrent.infoHash, nar.torrent.infoHash);
+  t.same(resolved.peers, [{ host: '127.0.0.1', port: 1 }]);
+  t.ok(isTorrentInfoOf(resolved.torrentInfo, nar.narInfo));
+});
+
+t.test('a forged or mismatched answer is refused', async (t) => {
+  const forged = printTorrentInfo(signTorrentInfo({ ...nar.torrentInfo, sigs: [] }, strangerKey));
+  t.throws(() => parseResolveLine(line({ torrentinfo: forged }), keys), { code: 'torrentinfo-untrusted' });
+  t.throws(() => parseResolveLine(line(), []), { code: 'torrentinfo-untrusted' });
+  const altered = torrentInfoText(nar).replace('NarSize: 300000', 'NarSize: 300001');
+  t.throws(() => parseResolveLine(line({ torrentinfo: altered }), keys), { code: 'torrentinfo-untrusted' });
+  const otherInfo = infoDictionary(other.torrent).toString('base64');
+  t.throws(() => parseResolveLine(line({ info: otherInfo }), keys), { code: 'torrent-invalid' });
+  t.throws(() => parseResolveLine(line({ info: 'AAAA' }), keys), { code: 'torrent-invalid' });
+  t.throws(() => parseResolveLine('{', keys), { code: 'torrentinfo-corrupt' });
+  t.throws(() => parseResolveLine('{}', keys), { code: 'torrentinfo-corrupt' });
+  // Signed by the catalog, but saying of one file what is true of another.
+  const { fileHash, fileSize } = other.torrentInfo;
+  const mixed = signTorrentInfo({ ...nar.torrentInfo, fileHash, fileSize, sigs: [] }, catalogKey);
+  t.throws(() => parseResolveLine(line({ torrentinfo: printTorrentInfo(mixed) }), keys), {
+    code: 'torrent-invalid',
+  });
+});
+
+t.test('a torrentinfo belongs to a narinfo only when all that both say is the same', async (t) => {
+  const { torrentInfo, narInfo } = nar;
+  t.notOk(isTorrentInfoOf(torrentInfo, other.narInfo));
+  t.notOk(isTorrentInfoOf({ ...torrentInfo, narSize: 1 }, narInfo));
+  t.notOk(isTorrentInfoOf({ ...torrentInfo, fileSize: 1 }, narInfo));
+  t.notOk(isTorrentInfoOf({ ...torrentInfo, compression: 'zstd' }, narInfo));
+  t.notOk(isTorrentInfoOf({ ...torrentInfo, narHash: other.torrentInfo.narHash }, narInfo));
+  const { fileSize: _, ...sizeless } = narInfo;
+  t.ok(isTorrentInfoOf(torrentInfo, sizeless));
+});
+
+t.test('peers are hosts with ports', async (t) => {
+  t.same(parsePeer('[::1]:6881'), { host: '::1', port: 6881 });
+  t.same(parsePeer('seeder.example:80'), { host: 'seeder.example', port: 80 });
+  for (const text of ['x', 'x:0', 'x:65536', '::1:80', '[::1]', 'a b:1', ':1', 'x:', 'x:1\n']) {
+    t.equal(parsePeer(text), undefined, text);
+  }
+});

@@ -1,0 +1,79 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { ClientState } from '../../client/state.ts';
+import { infoDictionary } from '../../swarm/torrent.ts';
+import { madeNar, torrentInfoText } from './made-nar.ts';
+
+async function statePath(t: Test): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'narswarm-state-'));
+  t.teardown(() => rm(dir, { recursive: true }));
+  return join(dir, 'client.sqlite');
+}
+
+function open(path: string, { narInfos = 100, torrents = 100 } = {}): ClientState {
+  return new ClientState({ path, narInfos, torrents, clock: () => 1_000 });
+}
+
+const one = madeNar({ name: 'one', sizeBytes: 1_000 });
+const given = {
+  storeHash: one.storeHash,
+  urlKey: one.narInfo.url,
+  origin: 'http://a',
+  narUrl: one.narInfo.url,
+  narInfo: one.narInfo,
+};
+
+t.test('what was given out is known after the program is opened again', async (t) => {
+  const path = await statePath(t);
+  const before = open(path);
+  before.give(given);
+  before.putTorrent({
+    fileHash: one.fileHash,
+    infoHash: one.torrent.infoHash,
+    torrentInfo: torrentInfoText(one),
+    info: infoDictionary(one.torrent),
+  });
+  before.addHeld({ fileHash: one.fileHash, name: 'x', sizeBytes: 1_000, narInfo: one.narInfo.text });
+  before.setFact('store-dir', '/nix/store');
+  before.close();
+  before.close();
+  const after = open(path);
+  t.same(after.givenByUrl(given.urlKey), given);
+  t.same(after.givenByStoreHash(given.storeHash), given);
+  t.equal(after.torrentByInfoHash(one.torrent.infoHash)?.fileHash, one.fileHash);
+  t.same(after.torrent(one.fileHash)?.info, infoDictionary(one.torrent));
+  t.same(after.heldTotals(), { files: 1, bytes: 1_000 });
+  t.equal(after.fact('store-dir'), '/nix/store');
+  t.same(after.counts(), { narinfos: 1, torrents: 1 });
+  after.close();
+});
+
+t.test('a URL that was given out before is served beside the one given out now', async (t) => {
+  const state = open(await statePath(t));
+  t.teardown(() => state.close());
+  state.give({ ...given, urlKey: 'nar/old.nar.xz' });
+  state.give({ ...given, urlKey: 'nar/new.nar.zst' });
+  t.ok(state.givenByUrl('nar/old.nar.xz'));
+  t.equal(state.givenByStoreHash(given.storeHash)?.urlKey, 'nar/new.nar.zst');
+  state.give({ ...given, urlKey: 'nar/old.nar.xz' });
+  t.equal(state.givenByStoreHash(given.storeHash)?.urlKey, 'nar/old.nar.xz');
+});
+
+t.test('the tables are bounded, and what was given out longest ago goes first', async (t) => {
+  const state = open(await statePath(t), { narInfos: 16 });
+  t.teardown(() => state.close());
+  for (let n = 0; n < 40; n++) state.give({ ...given, urlKey: `nar/${n}` });
+  t.ok(state.counts().narinfos <= 16);
+  t.ok(state.counts().narinfos >= 8);
+  t.notOk(state.givenByUrl('nar/0'));
+  t.ok(state.givenByUrl('nar/39'));
+});
+
+t.test('a second program on the same data is refused', async (t) => {
+  const path = await statePath(t);
+  const state = open(path);
+  t.teardown(() => state.close());
+  t.throws(() => open(path), { code: 'store-failed' });
+});
