@@ -1,9 +1,9 @@
 /**
- * The catalog of a seeder: which NAR files are verified, under which narinfos, with which torrents, and which narinfos
- * were refused. A SQLite file; one row costs no memory, so that it holds ten million.
+ * The catalog of a seeder: which NAR files are verified, under which narinfos, with which torrents, and which
+ * narinfos were refused. A SQLite file; one row costs no memory, so that it holds ten million.
  *
- * Several narinfos may have one NAR file. When several sources offer one store path, the narinfo that was accepted first
- * is the one that is served; when it goes, the next one takes its place.
+ * Several narinfos may have one NAR file. When several sources offer one store path, the narinfo that was accepted
+ * first is the one that is served; when it goes, the next one takes its place.
  */
 
 import type { DatabaseSync } from 'node:sqlite';
@@ -42,7 +42,10 @@ export interface NarInfoKey {
   readonly source: string;
   /** File name of the narinfo in the source. */
   readonly narInfoName: string;
-  /** Made by the scanner of the narinfo and of its NAR file's size and time: another one means that something changed. */
+  /**
+   * Made by the scanner of the narinfo and of its NAR file's size and time: another one means that something
+   * changed.
+   */
   readonly fingerprint: string;
 }
 
@@ -71,12 +74,17 @@ export interface CatalogCounts {
   bytes: number;
 }
 
-/** Throws catalog-incompatible when `path` is no catalog, or one of a newer narswarm. `:memory:` gives an empty one. */
+/**
+ * Throws catalog-incompatible when `path` is no catalog, or one of a newer narswarm. `:memory:` gives an empty one.
+ */
 export function openCatalog(path: string): Catalog {
   return new Catalog(openDatabase(path));
 }
 
-/** Everything here is synchronous, takes microseconds, and throws store-failed or catalog-corrupt when the disk fails. */
+/**
+ * Everything here is synchronous, takes microseconds, and throws store-failed or catalog-corrupt when the disk
+ * fails.
+ */
 export class Catalog {
   readonly #db: DatabaseSync;
   readonly #sql: Statements;
@@ -93,7 +101,10 @@ export class Catalog {
     return this.#entry(this.#get('entryByFileHash', sha256ToDigest(fileHash)));
   }
 
-  /** `file`: the torrent of a NAR file. `nar`: that of an uncompressed NAR, of which any NAR file that holds it is named. */
+  /**
+   * `file`: the torrent of a NAR file. `nar`: that of an uncompressed NAR, of which any NAR file that holds it is
+   * named.
+   */
   byInfoHash(infoHash: InfoHash): { kind: 'file' | 'nar'; entry: NarFileEntry } | undefined {
     const digest = infoHashToDigest(infoHash);
     const file = this.#entry(this.#get('entryByInfoHash', digest));
@@ -183,8 +194,8 @@ export class Catalog {
   // Changes, each whole or not at all
 
   /**
-   * Takes in a NAR file that was verified, with the narinfo under which it was. What was known of that narinfo before is
-   * replaced; a NAR file to which no narinfo points any more goes.
+   * Takes in a NAR file that was verified, with the narinfo under which it was. What was known of that narinfo
+   * before is replaced; a NAR file to which no narinfo points any more goes.
    */
   accept(accepted: AcceptedNarFile): void {
     const { narInfo, entry } = accepted;
@@ -199,8 +210,8 @@ export class Catalog {
   }
 
   /**
-   * Takes in another narinfo of a NAR file that was verified before. Throws not-held when that file is not (or no longer)
-   * in the catalog, and a mismatch when the narinfo says other things than were verified.
+   * Takes in another narinfo of a NAR file that was verified before. Throws not-held when that file is not (or no
+   * longer) in the catalog, and a mismatch when the narinfo says other things than were verified.
    */
   acceptAlias(alias: AcceptedAlias): void {
     const { narInfo, fileHash, source } = alias;
@@ -227,9 +238,9 @@ export class Catalog {
   }
 
   /**
-   * Keeps the reason why a narinfo is not served. If it was accepted before, with another fingerprint, then it has changed: it is
-   * taken out, and its NAR file too when no other narinfo points at it. With the same fingerprint nothing changed, and
-   * neither does the catalog. Returns whether the refusal was kept.
+   * Keeps the reason why a narinfo is not served. If it was accepted before, with another fingerprint, then it has
+   * changed: it is taken out, and its NAR file too when no other narinfo points at it. With the same fingerprint
+   * nothing changed, and neither does the catalog. Returns whether the refusal was kept.
    */
   refuse(refused: NarInfoKey & { code: ErrorCode; message: string }): boolean {
     const { source, narInfoName, code, fingerprint } = refused;
@@ -264,8 +275,8 @@ export class Catalog {
   }
 
   /**
-   * Runs `action`, which must not wait for anything, as one transaction: many changes cost hardly more than one. What throws inside
-   * is undone, alone if `action` catches it.
+   * Runs `action`, which must not wait for anything, as one transaction: many changes cost hardly more than one.
+   * What throws inside is undone, alone if `action` catches it.
    */
   transaction<T>(action: () => T): T {
     return attempt('changing the catalog', () => {
@@ -338,7 +349,10 @@ export class Catalog {
     if (before !== undefined) this.#dropIfUnheld(numberOf(before, 'nar_file'));
   }
 
-  /** A NAR file that was verified nowhere cannot be served; the narinfos that still name it have to be verified again. */
+  /**
+   * A NAR file that was verified nowhere cannot be served; the narinfos that still name it have to be verified
+   * again.
+   */
   #dropIfUnheld(narFile: number): void {
     if (this.#get('isHeld', narFile) !== undefined) return;
     this.#run('dropNarInfosOfFile', narFile);

@@ -1,4 +1,6 @@
-/** Opens the SQLite file of a catalog: checks that it is one, brings its schema up to date, sets how it is written. */
+/**
+ * Opens the SQLite file of a catalog: checks that it is one, brings its schema up to date, sets how it is written.
+ */
 
 import { DatabaseSync } from 'node:sqlite';
 import { type ErrorCode, isNarswarmError, NarswarmError } from '../nar/errors.ts';
@@ -11,8 +13,8 @@ export const catalogApplicationId = 0x6e617277;
 export const catalogCacheBytes = 32 * 1024 * 1024;
 
 /**
- * Pages of 8 KiB in the write-ahead log before they are moved into the database: 32 MiB. With SQLite's default, 1000 pages, the same pages
- * are written so often that one row a transaction is a quarter slower.
+ * Pages of 8 KiB in the write-ahead log before they are moved into the database: 32 MiB. With SQLite's default, 1000
+ * pages, the same pages are written so often that one row a transaction is a quarter slower.
  */
 export const catalogLogPages = 4000;
 
@@ -96,7 +98,10 @@ function readVersion(db: DatabaseSync, path: string): number {
   return version;
 }
 
-/** Runs the missing migrations in one transaction. The version is read again inside it: another process may have been first. */
+/**
+ * Runs the missing migrations in one transaction. The version is read again inside it: another process may have been
+ * first.
+ */
 function migrate(db: DatabaseSync): void {
   db.exec('BEGIN IMMEDIATE');
   try {

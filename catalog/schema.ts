@@ -2,7 +2,8 @@
  * The tables of a catalog. Migration n brings a database from schema n to n + 1 (`PRAGMA user_version`); a migration
  * that was released is never changed, only followed by another.
  *
- * Hashes are BLOBs, half the size of their text, and a lookup by any hash touches one index, one row and nothing else.
+ * Hashes are BLOBs, half the size of their text, and a lookup by any hash touches one index, one row and nothing
+ * else.
  */
 export const migrations: readonly string[] = [
   `

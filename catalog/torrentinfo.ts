@@ -29,7 +29,10 @@ export interface TorrentInfo {
 /** One without additions and with one signature has 440 to 600 bytes; this leaves room for more of both. */
 export const torrentInfoMaxBytes = 4096;
 
-/** Two keys while one replaces the other, two more for whoever signs a catalog again; each costs a verifier up to 0.1 ms. */
+/**
+ * Two keys while one replaces the other, two more for whoever signs a catalog again; each costs a verifier up to 0.1
+ * ms.
+ */
 export const torrentInfoSigsMax = 8;
 
 /** The largest FileSize and NarSize, 1 TiB: no canonical torrent is longer. */

@@ -39,7 +39,10 @@ export interface BencodeLimits {
   anyKeyOrder?: boolean;
 }
 
-/** The canonical bytes of `value`. Throws bencode-invalid for what has none: a fraction, a key with a character above 255. */
+/**
+ * The canonical bytes of `value`. Throws bencode-invalid for what has none: a fraction, a key with a character above
+ * 255.
+ */
 export function bencode(value: BencodeInput): Buffer {
   const parts: Uint8Array[] = [];
   encode(value, parts);

@@ -36,15 +36,18 @@ export const pieceLengthMaxBytes = 4_194_304;
 export const piecesAim = 1024;
 
 /**
- * 1 TiB, 256 times the largest output that Hydra keeps. It bounds what a hostile NarSize makes us allocate: a piece table of 5 MiB,
- * well under the 30 MiB of metadata that BitTorrent programs accept.
+ * 1 TiB, 256 times the largest output that Hydra keeps. It bounds what a hostile NarSize makes us allocate: a piece
+ * table of 5 MiB, well under the 30 MiB of metadata that BitTorrent programs accept.
  */
 export const torrentLengthMaxBytes = 2 ** 40;
 
 /** The largest piece table of a canonical torrent: 5 MiB. */
 export const piecesMaxBytes = (torrentLengthMaxBytes / pieceLengthMaxBytes) * pieceHashBytes;
 
-/** The largest info dictionary: the largest piece table, and 256 bytes for the other keys, of which at most 153 are used. */
+/**
+ * The largest info dictionary: the largest piece table, and 256 bytes for the other keys, of which at most 134 are
+ * used.
+ */
 export const infoDictionaryMaxBytes = piecesMaxBytes + 256;
 
 /** An info dictionary, 1 MiB of which may be trackers and web seeds. */
@@ -74,7 +77,10 @@ export function pieceSize(torrent: Pick<Torrent, 'length' | 'pieceLength'>, inde
   return Math.min(torrent.pieceLength, torrent.length - index * torrent.pieceLength);
 }
 
-/** The torrent with these pieces, for instance read back from a catalog. Throws torrent-invalid if they cannot belong together. */
+/**
+ * The torrent with these pieces, for instance read back from a catalog. Throws torrent-invalid if they cannot belong
+ * together.
+ */
 export function makeTorrent(parts: { name: string; length: number; pieces: Buffer }): Torrent {
   const { name, length, pieces } = parts;
   if (parseNarFileName(name) === undefined) {
@@ -93,8 +99,9 @@ export function makeTorrent(parts: { name: string; length: number; pieces: Buffe
 }
 
 /**
- * Makes the torrent of a stream in one pass. Takes exactly `lengthBytes` bytes in chunks of any size. It holds the table of piece digests, 20 bytes for each, at most 5 MiB,
- * and one running SHA-1: memory does not grow with the stream.
+ * Makes the torrent of a stream in one pass. Takes exactly `lengthBytes` bytes in chunks of any size. It holds the
+ * table of piece digests, 20 bytes for each, at most 5 MiB, and one running SHA-1: memory does not grow with the
+ * stream.
  */
 export class TorrentHasher {
   readonly lengthBytes: number;
@@ -170,7 +177,10 @@ export function infoDictionary(torrent: Omit<Torrent, 'infoHash'>): Buffer {
   });
 }
 
-/** The torrent of which `bytes` are the info dictionary. Throws torrent-invalid unless it is canonical to the last byte. */
+/**
+ * The torrent of which `bytes` are the info dictionary. Throws torrent-invalid unless it is canonical to the last
+ * byte.
+ */
 export function parseInfoDictionary(bytes: Uint8Array): Torrent {
   if (bytes.length > infoDictionaryMaxBytes) {
     throw new NarswarmError('torrent-invalid', `an info dictionary of ${bytes.length} bytes`);

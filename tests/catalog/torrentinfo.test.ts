@@ -67,6 +67,8 @@ t.test('the golden vectors are parsed, printed, signed and verified', async (t) 
   }
   const [first] = vectors.accepted;
   if (first === undefined) throw new Error('no vector');
+  const page = readFileSync(new URL('../../docs/format.md', import.meta.url), 'utf8');
+  t.ok(page.includes(first.text) && page.includes(first.signedText), 'the page shows the first one');
   const { sigs, ...unsigned } = parseTorrentInfo(first.text);
   const signed = signTorrentInfo(unsigned, parseSecretKey(vectors.key.secretKey));
   t.strictSame(signed.sigs, sigs, 'Ed25519 signatures are deterministic');
