@@ -185,7 +185,7 @@ export function parseInfoDictionary(bytes: Uint8Array): Torrent {
   if (bytes.length > infoDictionaryMaxBytes) {
     throw new NarswarmError('torrent-invalid', `an info dictionary of ${bytes.length} bytes`);
   }
-  const info = parseBencodeOfTorrent(bytes, { depthMax: 1, valuesMax: 5 });
+  const info = parseBencodeOfTorrent(bytes, { depthMax: 1, valuesMax: 6 });
   if (!(info instanceof Map))
     throw new NarswarmError('torrent-invalid', 'the info dictionary is no dictionary');
   const length = info.get('length');

@@ -1,3 +1,4 @@
+import { DatabaseSync } from 'node:sqlite';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { type Catalog, openCatalog, refusalMessageMax } from '../../catalog/catalog.ts';
@@ -94,6 +95,20 @@ t.test('two narinfos of one NAR file share it, and it goes with the last of them
   catalog.forget(source, second.narInfoName);
   t.match(catalog.counts(), { nars: 0, narinfos: 0, bytes: 0 });
   t.equal(catalog.pieces(first.entry.infoHash), undefined);
+});
+
+t.test('nothing of a NAR file that went stays in the database', async (t) => {
+  const path = `${t.testdir()}/catalog.sqlite`;
+  const catalog = openCatalog(path);
+  catalog.accept(row(1));
+  catalog.accept(row(2, { path: 1, fingerprint: 'renewed' }));
+  catalog.forget(source, narInfoName(1));
+  catalog.close();
+  const db = new DatabaseSync(path);
+  for (const table of ['nar_file', 'piece_table', 'narinfo', 'refusal']) {
+    t.strictSame({ ...db.prepare(`SELECT count(*) AS rows FROM ${table}`).get() }, { rows: 0 }, table);
+  }
+  db.close();
 });
 
 t.test('a narinfo whose NAR file was only seen elsewhere goes when that place goes', async (t) => {
