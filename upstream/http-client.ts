@@ -1,0 +1,183 @@
+/** One GET or HEAD after another over undici, with redirects followed by hand and every failure in our own words. */
+
+import type { IncomingHttpHeaders } from 'node:http';
+import type { LookupFunction } from 'node:net';
+import type { Readable } from 'node:stream';
+import { Agent, errors, request } from 'undici';
+import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
+import type { UpstreamLimits } from './limits.ts';
+import { AddressRefused, publicConnector } from './public-address.ts';
+
+export type Method = 'GET' | 'HEAD';
+
+export interface Answer {
+  status: number;
+  headers: IncomingHttpHeaders;
+  /** To be read to its end or destroyed, as it holds a connection. */
+  body: Readable;
+  /** After redirects. */
+  url: URL;
+}
+
+export interface HttpClientOptions {
+  limits: UpstreamLimits;
+  /** Origins that the operator named: these may be anywhere. All others must have public addresses. */
+  trustedOrigins: ReadonlySet<string>;
+  lookup?: LookupFunction | undefined;
+}
+
+const redirectStatuses = new Set([301, 302, 303, 307, 308]);
+/** Bytes of an unwanted body that are read to keep its connection; a longer one costs the connection. */
+const discardMaxBytes = 16 * 1024;
+
+export class HttpClient {
+  readonly #limits: UpstreamLimits;
+  readonly #trustedOrigins: ReadonlySet<string>;
+  readonly #trusted: Agent;
+  readonly #foreign: Agent;
+  readonly #closing = new AbortController();
+  #closed: Promise<void> | undefined;
+
+  constructor({ limits, trustedOrigins, lookup }: HttpClientOptions) {
+    this.#limits = limits;
+    this.#trustedOrigins = trustedOrigins;
+    const connect = { timeout: limits.connectTimeoutMs, allowH2: false };
+    const pool = {
+      connections: limits.connectionsPerOrigin,
+      pipelining: 1,
+      // A GOAWAY in the middle of a body has been read as its clean end by others.
+      allowH2: false,
+      keepAliveTimeout: limits.keepAliveMs,
+      maxHeaderSize: limits.headMaxBytes,
+      headersTimeout: limits.headersTimeoutMs,
+      bodyTimeout: limits.bodyStallMs,
+    };
+    this.#trusted = new Agent({ ...pool, connect: { ...connect, ...(lookup ? { lookup } : {}) } });
+    this.#foreign = new Agent({
+      ...pool,
+      maxOrigins: limits.foreignOrigins,
+      connect: publicConnector(connect, lookup),
+    });
+  }
+
+  /**
+   * The answer after redirects, whatever its status. Throws `upstream-failed` when there is none, and `aborted`, or the
+   * signal's reason if that is an error of ours, when `signal` aborts, also while the body is read.
+   */
+  async send(
+    method: Method,
+    url: URL,
+    headers: Record<string, string>,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    let at = url;
+    for (let redirects = 0; ; redirects += 1) {
+      const { statusCode, headers: answered, body } = await this.#sendOnce(method, at, headers, signal);
+      if (!redirectStatuses.has(statusCode)) return { status: statusCode, headers: answered, body, url: at };
+      discard(body);
+      const location = answered.location;
+      if (redirects === this.#limits.redirects) throw failed(url, `more than ${redirects} redirects`);
+      if (typeof location !== 'string') throw failed(url, 'a redirect to nowhere');
+      at = checkUrl(location, at);
+    }
+  }
+
+  /** Lets requests under way finish for `drainMs`, then breaks them off. May be called twice. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #sendOnce(method: Method, url: URL, headers: Record<string, string>, signal: AbortSignal) {
+    const options = {
+      method,
+      // Nothing is ever decoded here: what is asked for is bytes whose hash is known.
+      headers: { 'user-agent': 'narswarm', ...headers, 'accept-encoding': 'identity' },
+      dispatcher: this.#trustedOrigins.has(url.origin) ? this.#trusted : this.#foreign,
+      signal,
+    };
+    try {
+      return await request(url, options).catch((error: unknown) => {
+        // The upstream closed an idle connection as it was used again. Asked once more, on another.
+        if (!isLostConnection(error) || signal.aborted) throw error;
+        return request(url, options);
+      });
+    } catch (error) {
+      throw upstreamError(error, url, signal);
+    }
+  }
+
+  async #close(): Promise<void> {
+    const agents = [this.#trusted, this.#foreign];
+    const timer = setTimeout(() => this.#closing.abort(), this.#limits.drainMs);
+    const late = new Promise<void>((resolve) => {
+      this.#closing.signal.addEventListener('abort', () => resolve());
+    });
+    await Promise.race([Promise.all(agents.map((agent) => agent.close())), late]);
+    clearTimeout(timer);
+    await Promise.all(agents.map((agent) => agent.destroy()));
+  }
+}
+
+/** Throws `upstream-failed` unless it is an http or https URL without a password. */
+export function checkUrl(text: string, base: URL): URL {
+  let url: URL;
+  try {
+    url = new URL(text, base);
+  } catch (cause) {
+    throw new NarswarmError('upstream-failed', `${base.host} names a URL that is none`, { cause });
+  }
+  if (url.protocol !== 'http:' && url.protocol !== 'https:') {
+    throw new NarswarmError('upstream-failed', `${base.host} names a URL that is not http: ${url.protocol}`);
+  }
+  if (url.username !== '' || url.password !== '') {
+    throw new NarswarmError('upstream-failed', `${base.host} names a URL with a password`);
+  }
+  url.hash = '';
+  return url;
+}
+
+/** Reads the rest of a short body, so that its connection can be used again; gives up a longer one. */
+export function discard(body: Readable & { dump?: (options: { limit: number }) => Promise<void> }): void {
+  body.on('error', () => undefined);
+  if (body.dump === undefined) body.destroy();
+  else body.dump({ limit: discardMaxBytes }).catch(() => body.destroy());
+}
+
+/** An error without the query of the URL, which may hold a token. */
+export function failed(url: URL, what: string, cause?: unknown): NarswarmError {
+  const message = `${url.origin}${url.pathname}: ${what}`;
+  return new NarswarmError('upstream-failed', message, cause === undefined ? {} : { cause });
+}
+
+/** Whatever went wrong with a request or its body, as an error of ours. */
+export function upstreamError(error: unknown, url: URL, signal: AbortSignal): NarswarmError {
+  if (signal.aborted) {
+    const reason: unknown = signal.reason;
+    if (isNarswarmError(reason)) return reason;
+    return new NarswarmError('aborted', `${url.origin}${url.pathname}: given up`, { cause: reason });
+  }
+  if (isNarswarmError(error)) return error;
+  return failed(url, plainWords(error), error);
+}
+
+function isLostConnection(error: unknown): boolean {
+  if (error instanceof errors.SocketError) return true;
+  return error instanceof Error && 'code' in error && (error.code === 'ECONNRESET' || error.code === 'EPIPE');
+}
+
+function plainWords(error: unknown): string {
+  if (error instanceof AddressRefused) return error.message;
+  if (error instanceof errors.ConnectTimeoutError) return 'no connection in time';
+  if (error instanceof errors.HeadersTimeoutError) return 'no answer in time';
+  if (error instanceof errors.BodyTimeoutError) return 'the body stopped coming';
+  if (error instanceof errors.ResponseContentLengthMismatchError)
+    return 'the body has another length than announced';
+  if (error instanceof errors.SocketError) return 'the connection was lost';
+  if (error instanceof errors.HeadersOverflowError) return 'the head of the answer is too long';
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  if (code === 'ECONNREFUSED') return 'the connection was refused';
+  if (code === 'ECONNRESET') return 'the connection was lost';
+  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return 'the name cannot be looked up';
+  return error instanceof Error ? error.message || error.name : String(error);
+}
