@@ -1,0 +1,147 @@
+/**
+ * Decompresses xz, by liblzma in this process or, for large NARs, by the system's `xz` beside it.
+ *
+ * Both read what Nix (libarchive) reads: streams one after the other, padded with zeros to a multiple of four bytes.
+ * `xz` is taken because the liblzma of lzma-native (5.2.3) has two thirds of its speed; docs/decisions/xz.md has the figures.
+ */
+
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import type { Readable, Writable } from 'node:stream';
+import lzma from 'lzma-native';
+import { NarswarmError } from '../nar/errors.ts';
+
+/** What a decoder may use: `xz -9`, the most that Nix writes, needs 65 MiB. */
+export const xzMemoryMaxBytes = 128 * 1024 * 1024;
+
+/** Below this NarSize, starting a process costs more than it gains. */
+export const xzProcessMinBytes = 4 * 1024 * 1024;
+
+/**
+ * Compressed bytes per call of liblzma. The binding keeps all that one call gives until it returns, and xz expands up
+ * to 7,000-fold: 14 MB.
+ */
+const sliceBytes = 2048;
+/** Bytes of the chunks that come out. */
+const chunkBytes = 64 * 1024;
+/** Characters of what `xz` says that go into an error. */
+const messageMaxCharacters = 200;
+
+/** A chunk of `input` is no longer needed when the next one is asked for. */
+export async function* decompressXz(
+  input: AsyncIterable<Buffer>,
+  expectedBytes: number,
+): AsyncGenerator<Buffer> {
+  const process = expectedBytes >= xzProcessMinBytes ? await startXz() : undefined;
+  yield* process === undefined ? decodeHere(input) : decodeIn(process, input);
+}
+
+/** What @types/lzma-native leaves out: the stream below its Node stream, which is synchronous. */
+interface NativeStream {
+  bufferHandler: (bytes: Buffer | null | undefined, chunks: number | undefined, error: Error | null) => void;
+  setBufsize(bytes: number): void;
+  streamDecoder(options: { memlimit: number; flags: number }): void;
+  /** `null` ends the input. */
+  code(bytes: Buffer | null, asynchronous: boolean): void;
+  resetUnderlying(): void;
+}
+const native = lzma as unknown as { Stream: new () => NativeStream; CONCATENATED: number };
+
+/** Exported for the tests, which run both ways on the same bytes. */
+export async function* decodeHere(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  const stream = new native.Stream();
+  let chunks: Buffer[] = [];
+  let end: 'whole' | Error | undefined;
+  stream.bufferHandler = (bytes, _chunks, error) => {
+    if (bytes) chunks.push(bytes);
+    else if (bytes === null) end = error ?? 'whole';
+  };
+  const take = (): Buffer[] => {
+    const taken = chunks;
+    chunks = [];
+    return taken;
+  };
+  stream.setBufsize(chunkBytes);
+  stream.streamDecoder({ memlimit: xzMemoryMaxBytes, flags: native.CONCATENATED });
+  try {
+    for await (const bytes of input) {
+      for (let at = 0; at < bytes.length && end === undefined; at += sliceBytes) {
+        stream.code(bytes.subarray(at, at + sliceBytes), false);
+        yield* take();
+      }
+      if (end !== undefined) break;
+    }
+    if (end === undefined) {
+      stream.code(null, false);
+      yield* take();
+    }
+    if (end !== 'whole') throw failed(end?.message ?? 'it is cut short');
+  } finally {
+    stream.resetUnderlying();
+  }
+}
+
+type XzProcess = ChildProcessByStdio<Writable, Readable, Readable>;
+
+/** Becomes false for good when this machine turns out to have no `xz`. */
+let hasXz = true;
+
+/** Starts `xz`, or gives `undefined` where there is none. */
+export async function startXz(): Promise<XzProcess | undefined> {
+  if (!hasXz) return undefined;
+  const { PATH } = process.env;
+  const child = spawn(
+    'xz',
+    ['--decompress', '--stdout', '--format=xz', '--quiet', `--memlimit-decompress=${xzMemoryMaxBytes}`],
+    // Nothing else of the environment: XZ_OPT would change what these flags mean.
+    { env: { ...(PATH === undefined ? {} : { PATH }), LC_ALL: 'C' }, stdio: ['pipe', 'pipe', 'pipe'] },
+  );
+  try {
+    await once(child, 'spawn');
+    return child;
+  } catch {
+    hasXz = false;
+    return undefined;
+  }
+}
+
+export async function* decodeIn(child: XzProcess, input: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  const exited = new Promise<number | null>((resolve) => child.once('close', (code) => resolve(code)));
+  let message = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    message = (message + text).slice(0, messageMaxCharacters);
+  });
+  // It closes its input when it has found an error; the exit code tells.
+  child.stdin.on('error', () => undefined);
+  let inputError: unknown;
+  const feeding = feed(child.stdin, input).catch((error: unknown) => {
+    inputError = error;
+    child.kill('SIGKILL');
+  });
+  try {
+    for await (const bytes of child.stdout) yield bytes;
+    await feeding;
+    const code = await exited;
+    if (inputError !== undefined) throw inputError;
+    if (code !== 0) throw failed(message.trim() || `xz ended with ${code}`);
+  } finally {
+    child.kill('SIGKILL');
+    child.stdin.destroy();
+    await Promise.all([feeding, exited]);
+  }
+}
+
+async function feed(to: Writable, input: AsyncIterable<Buffer>): Promise<void> {
+  const closed = new Promise<void>((resolve) => to.once('close', resolve));
+  for await (const bytes of input) {
+    // Waits until the bytes are written: the buffer may be filled again after that.
+    const written = new Promise<void>((resolve) => to.write(bytes, () => resolve()));
+    await Promise.race([written, closed]);
+    if (to.destroyed) return;
+  }
+  to.end();
+}
+
+function failed(why: string): NarswarmError {
+  return new NarswarmError('decompression-failed', `xz: ${why}`);
+}
