@@ -8,16 +8,20 @@ import type { Socket } from 'node:net';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { narFileName } from '../../nar/compression.ts';
 import type { InfoHash } from '../../nar/hash.ts';
 import { sha256FromDigest } from '../../nar/hash.ts';
 import { bencode } from '../../swarm/bencode.ts';
 import type { SeedLimits } from '../../swarm/limits.ts';
-import type { SeedHandle, SeedServer, SeedSource } from '../../swarm/seed-server.ts';
+import { blockBytes } from '../../swarm/limits.ts';
+import type { SeedHandle, SeedServer, SeedSource, SeedStatus } from '../../swarm/seed-server.ts';
 import { openSeedServer } from '../../swarm/seed-server.ts';
 import type { Torrent } from '../../swarm/torrent.ts';
 import { TorrentHasher } from '../../swarm/torrent.ts';
 import { WireDecoder } from '../../swarm/wire.ts';
+import type { BlockRequest } from '../../swarm/wire-encode.ts';
+import { encodeRequests, encodeSimple } from '../../swarm/wire-encode.ts';
 import { encodeHandshake, HandshakeReader, makePeerId } from '../../swarm/wire-handshake.ts';
 
 export interface Held {
@@ -101,6 +105,7 @@ export interface SeedingOptions {
   limits?: Partial<SeedLimits>;
   peerId?: Buffer;
   clock?: () => number;
+  onUpload?: (infoHash: InfoHash, bytes: number) => void;
   onFault?: (error: unknown) => void;
 }
 
@@ -256,4 +261,44 @@ export async function openTracker(peer: {
       await new Promise((resolve) => server.close(resolve));
     },
   };
+}
+
+/** Every block of a torrent, in order. */
+export function blocksOf(torrent: Torrent): BlockRequest[] {
+  const blocks: BlockRequest[] = [];
+  for (let at = 0; at < torrent.length; ) {
+    const begin = at % torrent.pieceLength;
+    const lengthBytes = Math.min(blockBytes, torrent.length - at, torrent.pieceLength - begin);
+    blocks.push({ index: Math.floor(at / torrent.pieceLength), begin, lengthBytes });
+    at += lengthBytes;
+  }
+  return blocks;
+}
+
+/** What a decent peer does: all blocks, compared with the file. */
+export async function downloadHonestly(server: SeedServer, { torrent, bytes }: Held): Promise<void> {
+  const peer = RawPeer.open(server.port, torrent);
+  peer.send(encodeSimple('interested'));
+  await peer.hears('unchoke');
+  const blocks = blocksOf(torrent);
+  for (let at = 0; at < blocks.length; at += 500) {
+    const some = blocks.slice(at, at + 500);
+    peer.send(encodeRequests(some));
+    await peer.until(() => peer.blocks.size === at + some.length);
+  }
+  const got = blocks.map(({ index, begin }) => peer.blocks.get(`${index}:${begin}`) ?? Buffer.alloc(0));
+  assert.ok(Buffer.concat(got).equals(bytes), 'an honest peer gets the right bytes');
+  await peer.destroy();
+}
+
+/** Resolves once the server's counters satisfy `condition`; it looks again whenever the event loop comes round. */
+export async function statusWhere(
+  server: SeedServer,
+  condition: (status: SeedStatus) => boolean,
+): Promise<SeedStatus> {
+  for (;;) {
+    const status = server.status();
+    if (condition(status)) return status;
+    await setImmediate();
+  }
 }
