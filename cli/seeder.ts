@@ -24,6 +24,7 @@ import { aborted } from './signals.ts';
 import { parseHostPort } from './units.ts';
 
 const dataDir = defaultDataDir('seeder', process.env);
+const anyPort = { host: '127.0.0.1', port: 0 };
 
 export const command = defineCommand({
   name: 'seeder',
@@ -79,7 +80,7 @@ export const command = defineCommand({
     "seeder --source file:///srv/cache --trusted-key 'cache.example-1:…' --http 0.0.0.0:8421 --peers 0.0.0.0:6881",
     'seeder --source https://cache.example --store-paths store-paths.xz --once',
   ],
-  async run({ values, io }) {
+  async run({ values, given, io }) {
     const { source: sources, data, once, scan } = values;
     if (sources.length === 0)
       throw usageError('--source is missing; write --source file:///directory or http(s)://…');
@@ -96,9 +97,9 @@ export const command = defineCommand({
       sources,
       trustedKeys: values['trusted-key'].flat(),
       secretKey,
-      http: values.http,
-      peers: values.peers,
-      once,
+      // Nobody is to find a seeder that goes away again, and one that stays may have the usual ports.
+      http: once && !given.has('http') ? anyPort : values.http,
+      peers: once && !given.has('peers') ? anyPort : values.peers,
       logger: makeLogger(),
       ...(publicHost === undefined ? {} : { publicHost }),
       ...(scan === undefined ? {} : { scanCron: scan }),

@@ -78,6 +78,13 @@ export function parseCount(text: string, min: number, max: number): number {
   return count;
 }
 
+/** One of a few words. Throws config-invalid. */
+export function parseChoice<T extends string>(text: string, choices: readonly T[]): T {
+  const found = choices.find((choice) => choice === text);
+  if (found === undefined) throw invalid(text, 'one of the choices', choices.join(', '));
+  return found;
+}
+
 export function printHostPort({ host, port }: HostPort): string {
   return isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
 }
