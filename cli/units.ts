@@ -78,6 +78,13 @@ export function parseCount(text: string, min: number, max: number): number {
   return count;
 }
 
+/** A URL with one of these protocols, as in `https:`. Throws config-invalid. */
+export function parseUrl(text: string, protocols: readonly string[]): string {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url !== undefined && protocols.includes(url.protocol)) return url.href;
+  throw invalid(text, 'a URL', protocols.map((protocol) => `${protocol}//…`).join(' or '));
+}
+
 /** One of a few words. Throws config-invalid. */
 export function parseChoice<T extends string>(text: string, choices: readonly T[]): T {
   const found = choices.find((choice) => choice === text);
