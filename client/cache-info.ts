@@ -1,14 +1,8 @@
 /** nix-cache-info: always there, also while everything else is down, with the store directory of the caches behind. */
 
-import {
-  cacheInfoDefaultStoreDir,
-  cacheInfoMaxBytes,
-  parseCacheInfo,
-  printCacheInfo,
-} from '../nar/cache-info.ts';
+import { cacheInfoDefaultStoreDir, printCacheInfo } from '../nar/cache-info.ts';
 import type { HttpCache } from '../upstream/http-cache.ts';
 import type { Logger } from '../web/log.ts';
-import { readSmallBody } from './passthrough.ts';
 import type { ClientState } from './state.ts';
 
 /** Before cache.nixos.org, which says 40: lower wins. */
@@ -64,9 +58,7 @@ export class CacheInfo {
     const signal = AbortSignal.any([this.#closing.signal, AbortSignal.timeout(budgetMs)]);
     const answers = sources.map(async (source) => {
       try {
-        const { status, body } = await source.get('nix-cache-info', { method: 'GET', signal });
-        const text = await readSmallBody(body, cacheInfoMaxBytes);
-        return status === 200 ? parseCacheInfo(text.toString()).storeDir : undefined;
+        return (await source.getCacheInfo(signal))?.storeDir;
       } catch (error) {
         if (!this.#closing.signal.aborted) logger.warn('cache-info-failed', { source: source.url, error });
         return undefined;

@@ -1,9 +1,11 @@
 /** Under which local URL a NAR file is served, and which request means it. docs/decisions/0002-absolute-urls.md. */
 
+import { isIP } from 'node:net';
 import { isCompression, narFileExtension } from '../nar/compression.ts';
 import { NarswarmError } from '../nar/errors.ts';
 import type { NarInfo } from '../nar/narinfo.ts';
 import { parseStoreHash, type StoreHash, storeHashOf } from '../nar/store-path.ts';
+import { isPublicAddress } from '../upstream/public-address.ts';
 
 /** Everything of our own that is not the binary cache protocol is below this. */
 export const ownPrefix = '_narswarm/';
@@ -30,6 +32,17 @@ export function urlKeyOf(target: string): string | undefined {
 /** True for a URL that names its own server. Nix takes anything else as relative to the cache. */
 export function isAbsoluteUrl(narUrl: string): boolean {
   return /^[a-z][a-z0-9+.-]*:\/\//i.test(narUrl);
+}
+
+/**
+ * True if the client would connect where an absolute URL of a cache leads: to a server that is configured, or to a public address.
+ * A name that means a private address is only found out when it is connected to, and refused then.
+ */
+export function mayFollow(url: URL, caches: readonly { url: string }[]): boolean {
+  if (caches.some((cache) => new URL(cache.url).origin === url.origin)) return true;
+  const host = url.hostname.replace(/^\[|\]$/g, '').replace(/\.$/, '');
+  if (isIP(host) !== 0) return isPublicAddress(host);
+  return host !== 'localhost' && !host.endsWith('.localhost') && host.includes('.');
 }
 
 /** The key that Nix will ask for when it reads a relative URL in a narinfo of ours; `undefined` if we could not tell it apart. */

@@ -24,8 +24,8 @@ export type { ClientConfig, ClientLimits } from './config.ts';
 export interface Client {
   /** Where Nix reaches it, without a slash at the end. */
   readonly url: string;
-  /** Where peers reach it; only when it shares. */
-  readonly peers: { host: string; port: number } | undefined;
+  /** `host:port` where peers reach it; only when it shares. */
+  readonly peersAddress: string | undefined;
   status(): object;
   /** Lets answers under way finish for a moment, then stops everything. May be called twice. */
   close(): Promise<void>;
@@ -71,8 +71,9 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     await held.recover();
     closers.push(() => held.close());
 
-    const upstreams = upstreamUrls.map((url) => new HttpCache({ url }));
-    const catalogCaches = catalogUrls.map((url) => new HttpCache({ url }));
+    const trustedOrigins = [...upstreamUrls, ...catalogUrls];
+    const upstreams = upstreamUrls.map((url) => new HttpCache({ url, trustedOrigins }));
+    const catalogCaches = catalogUrls.map((url) => new HttpCache({ url, trustedOrigins }));
     const sources = [...upstreams, ...catalogCaches];
     for (const source of sources) closers.push(() => source.close());
     const patient = upstreams.length === 0;
@@ -145,12 +146,17 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     closers.push(() => server.close());
 
     const { publicHost } = config;
-    const peers = share && { host: publicHost ?? share.host, port: share.port };
-    logger.info('client-ready', { url: server.url, peers, upstreams: upstreamUrls, catalogs: catalogUrls });
+    const peersAddress = share && hostPort(publicHost ?? share.host, share.port);
+    logger.info('client-ready', {
+      url: server.url,
+      peersAddress,
+      upstreams: upstreamUrls,
+      catalogs: catalogUrls,
+    });
     let closing: Promise<void> | undefined;
     return {
       url: server.url,
-      peers,
+      peersAddress,
       status,
       close() {
         closing ??= closeAll();
@@ -161,6 +167,10 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     await closeAll();
     throw error;
   }
+}
+
+function hostPort(host: string, port: number): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
 /** Throws config-invalid unless `text` is an http(s) URL. Without a slash at the end, as paths are appended to it. */

@@ -4,7 +4,7 @@ import { NarswarmError } from '../nar/errors.ts';
 import { parseNarInfo } from '../nar/narinfo.ts';
 import { storeHashOf } from '../nar/store-path.ts';
 import { TorrentFetch } from '../swarm/fetcher.ts';
-import type { HttpCache } from '../upstream/http-cache.ts';
+import type { HttpCache, OpenNar } from '../upstream/http-cache.ts';
 import type { Found } from './catalog-client.ts';
 import type { GivenNarInfo } from './state.ts';
 import { StallGuard } from './waiting.ts';
@@ -66,7 +66,7 @@ export class HttpSource implements NarSource {
    * The cache that gave the narinfo is asked for its URL. Another one may have other bytes under that URL, or the same
    * under another: its own narinfo tells. So does a new one of the same cache when the URL is gone.
    */
-  async #openNar(fromByte: number, signal: AbortSignal) {
+  async #openNar(fromByte: number, signal: AbortSignal): Promise<OpenNar | undefined> {
     const { origin, narUrl, narInfo } = this.#given;
     if (origin === this.#cache.url) {
       const opened = await this.#cache.openNar(narUrl, { fromByte, signal });
@@ -81,13 +81,11 @@ export class HttpSource implements NarSource {
     return opened && this.#checkSize(opened);
   }
 
-  #checkSize<Opened extends { lengthBytes?: number | undefined; body: AsyncIterable<Buffer> }>(
-    opened: Opened,
-  ): Opened {
+  async #checkSize(opened: OpenNar): Promise<OpenNar> {
     const expected = this.#sizeBytes();
     if (opened.lengthBytes === undefined || expected === undefined || opened.lengthBytes === expected)
       return opened;
-    void opened.body[Symbol.asyncIterator]().return?.();
+    await opened.body.return();
     throw new NarswarmError(
       'file-size-mismatch',
       `${this.name} has ${opened.lengthBytes} bytes, not ${expected}`,

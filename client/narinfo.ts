@@ -2,12 +2,12 @@
 
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import { type NarInfo, parseNarInfo, withUrl } from '../nar/narinfo.ts';
-import { type StoreHash, storeDirOf, storeHashOf } from '../nar/store-path.ts';
+import { type StoreHash, storeDirOf } from '../nar/store-path.ts';
 import type { HttpCache } from '../upstream/http-cache.ts';
 import type { Logger } from '../web/log.ts';
 import type { ClientLimits } from './config.ts';
 import type { Counts } from './counts.ts';
-import { isAbsoluteUrl, ownUrlOf, urlKeyOf, urlKeyOfNarUrl } from './local-url.ts';
+import { isAbsoluteUrl, mayFollow, ownUrlOf, urlKeyOf, urlKeyOfNarUrl } from './local-url.ts';
 import type { ClientState, GivenNarInfo } from './state.ts';
 
 export interface NarInfoFinderOptions {
@@ -101,14 +101,11 @@ export class NarInfoFinder {
     });
   }
 
-  /** Only a narinfo that parses and is about the path asked for is one. Throws otherwise. */
+  /** The cache sees to it that it parses and is about the path asked for. Throws when it is of another store. */
   async #askOne(cache: HttpCache, storeHash: StoreHash, signal: AbortSignal): Promise<NarInfo | undefined> {
     const text = await cache.getNarInfo(storeHash, signal);
     if (text === undefined) return undefined;
     const narInfo = parseNarInfo(text);
-    if (storeHashOf(narInfo.storePath) !== storeHash) {
-      throw new NarswarmError('narinfo-corrupt', `a narinfo of ${narInfo.storePath} for ${storeHash}`);
-    }
     const storeDir = this.#options.storeDir();
     if (storeDir !== undefined && storeDirOf(narInfo.storePath) !== storeDir) {
       throw new NarswarmError('store-dir-mismatch', `${narInfo.storePath} is not in ${storeDir}`);
@@ -143,7 +140,8 @@ export class NarInfoFinder {
   ): { narInfo: NarInfo; urlKey: string | undefined } {
     const urlKey = urlKeyOfNarUrl(narInfo.url);
     if (urlKey !== undefined && !this.#meansAnother(urlKey, storeHash, narInfo)) return { narInfo, urlKey };
-    if (isAbsoluteUrl(narInfo.url) && !canFetch(cache, narInfo.url)) return { narInfo, urlKey: undefined };
+    if (isAbsoluteUrl(narInfo.url) && !this.#canFetch(cache, narInfo.url))
+      return { narInfo, urlKey: undefined };
     const url = ownUrlOf(narInfo);
     return { narInfo: withUrl(narInfo, url), urlKey: urlKeyOf(`/${url}`) };
   }
@@ -154,14 +152,13 @@ export class NarInfoFinder {
     if (before === undefined || before.storeHash === storeHash) return false;
     return before.narInfo.narHash !== narHash || before.narInfo.fileHash !== fileHash;
   }
-}
 
-function canFetch(cache: HttpCache, narUrl: string): boolean {
-  try {
-    cache.resolveUrl(narUrl);
-    return true;
-  } catch (error) {
-    if (isNarswarmError(error)) return false;
-    throw error;
+  #canFetch(cache: HttpCache, narUrl: string): boolean {
+    try {
+      return mayFollow(cache.resolveUrl(narUrl), this.#options.sources);
+    } catch (error) {
+      if (isNarswarmError(error)) return false;
+      throw error;
+    }
   }
 }

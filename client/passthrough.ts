@@ -2,7 +2,6 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream/promises';
-import { NarswarmError } from '../nar/errors.ts';
 import type { HttpCache } from '../upstream/http-cache.ts';
 import type { Logger } from '../web/log.ts';
 import { StallGuard } from './waiting.ts';
@@ -80,7 +79,7 @@ async function passFrom(
   }
   const answer = await cache.get(url, { method, headers, signal: guard.signal });
   if (!passedStatuses.has(answer.status)) {
-    await discard(answer.body);
+    await answer.body.return();
     return false;
   }
   const passed: Record<string, string> = {};
@@ -90,24 +89,12 @@ async function passFrom(
   }
   response.writeHead(answer.status, passed);
   if (method === 'HEAD') {
-    await discard(answer.body);
+    await answer.body.return();
     response.end();
     return true;
   }
   await pipeline(touching(answer.body, guard), response);
   return true;
-}
-
-/** The whole body if it has at most `maxBytes` bytes. Throws upstream-failed when it has more. */
-export async function readSmallBody(body: AsyncIterable<Buffer>, maxBytes: number): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of body) {
-    size += chunk.length;
-    if (size > maxBytes) throw new NarswarmError('upstream-failed', `more than ${maxBytes} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
 }
 
 async function* touching(body: AsyncIterable<Buffer>, guard: StallGuard): AsyncGenerator<Buffer> {
@@ -117,8 +104,4 @@ async function* touching(body: AsyncIterable<Buffer>, guard: StallGuard): AsyncG
     // The time that the asker took is not the upstream's.
     guard.touch();
   }
-}
-
-async function discard(body: AsyncIterable<Buffer>): Promise<void> {
-  await body[Symbol.asyncIterator]().return?.();
 }

@@ -1,0 +1,108 @@
+/** A catalog on loopback: `/resolve`, narinfos, a tracker that only takes notes, and a real seed server behind it. */
+
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { text } from 'node:stream/consumers';
+import { parseSha256 } from '../../nar/hash.ts';
+import { bencode } from '../../swarm/bencode.ts';
+import { openSeedServer, type SeedServer, type SeedSource } from '../../swarm/seed-server.ts';
+import { infoDictionary } from '../../swarm/torrent.ts';
+import { type MadeNar, torrentInfoText } from './made-nar.ts';
+
+export class TestCatalog {
+  readonly nars: MadeNar[];
+  url = '';
+  /** Called instead of answering, when it returns true. */
+  intercept: ((request: IncomingMessage, response: ServerResponse) => boolean) | undefined;
+  /** Changes a line of `/resolve`. */
+  forge: ((line: Record<string, unknown>, nar: MadeNar) => Record<string, unknown>) | undefined;
+  /** Awaited before each read of the seed server. */
+  beforeRead: ((position: number) => Promise<void>) | undefined;
+  /** Named instead of the seed server. */
+  peers: string[] | undefined;
+  readonly announces: URLSearchParams[] = [];
+  resolves = 0;
+  readonly #http: Server;
+  #seeds: SeedServer | undefined;
+
+  private constructor(nars: MadeNar[]) {
+    this.nars = nars;
+    this.#http = createServer((request, response) => void this.#answer(request, response));
+  }
+
+  static async open(nars: MadeNar[]): Promise<TestCatalog> {
+    const catalog = new TestCatalog(nars);
+    const source: SeedSource = {
+      open: async (infoHash) => {
+        const nar = nars.find(({ torrent }) => torrent.infoHash === infoHash);
+        if (nar === undefined) return undefined;
+        return {
+          torrent: nar.torrent,
+          read: async (position, length) => {
+            await catalog.beforeRead?.(position);
+            return nar.bytes.subarray(position, position + length);
+          },
+          close: async () => undefined,
+        };
+      },
+    };
+    catalog.#seeds = await openSeedServer({ host: '127.0.0.1', port: 0, source, limits: { drainMs: 50 } });
+    catalog.#http.listen(0, '127.0.0.1');
+    await once(catalog.#http, 'listening');
+    catalog.url = `http://127.0.0.1:${(catalog.#http.address() as AddressInfo).port}`;
+    return catalog;
+  }
+
+  get uploadedBytes(): number {
+    return this.#seeds?.status().uploadedBytes ?? 0;
+  }
+
+  /** The seed server goes away, in the middle of whatever it does. */
+  async killSeeds(): Promise<void> {
+    await this.#seeds?.close();
+  }
+
+  async close(): Promise<void> {
+    const closed = this.#http.listening ? once(this.#http, 'close') : undefined;
+    this.#http.close();
+    this.#http.closeAllConnections();
+    await closed;
+    await this.#seeds?.close();
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (this.intercept?.(request, response) === true) return;
+    const { pathname, search } = new URL(request.url ?? '', 'http://catalog');
+    if (pathname === '/announce') {
+      this.announces.push(new URLSearchParams(search.replaceAll(/%(?![0-7])../g, '?')));
+      response.end(bencode({ interval: 60, peers: Buffer.alloc(0) }));
+      return;
+    }
+    if (pathname === '/nix-cache-info') {
+      response.end('StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 50\n');
+      return;
+    }
+    if (pathname === '/resolve') {
+      this.resolves++;
+      const { fileHashes } = JSON.parse(await text(request)) as { fileHashes: string[] };
+      const wanted = new Set(fileHashes.map((hash) => parseSha256(hash)));
+      for (const nar of this.nars) if (wanted.has(nar.fileHash)) response.write(this.#line(nar));
+      response.end();
+      return;
+    }
+    const nar = this.nars.find(({ storeHash }) => pathname === `/${storeHash}.narinfo`);
+    if (nar === undefined) response.writeHead(404).end();
+    else response.end(nar.narInfo.text);
+  }
+
+  #line(nar: MadeNar): string {
+    const line = {
+      fileHash: nar.fileHash,
+      torrentinfo: torrentInfoText(nar),
+      info: infoDictionary(nar.torrent).toString('base64'),
+      peers: this.peers ?? [`127.0.0.1:${this.#seeds?.port}`],
+    };
+    return `${JSON.stringify(this.forge?.(line, nar) ?? line)}\n`;
+  }
+}
