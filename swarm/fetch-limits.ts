@@ -1,0 +1,40 @@
+/** Every limit of the downloading side, with its unit and the reason for its value. */
+
+export interface FetchLimits {
+  /** Connections for one torrent. More than a handful hardly adds speed, but some of twenty are always good. */
+  peers: number;
+  /** Addresses kept for when a connection fails; trackers name 50 at a time. */
+  addresses: number;
+  /** Milliseconds until a connection must stand and show its handshake. Half a world away is 300 ms. */
+  connectMs: number;
+  /** Bytes of verified or incomplete pieces that are held beyond what was taken; at least two pieces are. */
+  aheadBytes: number;
+  /** Blocks that are asked of a peer at first: 1 MiB, what a 50 ms path carries at 20 MB/s. */
+  startRequests: number;
+  /** Blocks that are ever asked of a peer at once, unless it allows fewer: 8 MiB, for 160 MB/s at 50 ms. */
+  maxRequests: number;
+  /** What a peer is taken to allow when it does not say: the least that engines in use allow. */
+  assumedRequests: number;
+  /** Milliseconds after a refused request in which the peer is asked for nothing. */
+  rejectedPauseMs: number;
+  /** Requests that one peer may refuse before it is given up. */
+  rejects: number;
+  /** Milliseconds between looks at what stands still: a fraction of the shortest stall. */
+  sweepMs: number;
+  /** Bytes taken from a socket at once. */
+  readBytes: number;
+}
+
+export const fetchLimits: Readonly<FetchLimits> = {
+  peers: 20,
+  addresses: 200,
+  connectMs: 2_000,
+  aheadBytes: 16 * 1024 * 1024,
+  startRequests: 64,
+  maxRequests: 512,
+  assumedRequests: 200,
+  rejectedPauseMs: 250,
+  rejects: 500,
+  sweepMs: 50,
+  readBytes: 256 * 1024,
+};

@@ -1,0 +1,250 @@
+/**
+ * Fetches one torrent from several peers and gives its pieces in order, each checked against its hash.
+ *
+ * Built for streaming: the next piece to deliver is asked for first, nothing is asked for that there is no room for, and
+ * it says quickly that the swarm does not give, so that the caller can go on elsewhere.
+ */
+
+import { NarswarmError } from '../nar/errors.ts';
+import { type FetchLimits, fetchLimits } from './fetch-limits.ts';
+import { FetchPeer, type FetchPeerEvents } from './fetch-peer.ts';
+import { type PeerAddress, printPeer } from './peer-address.ts';
+import { PieceWindow } from './piece-window.ts';
+import type { Torrent } from './torrent.ts';
+import type { BlockRequest } from './wire-encode.ts';
+import { makePeerId } from './wire-handshake.ts';
+
+export type { PeerAddress } from './peer-address.ts';
+
+/** How long no byte may come before the swarm counts as silent. */
+export const stallDefaultMs = 500;
+
+export interface TorrentFetchOptions {
+  torrent: Torrent;
+  /** Offset in the file; the piece that holds it comes first. 0 by default. */
+  fromByte?: number;
+  stallMs?: number;
+  signal?: AbortSignal;
+  limits?: Partial<FetchLimits>;
+}
+
+export interface VerifiedPiece {
+  index: number;
+  /** Of its first byte in the file. */
+  offset: number;
+  bytes: Buffer;
+  /** Who sent it, `host:port`. */
+  peers: string[];
+}
+
+export interface FetchStats {
+  /** Bytes of blocks, spoilt ones and doubles included. */
+  downloadedBytes: number;
+  /** Connections that showed a handshake. */
+  peers: number;
+  /** Addresses that sent wrong bytes. */
+  banned: string[];
+}
+
+/**
+ * Iterate it once. Throws `swarm-stalled` when nobody sent a byte for `stallMs` while the next piece was waited for,
+ * `swarm-exhausted` when nobody is left who could, `aborted` when the signal says so. Closes itself at the end.
+ */
+export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEvents {
+  readonly #torrent: Torrent;
+  readonly #stallMs: number;
+  readonly #limits: FetchLimits;
+  readonly #window: PieceWindow;
+  readonly #peerId = makePeerId();
+  readonly #signal: AbortSignal | undefined;
+  readonly #onAbort = (): void => this.#fail(new NarswarmError('aborted', 'fetching was given up'));
+
+  readonly #waitingAddresses = new Map<string, PeerAddress>();
+  readonly #seenAddresses = new Set<string>();
+  readonly #peers = new Map<string, FetchPeer>();
+  readonly #connectingSinceMs = new Map<string, number>();
+  readonly #banned = new Set<string>();
+  #complete = false;
+  #downloadedBytes = 0;
+
+  #lastByteMs = performance.now();
+  #wake: (() => void) | undefined;
+  #error: NarswarmError | undefined;
+  #closed = false;
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(options: TorrentFetchOptions) {
+    const { torrent, fromByte = 0, stallMs = stallDefaultMs, signal } = options;
+    this.#torrent = torrent;
+    this.#stallMs = stallMs;
+    this.#limits = { ...fetchLimits, ...options.limits };
+    this.#window = new PieceWindow(
+      torrent,
+      Math.floor(fromByte / torrent.pieceLength),
+      this.#limits.aheadBytes,
+    );
+    this.#signal = signal;
+    this.#timer = setInterval(() => this.#sweep(), this.#limits.sweepMs);
+    signal?.addEventListener('abort', this.#onAbort, { once: true });
+    if (signal?.aborted) this.#onAbort();
+  }
+
+  /** Addresses that were named before are ignored. */
+  addPeers(addresses: Iterable<PeerAddress>): void {
+    for (const address of addresses) {
+      const key = printPeer(address);
+      if (this.#seenAddresses.has(key) || this.#waitingAddresses.size >= this.#limits.addresses) continue;
+      this.#seenAddresses.add(key);
+      this.#waitingAddresses.set(key, address);
+    }
+    this.#connectMore();
+  }
+
+  /** From now on the swarm is exhausted when the peers that are known have failed. */
+  noMorePeers(): void {
+    this.#complete = true;
+    this.#checkExhausted();
+  }
+
+  stats(): FetchStats {
+    const connected = [...this.#peers.values()].filter((peer) => peer.connected);
+    return { downloadedBytes: this.#downloadedBytes, peers: connected.length, banned: [...this.#banned] };
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<VerifiedPiece> {
+    try {
+      while (!this.#window.done) {
+        const piece = this.#window.deliver();
+        if (piece !== undefined) {
+          // There is room for one more.
+          this.#askAll();
+          yield piece;
+          // While the caller was busy nobody was waited for.
+          this.#lastByteMs = performance.now();
+          continue;
+        }
+        if (this.#error !== undefined) throw this.#error;
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+        this.#wake = undefined;
+      }
+    } finally {
+      await this.close();
+    }
+  }
+
+  /** Closes all connections. May be called twice, and during iteration, which then ends with `aborted`. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearInterval(this.#timer);
+    this.#signal?.removeEventListener('abort', this.#onAbort);
+    for (const peer of [...this.#peers.values()]) peer.close();
+    this.#fail(new NarswarmError('aborted', 'fetching was closed'));
+  }
+
+  // What peers tell; see FetchPeerEvents
+
+  ready(peer: FetchPeer): void {
+    this.#connectingSinceMs.delete(peer.key);
+    this.#ask(peer);
+  }
+
+  blockBegins(peer: FetchPeer, block: BlockRequest): void {
+    this.#window.begin(peer.key, block);
+  }
+
+  blockBytes(peer: FetchPeer, block: BlockRequest, bytes: Buffer, offset: number): void {
+    this.#downloadedBytes += bytes.length;
+    this.#lastByteMs = performance.now();
+    this.#window.write(peer.key, block, bytes, offset);
+  }
+
+  blockEnds(peer: FetchPeer, block: BlockRequest): void {
+    const result = this.#window.filled(peer.key, block);
+    if (this.#peers.size > 1) {
+      for (const other of this.#peers.values()) if (other !== peer) other.noLongerNeeds(block);
+    }
+    if (result.kind === 'verified') this.#wake?.();
+    if (result.kind === 'spoilt') {
+      if (result.liar !== undefined) this.#ban(result.liar);
+      this.#askAll();
+      return;
+    }
+    this.#ask(peer);
+  }
+
+  lost(peer: FetchPeer, blocks: BlockRequest[]): void {
+    this.#window.giveBack(peer.key, blocks);
+    if (!this.#closed) this.#askAll();
+  }
+
+  closed(peer: FetchPeer): void {
+    this.#peers.delete(peer.key);
+    this.#connectingSinceMs.delete(peer.key);
+    if (this.#closed) return;
+    this.#connectMore();
+    this.#checkExhausted();
+  }
+
+  #connectMore(): void {
+    for (const [key, address] of this.#waitingAddresses) {
+      if (this.#closed || this.#peers.size >= this.#limits.peers) return;
+      this.#waitingAddresses.delete(key);
+      this.#connectingSinceMs.set(key, performance.now());
+      const options = { address, key, torrent: this.#torrent, peerId: this.#peerId };
+      this.#peers.set(key, new FetchPeer({ ...options, limits: this.#limits, events: this }));
+    }
+  }
+
+  #askAll(): void {
+    for (const peer of this.#peers.values()) this.#ask(peer);
+  }
+
+  #ask(peer: FetchPeer): void {
+    const appetite = peer.appetite(performance.now());
+    if (appetite === 0) return;
+    const has = (index: number): boolean => peer.has(index);
+    const blocks = this.#window.take(peer.key, has, appetite);
+    // Nothing is left that nobody was asked for: an idle peer may overtake a slow one.
+    if (blocks.length === 0 && peer.waitingFor === 0 && this.#peers.size > 1) {
+      blocks.push(...this.#window.take(peer.key, has, appetite, true));
+    }
+    peer.ask(blocks);
+  }
+
+  #ban(key: string): void {
+    this.#banned.add(key);
+    this.#peers.get(key)?.close();
+  }
+
+  #sweep(): void {
+    const nowMs = performance.now();
+    for (const [key, sinceMs] of this.#connectingSinceMs) {
+      if (nowMs - sinceMs > this.#limits.connectMs) this.#peers.get(key)?.close();
+    }
+    for (const peer of this.#peers.values()) {
+      if (peer.waitingFor > 0 && nowMs - peer.lastUsefulMs > this.#stallMs && this.#peers.size > 1) {
+        this.#window.giveBack(peer.key, peer.standsStill());
+        peer.lastUsefulMs = nowMs;
+        for (const other of this.#peers.values()) if (other !== peer) this.#ask(other);
+      }
+    }
+    this.#askAll();
+    if (this.#wake !== undefined && nowMs - this.#lastByteMs > this.#stallMs) {
+      this.#fail(new NarswarmError('swarm-stalled', `no peer sent a byte for ${this.#stallMs} ms`));
+    }
+  }
+
+  #checkExhausted(): void {
+    if (!this.#complete || this.#peers.size > 0 || this.#waitingAddresses.size > 0) return;
+    this.#fail(new NarswarmError('swarm-exhausted', 'no usable peer is left'));
+  }
+
+  /** Pieces that are whole are still delivered. */
+  #fail(error: NarswarmError): void {
+    this.#error ??= error;
+    this.#wake?.();
+  }
+}

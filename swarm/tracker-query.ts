@@ -1,0 +1,102 @@
+/** The query of an announce or scrape, percent-encoded bytes and all. BEP 3, 7, 23, 48. */
+
+import { NarswarmError } from '../nar/errors.ts';
+import { type InfoHash, infoHashFromDigest } from '../nar/hash.ts';
+
+/** BitTorrent programs send 300 to 500 characters; a scrape of `scrapeMaxInfoHashes` torrents is the longest. */
+export const trackerQueryMaxCharacters = 8_192;
+/** Torrents in one scrape. */
+export const scrapeMaxInfoHashes = 64;
+/** Peers in one answer when the requester does not say, and at most. */
+export const numWantDefault = 30;
+export const numWantMax = 50;
+
+export interface AnnounceQuery {
+  infoHash: InfoHash;
+  /** 20 bytes in hexadecimal. */
+  peerId: string;
+  /** 0 when the requester takes no connections. */
+  port: number;
+  /** Bytes that the requester still lacks; 0 makes it a seed. */
+  left: number;
+  event: 'started' | 'stopped' | 'completed' | undefined;
+  numWant: number;
+}
+
+/** Throws `tracker-failed`, with a message for the requester. */
+export function parseAnnounceQuery(query: string): AnnounceQuery {
+  const parameters = parse(query);
+  const one = (name: string): Buffer | undefined => parameters.get(name)?.[0];
+  const event = one('event')?.toString('latin1');
+  return {
+    infoHash: infoHashOf(one('info_hash')),
+    peerId: bytes20('peer_id', one('peer_id')).toString('hex'),
+    port: wholeNumber('port', one('port'), 0, 65_535) ?? 0,
+    left: wholeNumber('left', one('left'), 0, Number.MAX_SAFE_INTEGER) ?? 1,
+    event: event === 'started' || event === 'stopped' || event === 'completed' ? event : undefined,
+    numWant: numWantOf(wholeNumber('numwant', one('numwant'), -1, numWantMax)),
+  };
+}
+
+/** Throws `tracker-failed`; also without any infohash, since nobody needs a list of everything. */
+export function parseScrapeQuery(query: string): InfoHash[] {
+  const infoHashes = (parse(query).get('info_hash') ?? []).map(infoHashOf);
+  if (infoHashes.length === 0) throw failed('a scrape names the torrents that it asks for');
+  if (infoHashes.length > scrapeMaxInfoHashes)
+    throw failed(`a scrape names at most ${scrapeMaxInfoHashes} torrents`);
+  return infoHashes;
+}
+
+function parse(query: string): Map<string, Buffer[]> {
+  if (query.length > trackerQueryMaxCharacters) throw failed('the query is too long');
+  const parameters = new Map<string, Buffer[]>();
+  for (const part of query.split('&')) {
+    const equals = part.indexOf('=');
+    const name = equals < 0 ? part : part.slice(0, equals);
+    const values = parameters.get(name);
+    const value = unescapeBytes(equals < 0 ? '' : part.slice(equals + 1));
+    if (values === undefined) parameters.set(name, [value]);
+    else values.push(value);
+  }
+  return parameters;
+}
+
+/** Bytes, not text: an infohash is seldom UTF-8. A `%` without two digits stands for itself. */
+function unescapeBytes(text: string): Buffer {
+  if (!text.includes('%')) return Buffer.from(text, 'latin1');
+  const plain = text.replace(/%([0-9a-fA-F]{2})/g, (_escape, digits: string) =>
+    String.fromCharCode(Number.parseInt(digits, 16)),
+  );
+  return Buffer.from(plain, 'latin1');
+}
+
+/** Some programs write -1 for "as many as you like to give". */
+function numWantOf(asked: number | undefined): number {
+  return asked === undefined || asked < 0 ? numWantDefault : asked;
+}
+
+function infoHashOf(value: Buffer | undefined): InfoHash {
+  return infoHashFromDigest(bytes20('info_hash', value));
+}
+
+function bytes20(name: string, value: Buffer | undefined): Buffer {
+  if (value?.length !== 20) throw failed(`${name} has to be 20 bytes`);
+  return value;
+}
+
+function wholeNumber(
+  name: string,
+  value: Buffer | undefined,
+  least: number,
+  most: number,
+): number | undefined {
+  if (value === undefined || value.length === 0) return undefined;
+  const text = value.toString('latin1');
+  const number = /^-?[0-9]{1,20}$/.test(text) ? Number(text) : Number.NaN;
+  if (!(number >= least)) throw failed(`${name} is no such number`);
+  return Math.min(number, most);
+}
+
+function failed(message: string): NarswarmError {
+  return new NarswarmError('tracker-failed', message);
+}
