@@ -12,6 +12,8 @@ import { torrentFile } from '../swarm/torrent.ts';
 import { makeApp } from '../web/app.ts';
 import { jsonBody } from '../web/json-body.ts';
 import type { Logger } from '../web/log.ts';
+import type { Metrics } from '../web/metrics.ts';
+import { addOperations } from '../web/operations.ts';
 import { sendFile, sourceOf } from '../web/send.ts';
 import { torrentOf } from './catalog-torrents.ts';
 import { feed, feedMaxItems } from './feed.ts';
@@ -36,8 +38,7 @@ export interface SeederHttpOptions {
   /** Name under which this server is known; by default what the request calls it. */
   publicUrl(request: IncomingMessage): string;
   status(): object;
-  page(): string;
-  metrics(): string;
+  metrics: Metrics;
   logger: Logger;
 }
 
@@ -110,14 +111,13 @@ export function makeSeederApp(options: SeederHttpOptions): RequestListener {
         await sendText(request, response, text, 'application/rss+xml; charset=utf-8');
       });
 
-      router.get('/healthz', (_request, response) => sendNow(response, 'ok\n', 'text/plain; charset=utf-8'));
-      router.get('/metrics', (_request, response) =>
-        sendNow(response, options.metrics(), 'text/plain; version=0.0.4; charset=utf-8'),
-      );
-      router.get('/status', (_request, response) =>
-        sendNow(response, `${JSON.stringify(options.status(), undefined, 2)}\n`, 'application/json'),
-      );
-      router.get('/', (_request, response) => sendNow(response, options.page(), 'text/html; charset=utf-8'));
+      addOperations(router, {
+        prefix: '/',
+        title: 'narswarm seeder',
+        intro: 'Seeds the NAR files of a binary cache. It is a catalog, a tracker and a BitTorrent peer.',
+        status: options.status,
+        metrics: options.metrics,
+      });
 
       // NAR files, by the name that follows from their bytes or by the URL of their narinfo, which may be anything.
       router.get(/.*/, async (request, response, next) => {
@@ -165,16 +165,6 @@ async function sendText(
   contentType: string,
 ): Promise<void> {
   await sendFile(request, response, { ...sourceOf(Buffer.from(text)), contentType });
-}
-
-/** What differs from moment to moment. */
-function sendNow(response: ServerResponse, text: string, contentType: string): void {
-  response.writeHead(200, {
-    'Content-Type': contentType,
-    'Content-Length': Buffer.byteLength(text),
-    'Cache-Control': 'no-store',
-  });
-  response.end(text);
 }
 
 /** Trackers answer 200 also to say no: the bencoded text tells. */
