@@ -35,7 +35,9 @@ export class HttpClient {
   readonly #trustedOrigins: ReadonlySet<string>;
   readonly #trusted: Agent;
   readonly #foreign: Agent;
-  readonly #closing = new AbortController();
+  /** Requests whose answer's body has not ended. */
+  #running = 0;
+  #onIdle: (() => void) | undefined;
   #closed: Promise<void> | undefined;
 
   constructor({ limits, trustedOrigins, lookup }: HttpClientOptions) {
@@ -96,26 +98,39 @@ export class HttpClient {
       dispatcher: this.#trustedOrigins.has(url.origin) ? this.#trusted : this.#foreign,
       signal,
     };
+    if (this.#closed !== undefined) throw failed(url, 'not asked, as the program is stopping');
+    this.#running += 1;
     try {
-      return await request(url, options).catch((error: unknown) => {
+      const answer = await request(url, options).catch((error: unknown) => {
         // The upstream closed an idle connection as it was used again. Asked once more, on another.
-        if (!isLostConnection(error) || signal.aborted) throw error;
+        if (!isLostConnection(error) || signal.aborted || this.#closed !== undefined) throw error;
         return request(url, options);
       });
+      answer.body.once('close', () => this.#ended());
+      return answer;
     } catch (error) {
+      this.#ended();
       throw upstreamError(error, url, signal);
     }
   }
 
+  #ended(): void {
+    this.#running -= 1;
+    if (this.#running === 0) this.#onIdle?.();
+  }
+
+  /** Not by `Agent.close`, after which undici's `Agent.destroy` no longer finds the requests that it should end. */
   async #close(): Promise<void> {
-    const agents = [this.#trusted, this.#foreign];
-    const timer = setTimeout(() => this.#closing.abort(), this.#limits.drainMs);
-    const late = new Promise<void>((resolve) => {
-      this.#closing.signal.addEventListener('abort', () => resolve());
-    });
-    await Promise.race([Promise.all(agents.map((agent) => agent.close())), late]);
-    clearTimeout(timer);
-    await Promise.all(agents.map((agent) => agent.destroy()));
+    if (this.#running > 0) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, this.#limits.drainMs);
+        this.#onIdle = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+    await Promise.all([this.#trusted.destroy(), this.#foreign.destroy()]);
   }
 }
 

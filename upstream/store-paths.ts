@@ -1,9 +1,8 @@
 /** Lists of store paths, one a line, plain or in xz: `store-paths.xz` of a channel, for instance. */
 
-import { createReadStream } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import lzma from 'lzma-native';
-import { NarswarmError } from '../nar/errors.ts';
+import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import {
   parseStorePath,
   type StorePath,
@@ -13,12 +12,12 @@ import {
 import { Body } from './body.ts';
 import { checkUrl, discard, failed, HttpClient } from './http-client.ts';
 import { defaultUpstreamLimits, type UpstreamLimits } from './limits.ts';
+import { unxz } from './xz.ts';
 
 /** Bytes of one line: the longest store path, with its hash, a carriage return and some space around it. */
 export const storePathLineMaxBytes = storeDirMaxCharacters + 32 + storeNameMaxCharacters + 64;
 
-/** Bytes that decompression may use. `xz -9` needs 65 MiB. */
-const xzMemoryMaxBytes = 128 * 1024 * 1024;
+const fileReadBytes = 64 * 1024;
 const xzMagic = Buffer.from('fd377a585a00', 'hex');
 
 export interface StorePathsOptions {
@@ -56,14 +55,20 @@ export async function* readStorePaths(
 }
 
 async function* fromFile(fileOrUrl: string, signal: AbortSignal): AsyncGenerator<Buffer> {
+  let file: FileHandle | undefined;
   try {
-    const path = fileOrUrl.startsWith('file:') ? fileURLToPath(fileOrUrl) : fileOrUrl;
-    for await (const chunk of createReadStream(path, { signal })) {
-      if (Buffer.isBuffer(chunk)) yield chunk;
+    file = await open(fileOrUrl.startsWith('file:') ? fileURLToPath(fileOrUrl) : fileOrUrl);
+    for (;;) {
+      if (signal.aborted) throw new NarswarmError('aborted', `reading ${fileOrUrl} was given up`);
+      const { bytesRead, buffer } = await file.read({ buffer: Buffer.allocUnsafe(fileReadBytes) });
+      if (bytesRead === 0) return;
+      yield buffer.subarray(0, bytesRead);
     }
   } catch (cause) {
-    if (signal.aborted) throw new NarswarmError('aborted', `reading ${fileOrUrl} was given up`, { cause });
+    if (isNarswarmError(cause)) throw cause;
     throw new NarswarmError('config-invalid', `the store paths in ${fileOrUrl} cannot be read`, { cause });
+  } finally {
+    await file?.close();
   }
 }
 
@@ -110,47 +115,9 @@ async function* prepended(start: Buffer, rest: AsyncGenerator<Buffer>): AsyncGen
   }
 }
 
-async function* unxz(source: AsyncGenerator<Buffer>): AsyncGenerator<Buffer> {
-  const decoder = lzma.createStream('streamDecoder', { memlimit: xzMemoryMaxBytes });
-  let sourceFailure: unknown;
-  const feeding = (async () => {
-    for await (const chunk of source) {
-      if (decoder.destroyed) return;
-      if (!decoder.write(chunk)) await writableAgain(decoder);
-    }
-    decoder.end();
-  })().catch((error: unknown) => {
-    sourceFailure = error;
-    decoder.destroy();
-  });
-  try {
-    for await (const chunk of decoder) {
-      if (Buffer.isBuffer(chunk)) yield chunk;
-    }
-  } catch (cause) {
-    if (sourceFailure !== undefined) throw sourceFailure;
-    throw new NarswarmError('decompression-failed', 'the list of store paths is not whole xz', { cause });
-  } finally {
-    decoder.destroy();
-    await feeding;
-  }
-}
-
-async function writableAgain(stream: NodeJS.WritableStream): Promise<void> {
-  await new Promise<void>((resolve) => {
-    const done = (): void => {
-      stream.off('drain', done);
-      stream.off('close', done);
-      resolve();
-    };
-    stream.on('drain', done);
-    stream.on('close', done);
-  });
-}
-
 /** Lines without their ends; one that is too long is an error before it is all in memory. */
 async function* lines(source: AsyncGenerator<Buffer>): AsyncGenerator<string> {
-  let rest = Buffer.alloc(0);
+  let rest: Buffer = Buffer.alloc(0);
   for await (const chunk of source) {
     let text = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
     for (let end = text.indexOf(10); end >= 0; end = text.indexOf(10)) {
