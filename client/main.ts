@@ -4,6 +4,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NarswarmError } from '../nar/errors.ts';
 import { openDirectoryStore } from '../store/directory-store.ts';
+import { printPeer } from '../swarm/peer-address.ts';
 import { HttpCache } from '../upstream/http-cache.ts';
 import { openHttpServer } from '../web/server.ts';
 import { HeldFiles } from './cache.ts';
@@ -146,7 +147,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     closers.push(() => server.close());
 
     const { publicHost } = config;
-    const peersAddress = share && hostPort(publicHost ?? share.host, share.port);
+    const peersAddress = share && printPeer({ host: publicHost ?? share.host, port: share.port });
     logger.info('client-ready', {
       url: server.url,
       peersAddress,
@@ -167,10 +168,6 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     await closeAll();
     throw error;
   }
-}
-
-function hostPort(host: string, port: number): string {
-  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
 /** Throws config-invalid unless `text` is an http(s) URL. Without a slash at the end, as paths are appended to it. */

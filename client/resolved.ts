@@ -6,7 +6,7 @@ import { narFileName } from '../nar/compression.ts';
 import { NarswarmError } from '../nar/errors.ts';
 import type { NarInfo } from '../nar/narinfo.ts';
 import type { PublicKey } from '../nar/signature.ts';
-import type { PeerAddress } from '../swarm/fetcher.ts';
+import { type PeerAddress, parsePeer } from '../swarm/peer-address.ts';
 import { parseInfoDictionary, type Torrent } from '../swarm/torrent.ts';
 
 /** Peers taken from one catalog for one NAR file; more than a fetch connects to at once. */
@@ -75,15 +75,6 @@ export function isTorrentInfoOf(torrentInfo: TorrentInfo, narInfo: NarInfo): boo
     torrentInfo.narHash === narInfo.narHash &&
     torrentInfo.narSize === narInfo.narSize
   );
-}
-
-/** `host:port`, an IPv6 address in brackets; `undefined` when it is neither. */
-export function parsePeer(text: string): PeerAddress | undefined {
-  const match = /^(?:\[([0-9a-fA-F:.]{2,45})\]|([A-Za-z0-9.-]{1,253})):([0-9]{1,5})$/.exec(text);
-  if (match === null) return undefined;
-  const host = match[1] ?? match[2];
-  const port = Number(match[3]);
-  return host === undefined || port < 1 || port > 65_535 ? undefined : { host, port };
 }
 
 function parseJson(text: string): unknown {

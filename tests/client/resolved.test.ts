@@ -1,6 +1,6 @@
 import t from 'tap';
 import { printTorrentInfo, signTorrentInfo } from '../../catalog/torrentinfo.ts';
-import { isTorrentInfoOf, parsePeer, parseResolveLine } from '../../client/resolved.ts';
+import { isTorrentInfoOf, parseResolveLine } from '../../client/resolved.ts';
 import { infoDictionary } from '../../swarm/torrent.ts';
 import { catalogKey, madeNar, strangerKey, torrentInfoText } from './made-nar.ts';
 
@@ -55,12 +55,4 @@ t.test('a torrentinfo belongs to a narinfo only when all that both say is the sa
   t.notOk(isTorrentInfoOf({ ...torrentInfo, narHash: other.torrentInfo.narHash }, narInfo));
   const { fileSize: _, ...sizeless } = narInfo;
   t.ok(isTorrentInfoOf(torrentInfo, sizeless));
-});
-
-t.test('peers are hosts with ports', async (t) => {
-  t.same(parsePeer('[::1]:6881'), { host: '::1', port: 6881 });
-  t.same(parsePeer('seeder.example:80'), { host: 'seeder.example', port: 80 });
-  for (const text of ['x', 'x:0', 'x:65536', '::1:80', '[::1]', 'a b:1', ':1', 'x:', 'x:1\n']) {
-    t.equal(parsePeer(text), undefined, text);
-  }
 });

@@ -1,0 +1,264 @@
+import { once } from 'node:events';
+import { createServer, type Socket } from 'node:net';
+import t, { type Test } from 'tap';
+import { printTorrentInfo, signTorrentInfo } from '../../catalog/torrentinfo.ts';
+import { infoDictionary } from '../../swarm/torrent.ts';
+import { fetchNar, get, Lab, statusOf, until } from './lab.ts';
+import { catalogKey, madeNar, strangerKey } from './made-nar.ts';
+
+const small = madeNar({ name: 'small', sizeBytes: 5_000 });
+const large = madeNar({ name: 'large', sizeBytes: 4_000_000, compression: 'none' });
+
+/** A peer that accepts connections and says nothing. */
+async function silentPeer(t: Test): Promise<string> {
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on('error', () => undefined);
+    socket.resume();
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(async () => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+    await once(server, 'close');
+  });
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('unreachable');
+  return `127.0.0.1:${address.port}`;
+}
+
+t.test('a NAR file comes from the swarm alone, without an upstream', async (t) => {
+  const lab = await Lab.open(t);
+  const catalog = await lab.catalog([small, large]);
+  const client = await lab.client([], [catalog], { noUpstream: true });
+  for (const nar of [small, large]) {
+    const answer = await fetchNar(client, nar);
+    t.equal(answer.status, 200);
+    t.ok(answer.body.equals(nar.bytes));
+    t.equal(answer.headers.etag, `"${nar.fileHash}"`);
+  }
+  const total = small.bytes.length + large.bytes.length;
+  t.match(statusOf(client), { bytes: { swarm: total, http: 0 }, nars: { swarm: 2, http: 0, mixed: 0 } });
+  t.ok(catalog.uploadedBytes >= total);
+});
+
+t.test('with an upstream the swarm comes first', async (t) => {
+  const lab = await Lab.open(t);
+  const upstream = await lab.upstream([small, large]);
+  const client = await lab.client([upstream], [await lab.catalog([small, large])]);
+  for (const nar of [small, large]) t.ok((await fetchNar(client, nar)).body.equals(nar.bytes));
+  t.match(statusOf(client).nars, { swarm: 2, http: 0, mixed: 0 });
+  t.equal(upstream.narBytes, 0);
+});
+
+t.test('a silent swarm costs half a second, then HTTP goes on', async (t) => {
+  const lab = await Lab.open(t);
+  const catalog = await lab.catalog([small]);
+  catalog.peers = [await silentPeer(t)];
+  const client = await lab.client([await lab.upstream([small])], [catalog]);
+  const answer = await fetchNar(client, small);
+  t.same(answer.body, small.bytes);
+  t.ok(answer.ms < 1_500, `${answer.ms} ms`);
+  t.match(statusOf(client).nars, { swarm: 0, http: 1, mixed: 0 });
+});
+
+t.test('peers that cannot be reached cost less than that', async (t) => {
+  const lab = await Lab.open(t);
+  const catalog = await lab.catalog([small]);
+  catalog.peers = ['127.0.0.1:9'];
+  const client = await lab.client([await lab.upstream([small])], [catalog]);
+  const answer = await fetchNar(client, small);
+  t.same(answer.body, small.bytes);
+  t.ok(answer.ms < 1_000, `${answer.ms} ms`);
+});
+
+t.test(
+  'a peer that dies midway is followed by HTTP at the byte where it stopped, in the same answer',
+  async (t) => {
+    const lab = await Lab.open(t);
+    const catalog = await lab.catalog([large]);
+    const upstream = await lab.upstream([large]);
+    const half = 2_000_000;
+    let killed: Promise<void> | undefined;
+    catalog.beforeRead = async (position) => {
+      if (position < half) return;
+      killed ??= catalog.killSeeds();
+      throw new Error('the machine is gone');
+    };
+    const client = await lab.client([upstream], [catalog]);
+    const answer = await fetchNar(client, large);
+    t.ok(answer.complete);
+    t.ok(answer.body.equals(large.bytes));
+    const { bytes, nars } = statusOf(client);
+    t.match(nars, { swarm: 0, http: 0, mixed: 1 });
+    t.equal(bytes.swarm + bytes.http, large.bytes.length, 'no byte came twice');
+    t.ok(bytes.swarm > 0 && bytes.http > 0);
+    t.equal(upstream.narBytes, bytes.http);
+    const ranges = upstream.requests.flatMap(({ range }) => range ?? []);
+    t.same(ranges, [`bytes=${bytes.swarm}-`]);
+  },
+);
+
+t.test('a swarm that stalls midway is followed by HTTP', async (t) => {
+  const lab = await Lab.open(t);
+  const catalog = await lab.catalog([large]);
+  const upstream = await lab.upstream([large]);
+  let release = (): void => undefined;
+  const stalled = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  t.teardown(() => release());
+  catalog.beforeRead = async (position) => {
+    if (position >= 2_000_000) await stalled;
+  };
+  const client = await lab.client([upstream], [catalog]);
+  const answer = await fetchNar(client, large);
+  release();
+  t.ok(answer.body.equals(large.bytes));
+  t.match(statusOf(client).nars, { mixed: 1 });
+});
+
+t.test('HTTP that breaks is followed by the swarm when it is back', async (t) => {
+  const lab = await Lab.open(t);
+  const catalog = await lab.catalog([large]);
+  const upstream = await lab.upstream([large]);
+  let slow = true;
+  catalog.beforeRead = async () => {
+    if (slow) await new Promise((resolve) => setTimeout(resolve, 700));
+  };
+  upstream.intercept = (request, response) => {
+    if (!request.url?.includes('nar/')) return false;
+    slow = false;
+    response.writeHead(200, { 'content-length': large.bytes.length });
+    response.write(large.bytes.subarray(0, 1_000_000), () => response.destroy());
+    return true;
+  };
+  const client = await lab.client([upstream], [catalog]);
+  const answer = await fetchNar(client, large);
+  t.ok(answer.complete);
+  t.ok(answer.body.equals(large.bytes));
+  t.match(statusOf(client).nars, { mixed: 1 });
+});
+
+t.test('with a torrent known, wrong bytes over HTTP are noticed at their piece and replaced', async (t) => {
+  const lab = await Lab.open(t);
+  const catalog = await lab.catalog([large]);
+  catalog.peers = [];
+  const [bad, good] = [await lab.upstream([large]), await lab.upstream([large])];
+  const wrong = Buffer.from(large.bytes);
+  wrong[3_000_000] = ~(wrong[3_000_000] ?? 0);
+  bad.put(large.narInfo.url, wrong);
+  const client = await lab.client([bad, good], [catalog]);
+  const answer = await fetchNar(client, large);
+  t.ok(answer.complete);
+  t.ok(answer.body.equals(large.bytes));
+});
+
+t.test('a catalog that forges, lies or talks nonsense changes nothing but the source', async (t) => {
+  const lab = await Lab.open(t);
+  const upstream = await lab.upstream([small, large]);
+  const other = madeNar({ name: 'other', sizeBytes: 5_000 });
+  const lies: ((line: Record<string, unknown>) => Record<string, unknown>)[] = [
+    (line) => ({
+      ...line,
+      torrentinfo: printTorrentInfo(signTorrentInfo({ ...small.torrentInfo, sigs: [] }, strangerKey)),
+    }),
+    (line) => ({ ...line, info: infoDictionary(other.torrent).toString('base64') }),
+    (line) => ({ ...line, info: 'AAAA' }),
+    (line) => ({ ...line, peers: 'none' }),
+    () => ({}),
+  ];
+  for (const [n, forge] of lies.entries()) {
+    const catalog = await lab.catalog([small]);
+    catalog.forge = forge;
+    const client = await lab.client([upstream], [catalog], { dataDir: `${lab.dir}/${n}` });
+    t.same((await fetchNar(client, small)).body, small.bytes);
+    t.match(statusOf(client), { nars: { swarm: 0, http: 1 }, catalogs: [{ refusedLines: 1 }] });
+    await client.close();
+  }
+});
+
+t.test('a torrent of other bytes, signed all the same, does no harm', async (t) => {
+  const lab = await Lab.open(t);
+  const upstream = await lab.upstream([small, large]);
+  // The catalog's own mistake: infohash and pieces are of bytes that are not those of the FileHash.
+  for (const nar of [small, large]) {
+    const wrong = madeNar({ name: 'mistaken', sizeBytes: nar.bytes.length });
+    const torrent = { ...wrong.torrent, name: nar.torrent.name };
+    const { parseInfoDictionary } = await import('../../swarm/torrent.ts');
+    const named = parseInfoDictionary(infoDictionary(torrent));
+    const { infoHash } = named;
+    const values = { ...nar.torrentInfo, infoHash, sigs: [] };
+    const narInfoHash = nar.torrentInfo.compression === 'none' ? infoHash : values.narInfoHash;
+    const mistaken = {
+      ...nar,
+      bytes: wrong.bytes,
+      torrent: named,
+      torrentInfo: signTorrentInfo({ ...values, narInfoHash }, catalogKey),
+    };
+    const catalog = await lab.catalog([mistaken]);
+    const client = await lab.client([upstream], [catalog], { dataDir: `${lab.dir}/${nar.bytes.length}` });
+    const first = await fetchNar(client, nar);
+    if (nar === small) t.same(first.body, small.bytes, 'a file that was held back whole begins again');
+    else t.notOk(first.complete && first.status === 200, 'the answer is broken off');
+    await until(() => statusOf(client).transfers.running.length === 0);
+    const second = await fetchNar(client, nar);
+    t.ok(second.complete && second.body.equals(nar.bytes), 'the next one is right');
+    await client.close();
+  }
+});
+
+t.test('a dead or hanging catalog does not keep HTTP waiting, and is left alone for a while', async (t) => {
+  const lab = await Lab.open(t);
+  const nars = Array.from({ length: 6 }, (_, n) => madeNar({ name: `n${n}`, sizeBytes: 1_000 }));
+  const upstream = await lab.upstream(nars);
+  const catalog = await lab.catalog(nars);
+  catalog.intercept = () => true;
+  for (const url of [catalog.url, 'http://127.0.0.1:9']) {
+    const client = await lab.client([upstream], [url], { dataDir: `${lab.dir}/${url.length}` });
+    const started = performance.now();
+    for (const nar of nars) t.same((await fetchNar(client, nar)).body, nar.bytes);
+    const ms = performance.now() - started;
+    t.ok(ms < 1_500, `${ms} ms`);
+    await client.close();
+  }
+});
+
+t.test('the narinfos of a closure are looked up in few requests', async (t) => {
+  const lab = await Lab.open(t);
+  const nars = Array.from({ length: 40 }, (_, n) => madeNar({ name: `n${n}`, sizeBytes: 1_000 }));
+  const catalog = await lab.catalog(nars);
+  const client = await lab.client([await lab.upstream(nars)], [catalog]);
+  await Promise.all(nars.map(({ storeHash }) => get(client.url, `${storeHash}.narinfo`)));
+  await Promise.all(nars.map((nar) => fetchNar(client, nar)));
+  t.match(statusOf(client).nars, { swarm: 40 });
+  t.ok(catalog.resolves < 30, `${catalog.resolves} requests`);
+});
+
+t.test('a torrent that was verified is known after a restart, and checks HTTP bytes', async (t) => {
+  const lab = await Lab.open(t);
+  const catalog = await lab.catalog([large]);
+  const upstream = await lab.upstream([large]);
+  const before = await lab.client([upstream], [catalog]);
+  await get(before.url, `${large.storeHash}.narinfo`);
+  await until(() => statusOf(before).catalogs[0]?.requests === 1);
+  await get(before.url, large.narInfo.url, { onBytes: (_bytes, stop) => stop() });
+  await before.close();
+  await catalog.close();
+  const bad = await lab.upstream([large]);
+  const wrong = Buffer.from(large.bytes);
+  wrong[3_999_999] = ~(wrong[3_999_999] ?? 0);
+  bad.put(large.narInfo.url, wrong);
+  const after = await lab.client([bad, upstream], [catalog.url]);
+  const answer = await fetchNar(after, large);
+  t.ok(answer.complete && answer.body.equals(large.bytes));
+  t.match(statusOf(after).nars, { swarm: 0 });
+});
+
+t.test('a catalog without a key is refused', async (t) => {
+  const lab = await Lab.open(t);
+  await t.rejects(lab.client([], ['http://127.0.0.1:9'], { catalogKeys: [] }), { code: 'config-invalid' });
+  await t.rejects(lab.client(['ftp://x']), { code: 'config-invalid' });
+});
