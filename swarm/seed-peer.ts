@@ -207,7 +207,8 @@ export class SeedPeer implements WireVisitor {
     const { index, begin, lengthBytes } = block;
     if (lengthBytes < 1 || lengthBytes > blockMaxBytes)
       throw new NarswarmError('wire-violation', `the peer asked for a block of ${lengthBytes} bytes`);
-    if (index >= this.pieces || begin + lengthBytes > pieceSize(torrent, index))
+    // Beyond the last piece, the size is 0 or less.
+    if (begin + lengthBytes > pieceSize(torrent, index))
       throw new NarswarmError('wire-violation', 'the peer asked for a block outside the torrent');
     return block;
   }
