@@ -22,12 +22,20 @@ import { Transfers } from './transfers.ts';
 
 export type { ClientConfig, ClientLimits } from './config.ts';
 
+/** What `/_narswarm/status` says; more than is named here. */
+export interface ClientStatus {
+  readonly role: string;
+  readonly bytes: Readonly<Counts['bytes']>;
+  readonly nars: Readonly<Counts['nars']>;
+  readonly [more: string]: unknown;
+}
+
 export interface Client {
   /** Where Nix reaches it, without a slash at the end. */
   readonly url: string;
   /** `host:port` where peers reach it; only when it shares. */
   readonly peersAddress: string | undefined;
-  status(): object;
+  status(): ClientStatus;
   /** Lets answers under way finish for a moment, then stops everything. May be called twice. */
   close(): Promise<void>;
 }
@@ -119,7 +127,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     });
     const nars = new NarServer({ state, held, transfers, upstreams, catalogCaches, counts, limits, logger });
 
-    const status = (): object => ({
+    const status = (): ClientStatus => ({
       role: 'client',
       bytes: counts.bytes,
       nars: counts.nars,

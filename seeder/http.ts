@@ -5,9 +5,8 @@ import type { Catalog, NarFileEntry } from '../catalog/catalog.ts';
 import { printTorrentInfo } from '../catalog/torrentinfo.ts';
 import { printCacheInfo } from '../nar/cache-info.ts';
 import { parseNarFileName } from '../nar/compression.ts';
-import { type InfoHash, parseInfoHash, parseSha256 } from '../nar/hash.ts';
+import { parseInfoHash, parseSha256 } from '../nar/hash.ts';
 import { parseStoreHash } from '../nar/store-path.ts';
-import type { PeerAddress } from '../swarm/fetcher.ts';
 import { torrentFile } from '../swarm/torrent.ts';
 import { makeApp } from '../web/app.ts';
 import { jsonBody } from '../web/json-body.ts';
@@ -18,6 +17,7 @@ import { sendFile, sourceOf } from '../web/send.ts';
 import { torrentOf } from './catalog-torrents.ts';
 import { feed, feedMaxItems } from './feed.ts';
 import { openNarFile } from './nar-files.ts';
+import type { PeerDirectory } from './peer-directory.ts';
 import { resolveLine, resolveMaxBodyBytes, resolveRequest } from './resolve.ts';
 
 /** Behind cache.nixos.org (40): who asks a seeder over HTTP should ask the real cache first. */
@@ -31,10 +31,7 @@ export interface SeederHttpOptions {
   storeDir: string;
   /** The cache's own store directory, `/nix/store`. */
   nixStoreDir(): string;
-  /** Peers of a torrent of the catalog, ourselves first, as the requester can reach them. */
-  peersOf(infoHash: InfoHash, request: IncomingMessage): PeerAddress[];
-  announce(request: IncomingMessage): Buffer;
-  scrape(request: IncomingMessage): Buffer;
+  peers: PeerDirectory;
   /** Name under which this server is known; by default what the request calls it. */
   publicUrl(request: IncomingMessage): string;
   status(): object;
@@ -96,15 +93,15 @@ export function makeSeederApp(options: SeederHttpOptions): RequestListener {
         response.setHeader('Content-Type', 'application/x-ndjson');
         response.setHeader('Cache-Control', 'no-store');
         for (const fileHash of wanted.data.fileHashes) {
-          const line = resolveLine(catalog, fileHash, (infoHash) => options.peersOf(infoHash, request));
+          const line = resolveLine(catalog, fileHash, (infoHash) => options.peers.peersOf(infoHash, request));
           if (line !== undefined && !response.write(line)) await drained(response);
           if (response.destroyed) return;
         }
         response.end();
       });
 
-      router.get('/announce', (request, response) => sendBencoded(response, options.announce(request)));
-      router.get('/scrape', (request, response) => sendBencoded(response, options.scrape(request)));
+      router.get('/announce', (request, response) => sendBencoded(response, options.peers.announce(request)));
+      router.get('/scrape', (request, response) => sendBencoded(response, options.peers.scrape(request)));
 
       router.get('/feed.xml', async (request, response) => {
         const text = feed(catalog.newest(feedMaxItems), options.publicUrl(request));

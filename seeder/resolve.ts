@@ -4,7 +4,7 @@ import { z } from 'zod';
 import type { Catalog } from '../catalog/catalog.ts';
 import { printTorrentInfo } from '../catalog/torrentinfo.ts';
 import { type InfoHash, parseSha256, type Sha256 } from '../nar/hash.ts';
-import type { PeerAddress } from '../swarm/fetcher.ts';
+import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
 import { infoDictionary } from '../swarm/torrent.ts';
 import { torrentOf } from './catalog-torrents.ts';
 
@@ -12,9 +12,6 @@ import { torrentOf } from './catalog-torrents.ts';
 export const resolveMaxFileHashes = 5_000;
 /** 5,000 hashes with `sha256:` in JSON are 320 KB. */
 export const resolveMaxBodyBytes = 512 * 1024;
-/** Peers named for one NAR file: enough to fill a client's connections. */
-export const resolveMaxPeers = 30;
-
 export const resolveRequest = z.object({
   fileHashes: z
     .array(
@@ -47,9 +44,4 @@ export function resolveLine(
     peers: peersOf(entry.infoHash).map(printPeer),
   };
   return `${JSON.stringify(line)}\n`;
-}
-
-/** `host:port`, an IPv6 address in brackets. */
-export function printPeer({ host, port }: PeerAddress): string {
-  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }

@@ -1,0 +1,120 @@
+/** The seeder: its parts are built and joined here, and nowhere else. */
+
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { openCatalog } from '../catalog/catalog.ts';
+import type { PublicKey, SecretKey } from '../nar/signature.ts';
+import { publicKeyOf } from '../nar/signature.ts';
+import { openDirectoryStore } from '../store/directory-store.ts';
+import { printPeer } from '../swarm/peer-address.ts';
+import { openSeedServer } from '../swarm/seed-server.ts';
+import { Tracker } from '../swarm/tracker.ts';
+import type { Logger } from '../web/log.ts';
+import { openHttpServer } from '../web/server.ts';
+import { makeSeederApp } from './http.ts';
+import { Ingest } from './ingest.ts';
+import { PeerDirectory } from './peer-directory.ts';
+import { PublicAddress } from './public-address.ts';
+import { Reading } from './reading.ts';
+import { startSchedule } from './schedule.ts';
+import { CatalogSeedSource } from './seed-source.ts';
+import { makeSeederMetrics, type SeederStatus, seederStatus } from './status.ts';
+
+export interface SeederConfig {
+  /** Holds the catalog, and the NAR files of sources behind HTTP. Made if it is missing. */
+  dataDir: string;
+  /** `file:///dir` or `http(s)://…`. */
+  sources: string[];
+  /** What none of these keys signed is refused, unless it is content-addressed. */
+  trustedKeys: PublicKey[];
+  /** Signs the torrentinfos. */
+  secretKey: SecretKey;
+  http: { host: string; port: number };
+  peers: { host: string; port: number };
+  /** The name or address under which others reach this machine. */
+  publicHost?: string;
+  /** When the sources are read again; without it only at start. */
+  scanCron?: string;
+  /** File or URL with the store paths to take from sources behind HTTP. */
+  storePaths?: string;
+  logger: Logger;
+}
+
+export interface Seeder {
+  readonly url: string;
+  /** `host:port`. */
+  readonly peersAddress: string;
+  readonly trackerUrl: string;
+  readonly publicKey: PublicKey;
+  status(): SeederStatus;
+  /** The first reading of the sources; resolves also when it was stopped by `close`. */
+  readonly ingested: Promise<void>;
+  /** Stops reading, drains and closes everything. May be called twice. */
+  close(): Promise<void>;
+}
+
+/** Throws `config-invalid` or `catalog-incompatible`. */
+export async function openSeeder(config: SeederConfig): Promise<Seeder> {
+  const { dataDir, secretKey, logger } = config;
+  // Whoever opens, closes: in the opposite order, also when a later step fails.
+  const closers: (() => void | Promise<void>)[] = [];
+  const close = async (): Promise<void> => {
+    for (let closer = closers.pop(); closer !== undefined; closer = closers.pop()) await closer();
+  };
+  try {
+    const storeDir = join(dataDir, 'store');
+    await mkdir(storeDir, { recursive: true });
+    const catalog = openCatalog(join(dataDir, 'catalog.sqlite'));
+    closers.push(() => catalog.close());
+    const store = await openDirectoryStore(storeDir);
+    closers.push(() => store.close());
+
+    const seedServer = await openSeedServer({
+      ...config.peers,
+      source: new CatalogSeedSource(catalog, storeDir),
+      onFault: (error) => logger.warn('seeding-failed', { error }),
+    });
+    closers.push(() => seedServer.close());
+
+    const address = await PublicAddress.open(config.publicHost, seedServer.host);
+    closers.push(() => address.close());
+    const tracker = new Tracker({ known: (infoHash) => catalog.hasInfoHash(infoHash), clock: Date.now });
+    const ingest = new Ingest({ ...config, catalog, store });
+    const publicKey = publicKeyOf(secretKey);
+    const status = (): SeederStatus => seederStatus({ catalog, ingest, seedServer, tracker, publicKey });
+
+    const http = await openHttpServer({
+      ...config.http,
+      app: makeSeederApp({
+        catalog,
+        storeDir,
+        logger,
+        status,
+        metrics: makeSeederMetrics(status),
+        nixStoreDir: () => ingest.nixStoreDir,
+        peers: new PeerDirectory(catalog, tracker, address, seedServer.port),
+        publicUrl: (request) => address.url(request, http.port),
+      }),
+    });
+    closers.push(() => http.close());
+
+    const reading = new Reading(ingest, logger);
+    closers.push(() => reading.close());
+    if (config.scanCron !== undefined) {
+      const schedule = startSchedule(config.scanCron, () => reading.read());
+      closers.push(() => schedule.stop());
+    }
+    return {
+      url: http.url,
+      peersAddress: printPeer({ host: seedServer.host, port: seedServer.port }),
+      trackerUrl: `${http.url}/announce`,
+      publicKey,
+      status,
+      ingested: reading.read(),
+      close,
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}

@@ -1,0 +1,86 @@
+/** What the seeder says of itself: as JSON, as a page, as metrics. */
+
+import type { Catalog, Refusal } from '../catalog/catalog.ts';
+import { type PublicKey, printPublicKey } from '../nar/signature.ts';
+import type { SeedServer, SeedStatus } from '../swarm/seed-server.ts';
+import type { Tracker, TrackerStatus } from '../swarm/tracker.ts';
+import { Metrics } from '../web/metrics.ts';
+import type { Ingest, IngestProgress } from './ingest.ts';
+
+/** Refusals shown; all of them are counted. */
+const refusalsShown = 100;
+
+export interface SeederStatus {
+  role: 'seeder';
+  catalog: {
+    /** NAR files, each a torrent. */
+    nars: number;
+    narinfos: number;
+    bytes: number;
+    rejected: number;
+    rejectedByCode: Record<string, number>;
+    publicKey: string;
+  };
+  ingest: IngestProgress;
+  swarm: SeedStatus;
+  tracker: TrackerStatus;
+  /** The first of them, by source and name. */
+  refusals: Pick<Refusal, 'source' | 'narInfoName' | 'code' | 'message'>[];
+}
+
+export interface StatusParts {
+  catalog: Catalog;
+  ingest: Ingest;
+  seedServer: SeedServer;
+  tracker: Tracker;
+  publicKey: PublicKey;
+}
+
+export function seederStatus(parts: StatusParts): SeederStatus {
+  const { catalog, ingest, seedServer, tracker, publicKey } = parts;
+  const { rejectedByCode, ...counts } = catalog.counts();
+  return {
+    role: 'seeder',
+    catalog: { ...counts, rejectedByCode, publicKey: printPublicKey(publicKey) },
+    ingest: ingest.progress(),
+    swarm: seedServer.status(),
+    tracker: tracker.status(),
+    refusals: catalog
+      .refusals(refusalsShown)
+      .map(({ source, narInfoName, code, message }) => ({ source, narInfoName, code, message })),
+  };
+}
+
+export function makeSeederMetrics(status: () => SeederStatus): Metrics {
+  const metrics = new Metrics();
+  const gauge = (name: string, help: string, read: (now: SeederStatus) => number): void =>
+    metrics.callback('gauge', name, help, () => read(status()));
+  const counter = (name: string, help: string, read: (now: SeederStatus) => number): void =>
+    metrics.callback('counter', name, help, () => read(status()));
+  gauge('narswarm_catalog_nars', 'NAR files in the catalog', ({ catalog }) => catalog.nars);
+  gauge('narswarm_catalog_bytes', 'Bytes of all NAR files in the catalog', ({ catalog }) => catalog.bytes);
+  metrics.callback('gauge', 'narswarm_catalog_rejected', 'Narinfos that are refused, by reason', () =>
+    Object.entries(status().catalog.rejectedByCode).map(([code, value]) => ({ labels: { code }, value })),
+  );
+  gauge(
+    'narswarm_ingest_pending',
+    'NAR files that are being verified or wait for it',
+    ({ ingest }) => ingest.pending,
+  );
+  gauge('narswarm_swarm_connections', 'BitTorrent connections', ({ swarm }) => swarm.connections);
+  gauge('narswarm_swarm_torrents', 'Torrents that are open', ({ swarm }) => swarm.openTorrents);
+  counter('narswarm_uploaded_bytes', 'Bytes of blocks sent to peers', ({ swarm }) => swarm.uploadedBytes);
+  counter(
+    'narswarm_swarm_violations',
+    'Connections closed for breaking a rule or limit',
+    ({ swarm }) => swarm.violations,
+  );
+  counter(
+    'narswarm_swarm_unknown',
+    'Handshakes for infohashes that are not in the catalog',
+    ({ swarm }) => swarm.unknownInfoHashes,
+  );
+  counter('narswarm_tracker_announces', 'Announces answered', ({ tracker }) => tracker.announces);
+  gauge('narswarm_tracker_peers', 'Peers that the tracker knows', ({ tracker }) => tracker.peers);
+  return metrics;
+}
