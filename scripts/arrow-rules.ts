@@ -1,0 +1,32 @@
+/** Which folder may import which, and where third-party packages may be imported. The reasons are in ARCHITECTURE.md. */
+
+/** Folders of the product in layers; a folder imports only from layers below its own, never from a sibling. */
+export const layers: readonly (readonly string[])[] = [
+  ['nar'],
+  ['catalog', 'store', 'swarm', 'upstream', 'web'],
+  ['seeder', 'mirror', 'client'],
+  ['cli'],
+];
+
+/** `nar` is a function of its arguments: of Node's own modules it may have these. */
+export const pureModules: ReadonlySet<string> = new Set(['node:crypto', 'node:buffer']);
+
+/** What would make `nar` depend on a disk, network, clock or chance. */
+export const impurePattern =
+  /\bDate\.now\b|\bnew Date\(\)|\bMath\.random\b|\brandom(?:Bytes|UUID|Int)\b|\bset(?:Timeout|Interval|Immediate)\b|\bprocess\.|\bperformance\.|(?<![.\w])fetch\(/;
+
+/**
+ * Folders or files that may import a package. One module each, so that replacing it changes one module; where there
+ * are more, the reason is given. A package that is not listed may be imported nowhere.
+ */
+export const packageModules: Readonly<Record<string, readonly string[]>> = {
+  // web/ is our port to it.
+  express: ['web'],
+  // upstream/ is our port to it.
+  undici: ['upstream'],
+  'node-cron': ['seeder/schedule.ts'],
+  // Three uses that share no code: a list of paths, NARs in bounded memory, and compressing a sample.
+  'lzma-native': ['upstream/xz.ts', 'seeder/xz.ts', 'cli/sample-cache/compress.ts'],
+  // Describes what comes from outside, at whichever edge it comes in.
+  zod: ['catalog', 'store', 'swarm', 'upstream', 'web', 'seeder', 'mirror', 'client', 'cli'],
+};
