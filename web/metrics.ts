@@ -1,4 +1,8 @@
-/** Counters and gauges, told in Prometheus' text format 0.0.4. */
+/**
+ * Counters and gauges, told in Prometheus' text format 0.0.4.
+ *
+ * A name, label or value that cannot be is a mistake in the program, and thrown as a plain Error.
+ */
 
 /** Label values of one metric. Labels come from small closed sets, never hashes or peers; this stops a mistake. */
 export const metricSeriesMax = 64;
@@ -19,9 +23,6 @@ export interface Gauge {
 /** What a callback gives: one value, or one for each set of labels. */
 export type Reading = number | Iterable<{ labels: Labels; value: number }>;
 
-/** Thrown for a name, label or value that cannot be: always a mistake in the program. */
-export class MetricError extends Error {}
-
 type Kind = 'counter' | 'gauge';
 
 interface Metric {
@@ -39,7 +40,7 @@ export class Metrics {
     this.#register(name, { kind: 'counter', help, read: () => series.read() });
     return {
       add(count = 1, labels = {}) {
-        if (!(count >= 0)) throw new MetricError(`${name}: a counter cannot go down`);
+        if (!(count >= 0)) throw new Error(`${name}: a counter cannot go down`);
         series.set(labels, (value) => value + count);
       },
     };
@@ -69,9 +70,8 @@ export class Metrics {
   }
 
   #register(name: string, metric: Metric): void {
-    if (!/^narswarm(_[a-z0-9]+){2,}$/.test(name))
-      throw new MetricError(`${name}: not narswarm_<noun>_<unit>`);
-    if (this.#metrics.has(name)) throw new MetricError(`${name}: made twice`);
+    if (!/^narswarm(_[a-z0-9]+){2,}$/.test(name)) throw new Error(`${name}: not narswarm_<noun>_<unit>`);
+    if (this.#metrics.has(name)) throw new Error(`${name}: made twice`);
     this.#metrics.set(name, metric);
   }
 }
@@ -86,8 +86,7 @@ class Series {
       entry.value = change(entry.value);
       return;
     }
-    if (this.#values.size >= metricSeriesMax)
-      throw new MetricError(`more than ${metricSeriesMax} sets of labels`);
+    if (this.#values.size >= metricSeriesMax) throw new Error(`more than ${metricSeriesMax} sets of labels`);
     this.#values.set(key, { labels, value: change(0) });
   }
 
@@ -114,7 +113,7 @@ function labelText(labels: Labels): string {
   const parts = Object.entries(labels)
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([name, value]) => {
-      if (!/^[a-z][a-z0-9_]*$/.test(name)) throw new MetricError(`${name}: not the name of a label`);
+      if (!/^[a-z][a-z0-9_]*$/.test(name)) throw new Error(`${name}: not the name of a label`);
       return `${name}="${value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n')}"`;
     });
   return parts.length === 0 ? '' : `{${parts.join(',')}}`;

@@ -131,8 +131,12 @@ function cell(value: unknown, name: string): string {
 function text(value: unknown): string {
   if (value === undefined || value === null || value === '') return '–';
   if (typeof value === 'boolean') return value ? 'yes' : 'no';
-  const all = typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value));
+  const all = typeof value === 'string' ? value : (JSON.stringify(value, plain) ?? String(value));
   return all.length > cellMaxCharacters ? `${all.slice(0, cellMaxCharacters)}…` : all;
+}
+
+function plain(_name: string, value: unknown): unknown {
+  return typeof value === 'bigint' ? Number(value) : value;
 }
 
 /** `uploadedBytes` → `uploaded bytes`. */

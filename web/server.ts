@@ -1,7 +1,7 @@
 /** Listens for HTTP, and stops in bounded time. */
 
 import { createServer, type RequestListener, type Server } from 'node:http';
-import { type AddressInfo, isIPv6 } from 'node:net';
+import { type AddressInfo, isIPv6, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { NarswarmError } from '../nar/errors.ts';
 
@@ -73,20 +73,27 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
   server.timeout = limits.silenceMs;
   server.on('clientError', refuse);
 
-  let open = 0;
+  /**
+   * Requests under way on each connection. Node's own list of idle connections leaves out those on which nothing was
+   * asked yet, and browsers open such in advance.
+   */
+  const underWay = new Map<Socket, number>();
   server.on('connection', (socket) => {
-    open += 1;
-    socket.once('close', () => {
-      open -= 1;
-    });
+    underWay.set(socket, 0);
+    socket.once('close', () => underWay.delete(socket));
   });
   let closing: Promise<void> | undefined;
-  server.on('request', (_request, response) => {
+  const change = (socket: Socket, by: 1 | -1): void => {
+    const count = underWay.get(socket);
+    if (count === undefined) return;
+    underWay.set(socket, count + by);
+    if (closing && count + by === 0) socket.destroySoon();
+  };
+  server.on('request', (request, response) => {
+    const { socket } = request;
+    change(socket, 1);
+    response.once('close', () => change(socket, -1));
     if (closing) response.shouldKeepAlive = false;
-    response.once('close', () => {
-      // Node closes idle connections once, when it stops listening; these become idle later.
-      if (closing) server.closeIdleConnections();
-    });
   });
   server.on('request', app);
 
@@ -95,9 +102,9 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     host: address.address,
     port: address.port,
     url: `http://${urlHost(address.address)}:${address.port}`,
-    connections: () => open,
+    connections: () => underWay.size,
     close() {
-      closing ??= drain(server, limits.drainMs);
+      closing ??= drain(server, underWay, limits.drainMs);
       return closing;
     },
   };
@@ -123,10 +130,14 @@ async function listen(server: Server, host: string, port: number, backlog: numbe
   return address;
 }
 
-async function drain(server: Server, drainMs: number): Promise<void> {
-  const timer = setTimeout(() => server.closeAllConnections(), drainMs);
-  // Stops listening and closes idle connections; calls back when the last connection is gone.
-  await new Promise<void>((resolve) => server.close(() => resolve()));
+async function drain(server: Server, underWay: Map<Socket, number>, drainMs: number): Promise<void> {
+  const timer = setTimeout(() => {
+    for (const socket of underWay.keys()) socket.destroy();
+  }, drainMs);
+  // Stops listening at once, and calls back when the last connection is gone.
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  for (const [socket, count] of underWay) if (count === 0) socket.destroySoon();
+  await closed;
   clearTimeout(timer);
 }
 
