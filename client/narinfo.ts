@@ -10,6 +10,9 @@ import type { Counts } from './counts.ts';
 import { isAbsoluteUrl, mayFollow, ownUrlOf, urlKeyOf, urlKeyOfNarUrl } from './local-url.ts';
 import type { ClientState, GivenNarInfo } from './state.ts';
 
+/** Made once: an abort without a reason makes an exception with a stack each time. */
+const settledReason = new NarswarmError('aborted', 'another source was first');
+
 export interface NarInfoFinderOptions {
   /** Upstreams, then catalogs. */
   sources: HttpCache[];
@@ -67,7 +70,7 @@ export class NarInfoFinder {
         clearTimeout(hedge);
         signal.removeEventListener('abort', giveUp);
         resolve({ found, failures });
-        settled.abort();
+        settled.abort(settledReason);
       };
       const giveUp = (): void => {
         failures += started - ended;
