@@ -26,6 +26,7 @@ export const errorCodes = {
   'decompression-failed': 'the compressed bytes are corrupt or cut short',
   'decompression-bomb': 'decompression gives more than NarSize bytes',
   'compression-unsupported': 'a compression that narswarm cannot read',
+  'verify-crashed': 'the thread that verified a NAR file died over it',
   // Catalog
   'torrentinfo-corrupt': 'a torrentinfo breaks a rule of its format',
   'torrentinfo-untrusted': 'no valid signature by a configured catalog key',

@@ -106,8 +106,33 @@ export class NixLab {
   /** Adds a directory as a content-addressed path to store `build`. */
   async addPath(directory: string, name: string): Promise<string> {
     const { stdout } = await this.#nix('nix', [
-      'store', 'add-path', '--store', this.#storeDir('build'), directory, '--name', name,
+      'store',
+      'add-path',
+      '--store',
+      this.#storeDir('build'),
+      directory,
+      '--name',
+      name,
     ]);
+    return stdout.trim();
+  }
+
+  /** Adds a file as a content-addressed path to store `build`. */
+  async addFile(file: string): Promise<string> {
+    const { stdout } = await this.#nix('nix', [
+      'store',
+      'add-file',
+      '--store',
+      this.#storeDir('build'),
+      file,
+    ]);
+    return stdout.trim();
+  }
+
+  /** Evaluates an expression to a string, in store `build`. */
+  async evaluate(expression: string): Promise<string> {
+    const args = ['eval', '--raw', '--impure', '--store', this.#storeDir('build'), '--expr', expression];
+    const { stdout } = await this.#nix('nix', args);
     return stdout.trim();
   }
 
@@ -117,11 +142,21 @@ export class NixLab {
   }
 
   /** Copies the closure of `path` from store `build` into the cache directory; paths already there stay as they are. */
-  async copyToCache(path: string, cacheDir: string, compression: CacheCompression, sign = true): Promise<void> {
+  async copyToCache(
+    path: string,
+    cacheDir: string,
+    compression: CacheCompression,
+    sign = true,
+  ): Promise<void> {
     const parameters = new URLSearchParams({ compression, 'write-nar-listing': '1' });
     if (sign) parameters.set('secret-key', this.secretKeyFile);
     await this.#nix('nix', [
-      'copy', '--store', this.#storeDir('build'), '--to', `file://${cacheDir}?${parameters}`, path,
+      'copy',
+      '--store',
+      this.#storeDir('build'),
+      '--to',
+      `file://${cacheDir}?${parameters}`,
+      path,
     ]);
     // nginx runs as another user when the tests run as root.
     await chmod(this.dir, 0o755);
@@ -132,10 +167,16 @@ export class NixLab {
     const { stderr } = await this.#nix(
       'nix-store',
       [
-        '--store', this.#storeDir(options.store),
-        '--realise', options.path,
-        '--option', 'substituters', options.substituters.join(' '),
-        '--option', 'trusted-public-keys', this.publicKey,
+        '--store',
+        this.#storeDir(options.store),
+        '--realise',
+        options.path,
+        '--option',
+        'substituters',
+        options.substituters.join(' '),
+        '--option',
+        'trusted-public-keys',
+        this.publicKey,
         ...Object.entries(options.options ?? {}).flatMap(([name, value]) => ['--option', name, value]),
       ],
       options.signal,
@@ -146,8 +187,14 @@ export class NixLab {
   /** `nix store verify` over everything in the store: contents and signatures. */
   async verify(store: string): Promise<void> {
     await this.#nix('nix', [
-      'store', 'verify', '--all', '--store', this.#storeDir(store),
-      '--option', 'trusted-public-keys', this.publicKey,
+      'store',
+      'verify',
+      '--all',
+      '--store',
+      this.#storeDir(store),
+      '--option',
+      'trusted-public-keys',
+      this.publicKey,
     ]);
   }
 
@@ -166,7 +213,11 @@ export class NixLab {
     return join(this.dir, `store-${store}`);
   }
 
-  async #nix(program: string, args: string[], signal?: AbortSignal): Promise<{ stdout: string; stderr: string }> {
+  async #nix(
+    program: string,
+    args: string[],
+    signal?: AbortSignal,
+  ): Promise<{ stdout: string; stderr: string }> {
     return run(program, args, {
       env: this.#environment,
       timeout: commandTimeoutMs,
