@@ -10,6 +10,9 @@ const main = fileURLToPath(new URL('../../cli/main.ts', import.meta.url));
 const readyTimeoutMs = 30_000;
 /** Longest clean shutdown: the command line promises two seconds, a busy machine gets some more. */
 const stopTimeoutMs = 8_000;
+/** Longest wait for a condition of another process, and how often it is looked at. */
+const conditionTimeoutMs = 60_000;
+const pollMs = 10;
 
 export interface Program {
   readonly process: ChildProcess;
@@ -82,4 +85,21 @@ export async function startProgram(args: string[]): Promise<Program> {
       await exited;
     },
   };
+}
+
+/** Waits until a seeder has that many NAR files in its catalog. */
+export async function untilIngested(seeder: Program, nars: number): Promise<void> {
+  await until(async () => {
+    const { catalog } = (await seeder.status()) as { catalog: { nars: number } };
+    return catalog.nars === nars;
+  });
+}
+
+/** Polls a condition of another process. */
+export async function until(condition: () => Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + conditionTimeoutMs;
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error('the condition did not come true in time');
+    await new Promise((resolve) => setTimeout(resolve, pollMs));
+  }
 }
