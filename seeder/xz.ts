@@ -8,22 +8,12 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
-import lzma from 'lzma-native';
 import { NarswarmError } from '../nar/errors.ts';
-
-/** What a decoder may use: `xz -9`, the most that Nix writes, needs 65 MiB. */
-export const xzMemoryMaxBytes = 128 * 1024 * 1024;
+import { unxz, xzMemoryMaxBytes } from '../upstream/xz.ts';
 
 /** Below this NarSize, starting a process costs more than it gains. */
 export const xzProcessMinBytes = 4 * 1024 * 1024;
 
-/**
- * Compressed bytes per call of liblzma. The binding keeps all that one call gives until it returns, and xz expands up
- * to 7,000-fold: 14 MB.
- */
-const sliceBytes = 2048;
-/** Bytes of the chunks that come out. */
-const chunkBytes = 64 * 1024;
 /** Characters of what `xz` says that go into an error. */
 const messageMaxCharacters = 200;
 
@@ -33,52 +23,7 @@ export async function* decompressXz(
   expectedBytes: number,
 ): AsyncGenerator<Buffer> {
   const process = expectedBytes >= xzProcessMinBytes ? await startXz() : undefined;
-  yield* process === undefined ? decodeHere(input) : decodeIn(process, input);
-}
-
-/** What @types/lzma-native leaves out: the stream below its Node stream, which is synchronous. */
-interface NativeStream {
-  bufferHandler: (bytes: Buffer | null | undefined, chunks: number | undefined, error: Error | null) => void;
-  setBufsize(bytes: number): void;
-  streamDecoder(options: { memlimit: number; flags: number }): void;
-  /** `null` ends the input. */
-  code(bytes: Buffer | null, asynchronous: boolean): void;
-  resetUnderlying(): void;
-}
-const native = lzma as unknown as { Stream: new () => NativeStream; CONCATENATED: number };
-
-/** Exported for the tests, which run both ways on the same bytes. */
-export async function* decodeHere(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  const stream = new native.Stream();
-  let chunks: Buffer[] = [];
-  let end: 'whole' | Error | undefined;
-  stream.bufferHandler = (bytes, _chunks, error) => {
-    if (bytes) chunks.push(bytes);
-    else if (bytes === null) end = error ?? 'whole';
-  };
-  const take = (): Buffer[] => {
-    const taken = chunks;
-    chunks = [];
-    return taken;
-  };
-  stream.setBufsize(chunkBytes);
-  stream.streamDecoder({ memlimit: xzMemoryMaxBytes, flags: native.CONCATENATED });
-  try {
-    for await (const bytes of input) {
-      for (let at = 0; at < bytes.length && end === undefined; at += sliceBytes) {
-        stream.code(bytes.subarray(at, at + sliceBytes), false);
-        yield* take();
-      }
-      if (end !== undefined) break;
-    }
-    if (end === undefined) {
-      stream.code(null, false);
-      yield* take();
-    }
-    if (end !== 'whole') throw failed(end?.message ?? 'it is cut short');
-  } finally {
-    stream.resetUnderlying();
-  }
+  yield* process === undefined ? unxz(input) : decodeIn(process, input);
 }
 
 type XzProcess = ChildProcessByStdio<Writable, Readable, Readable>;

@@ -6,7 +6,8 @@ import t from 'tap';
 import type { Compression } from '../../nar/compression.ts';
 import { isNarswarmError } from '../../nar/errors.ts';
 import { decompress } from '../../seeder/decompress.ts';
-import { decodeHere, decodeIn, startXz, xzMemoryMaxBytes } from '../../seeder/xz.ts';
+import { decodeIn, startXz } from '../../seeder/xz.ts';
+import { unxz, xzMemoryMaxBytes } from '../../upstream/xz.ts';
 import { bzip2Sync, xzSync } from '../helpers/compress.ts';
 
 type Decode = (input: AsyncIterable<Buffer>, expectedBytes: number) => AsyncIterable<Buffer>;
@@ -21,7 +22,7 @@ const ways: Record<string, { decode: Decode; encode: (bytes: Buffer) => Buffer; 
   gzip: { decode: by('gzip'), encode: (bytes) => gzipSync(bytes), members: true },
   zstd: { decode: by('zstd'), encode: (bytes) => zstdCompressSync(bytes), members: true },
   br: { decode: by('br'), encode: (bytes) => brotliCompressSync(bytes), members: false },
-  'xz in this process': { decode: (input) => decodeHere(input), encode: xzSync, members: true },
+  'xz in this process': { decode: (input) => unxz(input), encode: xzSync, members: true },
 };
 const probe = await startXz();
 if (probe !== undefined) {
