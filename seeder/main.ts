@@ -15,7 +15,7 @@ import { makeSeederApp } from './http.ts';
 import { Ingest } from './ingest.ts';
 import { PeerDirectory } from './peer-directory.ts';
 import { PublicAddress } from './public-address.ts';
-import { Reading } from './reading.ts';
+import { readSources } from './reading.ts';
 import { startSchedule } from './schedule.ts';
 import { CatalogSeedSource } from './seed-source.ts';
 import { makeSeederMetrics, type SeederStatus, seederStatus } from './status.ts';
@@ -98,10 +98,9 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
     });
     closers.push(() => http.close());
 
-    const reading = new Reading(ingest, logger);
-    closers.push(() => reading.close());
+    closers.push(() => ingest.close());
     if (config.scanCron !== undefined) {
-      const schedule = startSchedule(config.scanCron, () => reading.read());
+      const schedule = startSchedule(config.scanCron, () => readSources(ingest, logger));
       closers.push(() => schedule.stop());
     }
     return {
@@ -110,7 +109,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
       trackerUrl: `${http.url}/announce`,
       publicKey,
       status,
-      ingested: reading.read(),
+      ingested: readSources(ingest, logger),
       close,
     };
   } catch (error) {
