@@ -13,8 +13,11 @@ import type { NarFileWriter } from '../store/nar-file-store.ts';
 /** Held back until FileHash is known to match when no torrent says what the bytes should be. */
 export const heldBackBytes = 64 * 1024;
 
-/** Files up to this size are also kept in memory while they are fetched: reading them back costs no disk access. */
-const memoryMaxBytes = 1024 * 1024;
+/** What came last stays in memory, so that readers who keep up cost no disk access. 25 fetches take 50 MiB at most. */
+const recentBytes = 2 * 1024 * 1024;
+
+/** Writes that may be under way, so that the source does not wait for the disk, nor memory grow when the disk is slow. */
+const unwrittenMaxBytes = 1024 * 1024;
 
 export interface AssemblyOptions {
   writer: NarFileWriter;
@@ -32,7 +35,11 @@ export class Assembly {
   #appended = 0;
   #released = 0;
   #complete = false;
-  #memory: Buffer[] | undefined = [];
+  /** Ascending without gaps up to `#appended`. What is not written yet is always among them. */
+  readonly #recent: { start: number; bytes: Buffer }[] = [];
+  #recentStart = 0;
+  #written = 0;
+  #writeError: unknown;
 
   constructor(options: AssemblyOptions) {
     this.writer = options.writer;
@@ -60,11 +67,14 @@ export class Assembly {
     if (sizeBytes !== undefined && this.#appended + bytes.length > sizeBytes) {
       throw new NarswarmError('file-size-mismatch', `more than ${sizeBytes} bytes`);
     }
+    if (this.#writeError !== undefined) throw this.#writeError;
     this.#hash.update(bytes);
-    await this.writer.write(bytes);
+    const writing = this.#write(bytes);
+    this.#recent.push({ start: this.#appended, bytes });
     this.#appended += bytes.length;
-    if (this.#appended > memoryMaxBytes) this.#memory = undefined;
-    else this.#memory?.push(bytes);
+    this.#forgetOld();
+    if (this.#appended - this.#written > unwrittenMaxBytes) await writing;
+    if (this.#writeError !== undefined) throw this.#writeError;
     if (this.#appended === sizeBytes) this.finish();
     else if (checked) this.#released = this.#appended;
     else this.#released = Math.max(0, this.#appended - heldBackBytes);
@@ -87,8 +97,35 @@ export class Assembly {
   /** Released bytes; at least one and at most `lengthBytes`. `position` must have been released. */
   async read(position: number, lengthBytes: number): Promise<Buffer> {
     const length = Math.min(lengthBytes, this.#released - position);
-    if (this.#memory === undefined) return this.writer.read(position, length);
-    if (this.#memory.length > 1) this.#memory = [Buffer.concat(this.#memory)];
-    return (this.#memory[0] ?? Buffer.alloc(0)).subarray(position, position + length);
+    if (position < this.#recentStart) {
+      return this.writer.read(position, Math.min(length, this.#recentStart - position));
+    }
+    let [low, high] = [0, this.#recent.length - 1];
+    while (low < high) {
+      const middle = Math.ceil((low + high) / 2);
+      if ((this.#recent[middle]?.start ?? 0) <= position) low = middle;
+      else high = middle - 1;
+    }
+    const { start = 0, bytes = Buffer.alloc(0) } = this.#recent[low] ?? {};
+    return bytes.subarray(position - start, position - start + length);
+  }
+
+  /** Never rejects: a failure is thrown by the next `append`, and by the writer's `commit`. */
+  async #write(bytes: Buffer): Promise<void> {
+    try {
+      await this.writer.write(bytes);
+      this.#written += bytes.length;
+    } catch (error) {
+      this.#writeError ??= error;
+    }
+  }
+
+  #forgetOld(): void {
+    for (let first = this.#recent[0]; first !== undefined; first = this.#recent[0]) {
+      const end = first.start + first.bytes.length;
+      if (this.#appended - end < recentBytes || end > this.#written) return;
+      this.#recent.shift();
+      this.#recentStart = end;
+    }
   }
 }

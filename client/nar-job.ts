@@ -157,17 +157,18 @@ export class NarJob {
   /** Into the store, if it fits. Readers go on meanwhile. */
   async #keep(): Promise<void> {
     const { held, logger, given, onKept } = this.#options;
-    const writer = this.#fetch.assembly?.writer;
-    if (writer === undefined || held.tooLarge(writer.sizeBytes)) return;
+    const { assembly } = this.#fetch;
+    // Not the writer's size: its last writes may still be under way.
+    if (assembly === undefined || held.tooLarge(assembly.appended)) return;
     const { fileHash } = this;
     try {
       const file = {
         fileHash,
         name: this.#storeName,
-        sizeBytes: writer.sizeBytes,
+        sizeBytes: assembly.appended,
         narInfo: given.narInfo.text,
       };
-      this.#file = await held.keep(file, writer);
+      this.#file = await held.keep(file, assembly.writer);
       onKept();
     } catch (error) {
       logger.error('nar-not-kept', { fileHash, error });

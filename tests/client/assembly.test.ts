@@ -24,7 +24,7 @@ t.test('without a torrent the last 64 KiB are held back until FileHash is known 
   t.ok(whole.complete);
   t.equal(whole.released, bytes.length);
   t.same(await whole.read(100, 50), bytes.subarray(100, 150));
-  t.same(await whole.read(bytes.length - 5, 50), bytes.subarray(bytes.length - 5));
+  t.same(await whole.read(bytes.length - 1, 50), bytes.subarray(bytes.length - 1));
 });
 
 t.test('wrong bytes are never released to the end', async (t) => {
@@ -38,6 +38,39 @@ t.test('wrong bytes are never released to the end', async (t) => {
     t.ok(whole.released <= heldBackBytes);
     t.notOk(whole.complete);
   }
+});
+
+t.test('what was released is read back, from memory and from the store', async (t) => {
+  const bytes = pseudoRandom('long', 9_000_000);
+  const whole = await assembly(bytes, { sizeBytes: bytes.length, checked: false });
+  const readAll = async (): Promise<void> => {
+    const parts: Buffer[] = [];
+    for (let at = 0; at < whole.released; at += parts.at(-1)?.length ?? 0) {
+      const part = await whole.read(at, 300_000);
+      if (part.length === 0 || part.length > 300_000) t.fail(`${part.length} bytes at ${at}`);
+      parts.push(part);
+    }
+    t.ok(Buffer.concat(parts).equals(bytes.subarray(0, whole.released)));
+  };
+  let chunk = 1;
+  for (let at = 0; at < bytes.length; at += chunk, chunk = (chunk * 7) % 100_003) {
+    await whole.append(bytes.subarray(at, at + chunk));
+    if (at % 10 === 0) t.ok((await whole.read(Math.max(0, whole.released - 1), 1)).length <= 1);
+  }
+  await readAll();
+  await whole.writer.commit();
+  await readAll();
+});
+
+t.test('a write that fails ends the file', async (t) => {
+  const bytes = pseudoRandom('full disk', 5_000_000);
+  const whole = await assembly(bytes, { sizeBytes: bytes.length, checked: false });
+  await whole.append(bytes.subarray(0, 10));
+  whole.writer.write = () => Promise.reject(new Error('the disk is full'));
+  const appendAll = async (): Promise<void> => {
+    for (let at = 10; at < bytes.length; at += 100_000) await whole.append(bytes.subarray(at, at + 100_000));
+  };
+  await t.rejects(appendAll(), { message: 'the disk is full' });
 });
 
 t.test('a file that ends too early or too late is refused', async (t) => {

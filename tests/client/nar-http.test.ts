@@ -354,6 +354,20 @@ t.test('the first bytes leave before the last ones have come', async (t) => {
   );
 });
 
+t.test('a large file is held whole however soon it is asked for again', async (t) => {
+  const lab = await Lab.open(t);
+  const huge = madeNar({ name: 'huge', sizeBytes: 40_000_000, compression: 'none' });
+  const upstream = await lab.upstream([huge]);
+  const client = await lab.client([upstream]);
+  for (let n = 0; n < 4; n++) {
+    const answer = await fetchNar(client, huge);
+    t.ok(answer.complete && answer.body.equals(huge.bytes));
+  }
+  t.equal(upstream.narBytes, huge.bytes.length);
+  await until(() => statusOf(client).transfers.running.length === 0);
+  t.match(statusOf(client).cache, { files: 1, bytes: huge.bytes.length });
+});
+
 t.test('status, metrics and page say what came from where', async (t) => {
   const lab = await Lab.open(t);
   const client = await lab.client([await lab.upstream([small])]);
