@@ -33,16 +33,25 @@ t.test(
         (await readdir(join(dir, 'nar-files'), { recursive: true })).filter((name) => name.includes('/')),
       );
       const before = upstream.requests.length;
+      // After a random number of answers, and a little later: in the middle of whatever comes next.
+      let answersLeft = Math.floor(Math.random() * (n + 10));
+      let enough = (): void => undefined;
+      const killTime = new Promise<void>((resolve) => {
+        enough = resolve;
+      });
+      if (answersLeft === 0) enough();
       const fetchOne = async (nar: (typeof nars)[number]): Promise<void> => {
         const narInfo = await get(client.url, `${nar.storeHash}.narinfo`);
-        if (narInfo.body.toString() !== nar.narInfo.text) return;
         const answer = await get(client.url, nar.narInfo.url);
+        if (narInfo.body.toString() !== nar.narInfo.text) return;
         if (!answer.complete || answer.status !== 200) return;
         served++;
         if (!answer.body.equals(nar.bytes)) t.fail('wrong bytes were served');
+        if (--answersLeft <= 0) enough();
       };
       const fetches = Promise.allSettled(nars.slice(0, n + 10).map(fetchOne));
-      await sleep(Math.random() * 150);
+      await Promise.race([killTime, fetches]);
+      await sleep(Math.random() * 20);
       await client.kill();
       await fetches;
       const fetched = new Set(upstream.requests.slice(before).map(({ url }) => url.slice(1)));
