@@ -17,6 +17,8 @@ export interface CommandIo {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Aborted at the first SIGTERM or SIGINT. */
   readonly signal: AbortSignal;
+  /** Says that the command runs until it is stopped: then that is success. */
+  serving(): void;
 }
 
 export interface CommandCall<F extends Flags> {

@@ -6,7 +6,7 @@ import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import type { CommandIo } from './command.ts';
 import { commands } from './commands.ts';
 import { printProgramHelp } from './help.ts';
-import { listenForSignals } from './signals.ts';
+import { listenForSignals, type Signals } from './signals.ts';
 import { nearest } from './suggest.ts';
 
 const exitFailure = 1;
@@ -32,7 +32,7 @@ async function main(args: readonly string[]): Promise<number> {
     }
     if (entry === undefined) throw unknownCommand(name);
     const { command } = await entry.load();
-    return await command.main(rest, processIo(signals.signal));
+    return await command.main(rest, processIo(signals));
   } catch (error) {
     if (isNarswarmError(error, 'config-invalid')) {
       const command = entry === undefined ? '' : ` ${entry.name}`;
@@ -48,7 +48,7 @@ async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-function processIo(signal: AbortSignal): CommandIo {
+function processIo({ signal, serving }: Signals): CommandIo {
   return {
     out: (text) => void process.stdout.write(text),
     note: (text) => void process.stderr.write(text),
@@ -56,6 +56,7 @@ function processIo(signal: AbortSignal): CommandIo {
     columns: process.stdout.columns,
     env: process.env,
     signal,
+    serving,
   };
 }
 

@@ -24,6 +24,7 @@ export async function serveUntilStopped(
   program: { close(): Promise<void> },
   ready: Ready,
 ): Promise<number> {
+  io.serving();
   io.out(readyLine(ready));
   await aborted(io.signal);
   await program.close();

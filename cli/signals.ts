@@ -11,24 +11,29 @@ const signalNames = ['SIGINT', 'SIGTERM'] as const;
 export interface Signals {
   /** Aborted at the first signal. */
   readonly signal: AbortSignal;
+  /** From now on a signal is the usual end, and no interruption. */
+  serving(): void;
   close(): void;
 }
 
 export function listenForSignals(): Signals {
   const controller = new AbortController();
   let timer: NodeJS.Timeout | undefined;
+  let serving = false;
   const onSignal = (): void => {
     if (controller.signal.aborted) process.exit(1);
     timer = setTimeout(() => {
       process.stderr.write(`narswarm: not all was drained in ${drainLimitMs / 1000} s\n`);
-      process.exit(0);
+      process.exit(serving ? 0 : 1);
     }, drainLimitMs);
-    timer.unref();
     controller.abort();
   };
   for (const name of signalNames) process.on(name, onSignal);
   return {
     signal: controller.signal,
+    serving() {
+      serving = true;
+    },
     close() {
       clearTimeout(timer);
       for (const name of signalNames) process.off(name, onSignal);

@@ -12,7 +12,7 @@ import { printSha256, sha256FromDigest } from '../../nar/hash.ts';
 import { makeNarInfo, printNarInfo } from '../../nar/narinfo.ts';
 import { type SecretKey, signNarInfo } from '../../nar/signature.ts';
 import { type StorePath, storeHashOf, storePathName } from '../../nar/store-path.ts';
-import { createCompressor, type SampleCompression } from './compress.ts';
+import { compress, type SampleCompression } from './compress.ts';
 
 /** After cache.nixos.org (40): a sample is for trying things out. */
 const priority = 50;
@@ -94,7 +94,7 @@ export class CacheWriter {
     await pipeline(
       nar,
       (chunks: AsyncIterable<Buffer>) => narCount.through(chunks),
-      createCompressor(this.#compression),
+      (chunks: AsyncIterable<Buffer>) => compress(this.#compression, chunks),
       (chunks: AsyncIterable<Buffer>) => fileCount.through(chunks),
       createWriteStream(file),
       { signal },

@@ -90,7 +90,9 @@ export async function makeSampleCache(options: SampleCacheOptions): Promise<Samp
       await job;
     }
   };
-  await Promise.all(Array.from({ length: pathsAtOnce }, work));
+  // All of them, so that none still writes when the caller hears of a failure.
+  const ends = await Promise.allSettled(Array.from({ length: pathsAtOnce }, work));
+  for (const end of ends) if (end.status === 'rejected') throw end.reason;
   const root = await made.at(-1);
   if (root === undefined) throw new NarswarmError('config-invalid', 'a cache has at least one path');
   await writeFile(join(dir, publicKeyFileName), `${printPublicKey(publicKeyOf(secretKey))}\n`);
