@@ -240,7 +240,7 @@ function readJson(file: string): unknown {
 export const sharedFlags = {
   config: optional({
     value: 'FILE',
-    help: 'JSON object with the flags below as keys, lists for those that repeat; flags on the command line override it',
+    help: 'JSON object with these flags as keys, lists for those that may be repeated; the command line overrides it',
     parse: anyText,
   }),
   help: toggle('show this'),

@@ -5,7 +5,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { printPublicKey, printSecretKey, publicKeyOf, type SecretKey } from '../nar/signature.ts';
 import { openSeeder } from '../seeder/main.ts';
-import { makeLogger } from '../web/log.ts';
+import { type Logger, makeLogger } from '../web/log.ts';
 import { type CommandIo, defineCommand, usageError } from './command.ts';
 import { summaryOf } from './commands.ts';
 import { anyText, many, optional, toggle, withDefault } from './flags.ts';
@@ -90,7 +90,8 @@ export const command = defineCommand({
     }
     if (once && scan !== undefined) throw usageError('--once and --scan exclude each other');
     await mkdir(data, { recursive: true });
-    const secretKey = values['secret-key'] ?? (await keptKey(data, io));
+    const logger = makeLogger();
+    const secretKey = values['secret-key'] ?? (await keptKey(data, logger));
     const publicHost = values['public-host'];
     const seeder = await openSeeder({
       dataDir: data,
@@ -100,7 +101,7 @@ export const command = defineCommand({
       // Nobody is to find a seeder that goes away again, and one that stays may have the usual ports.
       http: once && !given.has('http') ? anyPort : values.http,
       peers: once && !given.has('peers') ? anyPort : values.peers,
-      logger: makeLogger(),
+      logger,
       ...(publicHost === undefined ? {} : { publicHost }),
       ...(scan === undefined ? {} : { scanCron: scan }),
       ...(storePaths === undefined ? {} : { storePaths }),
@@ -111,7 +112,7 @@ export const command = defineCommand({
 });
 
 /** The key of the data directory, made at the first start. */
-async function keptKey(dataDir: string, io: CommandIo): Promise<SecretKey> {
+async function keptKey(dataDir: string, logger: Logger): Promise<SecretKey> {
   const file = join(dataDir, 'catalog.secret');
   try {
     return readSecretKey(file);
@@ -121,7 +122,7 @@ async function keptKey(dataDir: string, io: CommandIo): Promise<SecretKey> {
   }
   const key = makeSecretKey(`${keyHost(hostname())}-1`);
   await writeNew(file, `${printSecretKey(key)}\n`, 0o600);
-  io.note(`made a catalog key, kept in ${file}; its public half: ${printPublicKey(publicKeyOf(key))}\n`);
+  logger.info('catalog-key-made', { file, publicKey: printPublicKey(publicKeyOf(key)) });
   return key;
 }
 
@@ -148,7 +149,9 @@ async function runOnce(seeder: OnceSeeder, io: CommandIo): Promise<number> {
   const { nars, rejected, rejectedByCode = {} } = seeder.status().catalog;
   await seeder.close();
   if (stopped) io.out('stopped before all was read; the next run goes on from here\n');
-  io.out(`${nars} NAR files in the catalog, ${rejected} narinfos refused\n`);
+  io.out(
+    `${nars} NAR files in the catalog, ${rejected} ${rejected === 1 ? 'narinfo' : 'narinfos'} refused\n`,
+  );
   for (const [code, count] of Object.entries(rejectedByCode)) io.out(`  ${count} ${code}\n`);
   return rejected > 0 && !stopped ? 1 : 0;
 }

@@ -4,6 +4,8 @@ import { printDuration, printSize } from './units.ts';
 
 /** Lists in a status are long; whoever wants all of one takes the JSON. */
 const listMax = 10;
+/** More milliseconds than this, thirty years, are a moment since 1970 and not a length of time. */
+const momentMinMs = 946_684_800_000;
 
 /** Works for any status: what the programs add later shows up by itself. */
 export function statusTable(status: object): string {
@@ -50,7 +52,9 @@ function words(item: unknown): string {
 /** The unit is at the end of the name. */
 function show(name: string, value: unknown): string {
   if (typeof value === 'number' && /bytes$/i.test(name)) return printSize(value);
-  if (typeof value === 'number' && /Ms$/.test(name)) return printDuration(value);
+  if (typeof value === 'number' && /Ms$/.test(name)) {
+    return value < momentMinMs ? printDuration(value) : new Date(value).toISOString();
+  }
   if (typeof value === 'number') return value.toLocaleString('en-US');
   if (typeof value === 'object' && value !== null) return clean(JSON.stringify(value));
   return clean(String(value));
