@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { brotliCompressSync, gzipSync, zstdCompressSync } from 'node:zlib';
+import { brotliCompressSync, constants, gzipSync, zstdCompressSync } from 'node:zlib';
 import { printCacheInfo } from '../../nar/cache-info.ts';
 import { type Compression, narFileName } from '../../nar/compression.ts';
 import { storePathForSource } from '../../nar/content-address.ts';
@@ -53,7 +53,8 @@ export function compressNar(nar: Buffer, compression: Compression): Buffer {
     case 'zstd':
       return zstdCompressSync(nar);
     case 'br':
-      return brotliCompressSync(nar);
+      // The default quality takes seconds for a megabyte.
+      return brotliCompressSync(nar, { params: { [constants.BROTLI_PARAM_QUALITY]: 4 } });
     case 'gzip':
       return gzipSync(nar);
     case 'bzip2':

@@ -34,7 +34,7 @@ function torrentOf(bytes: Buffer, name: string) {
 
 const small = makeNar({ bin: { hello: '#!/bin/sh\necho hello\n' }, link: { link: 'bin/hello' } });
 // Above the size from which xz is a process of its own, and not compressible throughout.
-const large = makeNar({ a: randomBytes(3_000_000), b: Buffer.alloc(4_000_000, 'text '), c: 'c' });
+const large = makeNar({ a: randomBytes(300_000), b: Buffer.alloc(4_000_000, 'text '), c: 'c' });
 
 t.test('what is verified has both canonical torrents', async (t) => {
   for (const compression of ['none', 'xz', 'zstd', 'br', 'gzip'] as const) {
@@ -63,7 +63,12 @@ t.test('each fault has its code', async (t) => {
   const badHash = sha256(Buffer.from('something else'));
   const unhashed = { fileHash: undefined, fileSize: undefined };
   for (const compression of ['none', 'xz', 'zstd', 'br', 'gzip'] as const) {
-    const pack = (nar: Buffer): Buffer => compressNar(nar, compression);
+    const packed = new Map<Buffer, Buffer>();
+    const pack = (nar: Buffer): Buffer => {
+      const narFile = packed.get(nar) ?? compressNar(nar, compression);
+      packed.set(nar, narFile);
+      return narFile;
+    };
     const none = compression === 'none';
     for (const nar of [small, large]) {
       const good = await jobOf(pack(nar), compression, nar);
@@ -126,7 +131,7 @@ t.test('a file that changes while it is read is neither verified nor refused', a
   const job = await jobOf(large, 'none', large);
   const verifying = verifyNarFile(job);
   const file = await open(job.path, 'r+');
-  await file.write(Buffer.from([0]), 0, 1, 6_000_000);
+  await file.write(Buffer.from([0]), 0, 1, 4_200_000);
   await file.close();
   await t.rejects(verifying, { code: /not-held|file-hash-mismatch/ });
 });
