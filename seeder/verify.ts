@@ -34,13 +34,6 @@ export interface VerifyJob {
   narSize: number;
 }
 
-/** Which file it was, to find out whether it is still the same. */
-export interface FileVersion {
-  sizeBytes: number;
-  mtimeNs: bigint;
-  inode: bigint;
-}
-
 export interface VerifiedNarFile {
   fileHash: Sha256;
   fileSize: number;
@@ -57,7 +50,7 @@ export interface VerifiedNarFile {
  * Resolves when every check holds. Throws the reason to refuse the file: `nar-file-missing`, `file-size-mismatch`,
  * `file-hash-mismatch`, `nar-size-mismatch`, `nar-hash-mismatch`, `nar-corrupt`, `nar-truncated`, `decompression-failed`,
  * `decompression-bomb`, or `torrent-invalid` when it is too large for a torrent. No reason, but a matter of trying again:
- * `store-failed`, `aborted`, and `not-held` when the file changed while it was read.
+ * `store-failed`, `verify-crashed`, `aborted`, and `not-held` when the file changed while it was read.
  */
 export async function verifyNarFile(job: VerifyJob, signal?: AbortSignal): Promise<VerifiedNarFile> {
   const fd = openFile(job.path);
@@ -72,6 +65,9 @@ export async function verifyNarFile(job: VerifyJob, signal?: AbortSignal): Promi
     closeSync(fd);
   }
 }
+
+/** What says nothing about the file. */
+const noVerdict: ReadonlySet<ErrorCode> = new Set(['not-held', 'store-failed', 'verify-crashed', 'aborted']);
 
 class Pass {
   readonly #job: VerifyJob;
@@ -110,8 +106,7 @@ class Pass {
       for await (const chunk of chunks) this.#nar.write(chunk);
       this.#nar.end();
     } catch (error) {
-      if (!isNarswarmError(error) || isNarswarmError(error, 'not-held', 'store-failed', 'aborted'))
-        throw error;
+      if (!isNarswarmError(error) || noVerdict.has(error.code)) throw error;
       refusal = error;
     }
     // Bytes that are not those of FileHash explain whatever else is wrong with them.

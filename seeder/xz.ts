@@ -2,7 +2,7 @@
  * Decompresses xz, by liblzma in this process or, for large NARs, by the system's `xz` beside it.
  *
  * Both read what Nix (libarchive) reads: streams one after the other, padded with zeros to a multiple of four bytes.
- * `xz` is taken because the liblzma of lzma-native (5.2.3) has two thirds of its speed; docs/decisions/xz.md has the figures.
+ * `xz` is taken because the liblzma of lzma-native (5.2.3) has two thirds of its speed; docs/decisions/0003-decompression.md has the figures.
  */
 
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
@@ -38,8 +38,13 @@ export async function startXz(): Promise<XzProcess | undefined> {
   const child = spawn(
     'xz',
     ['--decompress', '--stdout', '--format=xz', '--quiet', `--memlimit-decompress=${xzMemoryMaxBytes}`],
-    // Nothing else of the environment: XZ_OPT would change what these flags mean.
-    { env: { ...(PATH === undefined ? {} : { PATH }), LC_ALL: 'C' }, stdio: ['pipe', 'pipe', 'pipe'] },
+    {
+      // Nothing else of the environment: XZ_OPT would change what these flags mean.
+      env: { ...(PATH === undefined ? {} : { PATH }), LC_ALL: 'C' },
+      stdio: ['pipe', 'pipe', 'pipe'],
+      // Ctrl-C is for the seeder, which ends it by closing its pipes.
+      detached: true,
+    },
   );
   try {
     await once(child, 'spawn');
@@ -51,7 +56,9 @@ export async function startXz(): Promise<XzProcess | undefined> {
 }
 
 export async function* decodeIn(child: XzProcess, input: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  const exited = new Promise<number | null>((resolve) => child.once('close', (code) => resolve(code)));
+  const exited = new Promise<number | string>((resolve) => {
+    child.once('close', (code, signal) => resolve(code ?? signal ?? 'nobody knows what'));
+  });
   let message = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     message = (message + text).slice(0, messageMaxCharacters);
@@ -66,9 +73,11 @@ export async function* decodeIn(child: XzProcess, input: AsyncIterable<Buffer>):
   try {
     for await (const bytes of child.stdout) yield bytes;
     await feeding;
-    const code = await exited;
+    const end = await exited;
     if (inputError !== undefined) throw inputError;
-    if (code !== 0) throw failed(message.trim() || `xz ended with ${code}`);
+    // A signal, of an operator or of a machine that is out of memory, says nothing about the file.
+    if (typeof end === 'string') throw new NarswarmError('verify-crashed', `xz was ended by ${end}`);
+    if (end !== 0) throw failed(message.trim() || `xz ended with ${end}`);
   } finally {
     child.kill('SIGKILL');
     child.stdin.destroy();

@@ -227,3 +227,13 @@ t.test(
     t.equal(await codeOf(by('xz')(cut(big), 5e6)), 'decompression-failed');
   },
 );
+
+t.test('an xz that somebody kills is no verdict on the file', { skip: probe === undefined }, async (t) => {
+  const child = await startXz();
+  if (child === undefined) return;
+  async function* killing(): AsyncGenerator<Buffer> {
+    child?.kill('SIGTERM');
+    yield xzSync(Buffer.from('text'));
+  }
+  t.equal(await codeOf(decodeIn(child, killing())), 'verify-crashed');
+});

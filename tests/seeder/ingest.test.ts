@@ -1,5 +1,6 @@
 import { link, mkdir, rename, rm, symlink, unlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { monitorEventLoopDelay, performance } from 'node:perf_hooks';
 import t from 'tap';
 import { verifyTorrentInfo } from '../../catalog/torrentinfo.ts';
 import { secretKeyFromSeed } from '../../nar/signature.ts';
@@ -523,4 +524,23 @@ t.test('every compression of a large NAR', async (t) => {
   await ingest.run();
   t.same(refusals(), {});
   t.equal(catalog.counts().nars, 8);
+});
+
+t.test('the event loop answers while a thousand small NARs are taken in', async (t) => {
+  const { cache, catalog, ingest } = await openLab(t, { workers: 2 });
+  for (let i = 0; i < 1000; i++) {
+    await cache.add({ name: `n${i}`, tree: { data: Buffer.alloc(20_000, `${i} `) }, compression: 'zstd' });
+  }
+  const delay = monitorEventLoopDelay({ resolution: 2 });
+  delay.enable();
+  const begin = performance.now();
+  await ingest.run();
+  delay.disable();
+  const seconds = (performance.now() - begin) / 1000;
+  t.comment(
+    `${(1000 / seconds).toFixed()} a second, p99 ${delay.percentile(99) / 1e6} ms, max ${delay.max / 1e6} ms`,
+  );
+  t.equal(catalog.counts().nars, 1000);
+  // Wide, for busy machines: reading one directory or table as a whole, or hashing here, would be far beyond.
+  t.ok(delay.percentile(99) / 1e6 < 100);
 });
