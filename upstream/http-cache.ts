@@ -169,10 +169,6 @@ export class HttpCache {
       if (answer.status !== 200) discard(answer.body);
       if (absentStatuses.has(answer.status)) return undefined;
       if (answer.status !== 200) throw failed(answer.url, `status ${answer.status}`);
-      if ((contentLength(answer) ?? 0) > maxBytes) {
-        answer.body.destroy();
-        throw failed(answer.url, `an answer of more than ${maxBytes} bytes`);
-      }
       const body = new Body(answer.body, { url: answer.url, signal: either });
       return await decode(await readWhole(body, maxBytes), answer, maxBytes);
     } catch (error) {

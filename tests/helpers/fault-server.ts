@@ -22,6 +22,9 @@ export const faults = [
   'short-content-range',
   'wrong-total',
   'no-content-range',
+  'wrong-length-206',
+  'short-chunked-206',
+  'long-chunked-206',
   'unasked-206',
   'gzip',
   'redirect-loop',
@@ -49,6 +52,8 @@ export interface FaultServer {
   /** In the order of their arrival. */
   readonly requests: SeenRequest[];
   connections(): number;
+  /** Connections ever made to it. */
+  accepted(): number;
   /** The URL with this fault, `<url>/<fault>/<name>`. */
   path(fault: Fault, name?: string): string;
   close(): Promise<void>;
@@ -78,7 +83,9 @@ export async function openFaultServer(options: FaultServerOptions): Promise<Faul
     else if (options.other !== undefined) options.other(request, response);
     else response.writeHead(404).end('no such path\n');
   });
+  let accepted = 0;
   server.on('connection', (socket) => {
+    accepted += 1;
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
   });
@@ -135,6 +142,16 @@ export async function openFaultServer(options: FaultServerOptions): Promise<Faul
         return;
       case 'wrong-total':
         response.writeHead(206, range(from, size - 1, size + 1)).end(bytes.subarray(from));
+        return;
+      case 'wrong-length-206':
+        response.writeHead(206, { ...range(from, size - 1, size), 'content-length': size - from - 1 });
+        response.end(bytes.subarray(from + 1));
+        return;
+      case 'short-chunked-206':
+      case 'long-chunked-206':
+        response.writeHead(206, range(from, size - 1, size));
+        response.write(bytes.subarray(from, size - 1));
+        response.end(fault === 'short-chunked-206' ? undefined : bytes.subarray(0, 10));
         return;
       case 'no-content-range':
         response.writeHead(206, { 'content-length': size - from }).end(bytes.subarray(from));
@@ -219,6 +236,7 @@ export async function openFaultServer(options: FaultServerOptions): Promise<Faul
     bytes,
     requests,
     connections: () => sockets.size,
+    accepted: () => accepted,
     path: (fault, name = 'name.nar.xz') => `${url}/${fault}/${name}`,
     async close() {
       for (const timer of timers) clearInterval(timer);

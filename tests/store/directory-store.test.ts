@@ -1,6 +1,7 @@
 /** What only a directory can get wrong. */
 
 import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmdirSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -102,15 +103,10 @@ t.test('disk errors are told in plain words, with the cause', async (t) => {
   }
 });
 
-t.test('a full disk fails the writer and nothing else', async (t) => {
+t.test('a full disk fails the writer and nothing else', { skip: mountMissing() }, async (t) => {
   provesNothingStaysOpen(t);
   const directory = await temporaryDirectory(t);
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'none', directory], { stdio: 'ignore' });
-  } catch {
-    t.skip('a small file system cannot be mounted here');
-    return;
-  }
+  mountSmall(directory);
   t.teardown(() => execFileSync('umount', [directory]));
   const store = await openDirectoryStore(directory);
   t.teardown(() => store.close());
@@ -126,3 +122,21 @@ t.test('a full disk fails the writer and nothing else', async (t) => {
   const handle = await store.open(name);
   t.same(await handle?.read(0, 5), Buffer.from('small'));
 });
+
+function mountSmall(directory: string): void {
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'none', directory], { stdio: 'ignore' });
+}
+
+/** Why a small file system cannot be had here, or `false`. */
+function mountMissing(): string | false {
+  const directory = mkdtempSync(join(tmpdir(), 'narswarm-mount-'));
+  try {
+    mountSmall(directory);
+    execFileSync('umount', [directory]);
+    return false;
+  } catch {
+    return 'a small file system cannot be mounted here';
+  } finally {
+    rmdirSync(directory);
+  }
+}

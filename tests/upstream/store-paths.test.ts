@@ -96,6 +96,11 @@ t.test('a line without end is given up', async (t) => {
     code: 'store-path-invalid',
     message: /more than/,
   });
+  const server = await openFaultServer({ bytes: text });
+  await t.rejects(all(readStorePaths(server.path('huge'), { signal, limits })), {
+    code: 'store-path-invalid',
+  });
+  await server.close();
   const packed = await fileOf(t, await xz(Buffer.alloc(8 << 20)));
   await t.rejects(all(readStorePaths(packed, { signal })), { code: 'store-path-invalid' });
 });

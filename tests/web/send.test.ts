@@ -2,7 +2,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { type IncomingMessage, request } from 'node:http';
+import { type IncomingMessage, type RequestListener, request } from 'node:http';
 import { connect } from 'node:net';
 import t, { type Test } from 'tap';
 import { makeApp } from '../../web/app.ts';
@@ -180,6 +180,23 @@ t.test('a source that fails midway breaks the connection: a part is never a clea
       t.type(server.results[0], Error);
     });
   }
+});
+
+t.test('a source that fails midway breaks the connection under any server, not ours alone', async (t) => {
+  provesNothingStaysOpen(t);
+  const failing: SendSource = {
+    sizeBytes: bytes.length,
+    async read(position, lengthBytes) {
+      if (position > 0) throw new Error('the disk');
+      return bytes.subarray(position, position + lengthBytes);
+    },
+  };
+  const app: RequestListener = (request, response) => {
+    sendFile(request, response, failing).catch(() => undefined);
+  };
+  const server = await openHttpServer({ host: '127.0.0.1', port: 0, app, limits: { drainMs: 5_000 } });
+  await t.rejects(get(server.url), { code: 'ECONNRESET' });
+  await server.close();
 });
 
 t.test('a reader that goes away ends the reading, also while a read is under way', async (t) => {

@@ -95,6 +95,7 @@ t.test('more connections than the limit are closed at once', async (t) => {
   first.socket.write(get);
   await first.until(/hello$/);
   const second = new Peer(server.port);
+  second.socket.write(get);
   await second.closed;
   t.equal(second.text, '');
   first.socket.destroy();
@@ -108,10 +109,12 @@ t.test('closing lets an answer under way finish, and closes its connection then'
   const [peer, idle] = [new Peer(server.port), new Peer(server.port)];
   peer.socket.write(get);
   const finish = await asked.promise;
+  const started = performance.now();
   const closing = server.close();
   await idle.closed;
   finish();
   await Promise.all([closing, peer.closed]);
+  t.ok(performance.now() - started < 2_000, 'without waiting for the end of the time allowed');
   t.match(peer.text, /finished$/);
 });
 
