@@ -3,7 +3,7 @@
 export interface FetchLimits {
   /** Connections for one torrent. More than a handful hardly adds speed, but some of twenty are always good. */
   peers: number;
-  /** Addresses kept for when a connection fails; trackers name 50 at a time. */
+  /** Addresses that one fetch ever takes note of; trackers name 50 at a time. */
   addresses: number;
   /** Milliseconds until a connection must stand and show its handshake. Half a world away is 300 ms. */
   connectMs: number;
@@ -15,10 +15,23 @@ export interface FetchLimits {
   maxRequests: number;
   /** What a peer is taken to allow when it does not say: the least that engines in use allow. */
   assumedRequests: number;
+  /** Milliseconds over which the rate of all peers together is looked at: a long road needs some for its first blocks. */
+  slowMs: number;
+  /** Bytes a second, of all peers together while they are waited for, below which the swarm counts as stalled: a modem's worth. */
+  leastBytesPerSecond: number;
   /** Milliseconds after a refused request in which the peer is asked for nothing. */
   rejectedPauseMs: number;
   /** Requests that one peer may refuse before it is given up. */
   rejects: number;
+  /** Requests for one piece that a peer may refuse before it counts as lacking it: one or two are for want of time. */
+  rejectsOfPiece: number;
+  /**
+   * Messages between two blocks that bring nothing, beyond one for each piece (`have`) and each request under way (answers to what was
+   * cancelled): well-behaved peers send a few.
+   */
+  chatter: number;
+  /** Milliseconds between keep-alives while the caller takes its time; peers give up on silent connections after two minutes. */
+  keepAliveMs: number;
   /** Milliseconds between looks at what stands still: a fraction of the shortest stall. */
   sweepMs: number;
   /** Bytes taken from a socket at once. */
@@ -27,14 +40,19 @@ export interface FetchLimits {
 
 export const fetchLimits: Readonly<FetchLimits> = {
   peers: 20,
-  addresses: 200,
+  addresses: 1_000,
   connectMs: 2_000,
   aheadBytes: 16 * 1024 * 1024,
   startRequests: 64,
   maxRequests: 512,
   assumedRequests: 200,
+  slowMs: 2_000,
+  leastBytesPerSecond: 16 * 1024,
   rejectedPauseMs: 250,
   rejects: 500,
+  rejectsOfPiece: 3,
+  chatter: 200,
+  keepAliveMs: 60_000,
   sweepMs: 50,
   readBytes: 256 * 1024,
 };

@@ -1,7 +1,7 @@
 /** One connection to a peer that has what we fetch: handshake, requests, blocks. What to ask for is decided elsewhere. */
 
 import { connect, type Socket } from 'node:net';
-import { NarswarmError } from '../nar/errors.ts';
+import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import { encodeExtendedHandshake, parseExtendedHandshake } from './extension.ts';
 import type { FetchLimits } from './fetch-limits.ts';
 import { blockBytes } from './limits.ts';
@@ -12,13 +12,17 @@ import {
   type BlockRequest,
   encodeCancels,
   encodeExtended,
+  encodeKeepAlive,
   encodeRequests,
   encodeSimple,
+  fullBitfield,
 } from './wire-encode.ts';
 import { encodeHandshake, type Handshake, HandshakeReader } from './wire-handshake.ts';
 
 /** What happens on the connection. Called while a socket is read: it records and decides, and waits for nothing. */
 export interface FetchPeerEvents {
+  /** It made a step towards giving something: its handshake, its first unchoke. */
+  progressed(peer: FetchPeer): void;
   /** It may be asked for something, or for more. */
   ready(peer: FetchPeer): void;
   blockBegins(peer: FetchPeer, block: BlockRequest): void;
@@ -28,7 +32,12 @@ export interface FetchPeerEvents {
   lost(peer: FetchPeer, blocks: BlockRequest[]): void;
   /** Last of all, and once. */
   closed(peer: FetchPeer): void;
+  /** A fault of ours, not of the peer. */
+  fault(error: unknown): void;
 }
+
+/** Room for what comes with the blocks of a small torrent. */
+const smallReadBytes = 32 * 1024;
 
 export interface FetchPeerOptions {
   address: PeerAddress;
@@ -53,10 +62,19 @@ export class FetchPeer implements WireVisitor {
   #arriving: BlockRequest | undefined;
   #requestsMax: number;
   #rejects = 0;
+  readonly #rejectsOfPiece = new Map<number, number>();
   #pausedUntilMs = 0;
+  #everUnchoked = false;
+  #chatter = 0;
   #closed = false;
-  /** When it was last of use, or began: for telling whether it stands still. */
-  lastUsefulMs = performance.now();
+  #sentMs = performance.now();
+  /** Since when its rate is looked at, and what it gave since. */
+  #rateSinceMs = performance.now();
+  #rateBytes = 0;
+  /** It has delivered a block. */
+  proven = false;
+  /** Resolves when the socket is closed. */
+  readonly gone: Promise<void>;
   /** Grows while it delivers; a peer that stood still begins anew. */
   #window: number;
 
@@ -72,7 +90,8 @@ export class FetchPeer implements WireVisitor {
       port: address.port,
       noDelay: true,
       onread: {
-        buffer: Buffer.allocUnsafeSlow(limits.readBytes),
+        // A small torrent and what is said around it come at once, too.
+        buffer: Buffer.allocUnsafeSlow(Math.min(limits.readBytes, torrent.length + smallReadBytes)),
         callback: (bytes, buffer) => this.#read(Buffer.from(buffer.buffer, buffer.byteOffset, bytes)),
       },
     });
@@ -81,7 +100,12 @@ export class FetchPeer implements WireVisitor {
     });
     this.#socket.on('error', () => this.close());
     this.#socket.on('end', () => this.close());
-    this.#socket.on('close', () => this.close());
+    this.gone = new Promise((resolve) => {
+      this.#socket.on('close', () => {
+        this.close();
+        resolve();
+      });
+    });
   }
 
   /** Blocks asked for and not here. */
@@ -108,14 +132,26 @@ export class FetchPeer implements WireVisitor {
   ask(blocks: readonly BlockRequest[]): void {
     const fresh = blocks.filter((block) => !this.#asked.has(blockKey(block)));
     if (fresh.length === 0) return;
-    if (this.#asked.size === 0) this.lastUsefulMs = performance.now();
+    if (this.#asked.size === 0) this.#restartRate(performance.now());
     for (const block of fresh) this.#asked.set(blockKey(block), block);
     this.#send(encodeRequests(fresh));
   }
 
-  /** Says that a block came from elsewhere. */
+  /** Says that a block came from elsewhere. The answer, a block that crosses or a refusal, will be ignored. */
   noLongerNeeds(block: BlockRequest): void {
-    if (this.#asked.has(blockKey(block)) && this.#arriving !== block) this.#send(encodeCancels([block]));
+    if (this.#arriving === block || !this.#asked.delete(blockKey(block))) return;
+    this.#send(encodeCancels([block]));
+  }
+
+  /**
+   * Whether, for `ms`, it gave less than `leastBytes` although it was to give something: blocks that it was asked for, or its
+   * handshake and leave to ask. Begins anew each time.
+   */
+  fellShort(nowMs: number, ms: number, leastBytes: number): boolean {
+    if (nowMs - this.#rateSinceMs < ms) return false;
+    const short = this.#rateBytes < leastBytes && (this.#asked.size > 0 || this.#choked);
+    this.#restartRate(nowMs);
+    return short;
   }
 
   /** The blocks that it was asked for are free for others; they are still taken if they come first. */
@@ -124,19 +160,29 @@ export class FetchPeer implements WireVisitor {
     return [...this.#asked.values()];
   }
 
+  stayAlive(nowMs: number): void {
+    if (this.connected && nowMs - this.#sentMs >= this.#options.limits.keepAliveMs)
+      this.#send(encodeKeepAlive());
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#decoder?.stop();
     this.#socket.destroy();
-    const lost = [...this.#asked.values()];
-    this.#asked.clear();
-    if (lost.length > 0) this.#options.events.lost(this, lost);
+    this.#lose([...this.#asked.values()]);
     this.#options.events.closed(this);
   }
 
   #send(bytes: Buffer): void {
-    if (!this.#closed) this.#socket.write(bytes);
+    if (this.#closed) return;
+    this.#sentMs = performance.now();
+    this.#socket.write(bytes);
+  }
+
+  #restartRate(nowMs: number): void {
+    this.#rateSinceMs = nowMs;
+    this.#rateBytes = 0;
   }
 
   /** Returns true: what may be in flight is bounded by what was asked for, so that reading never pauses. */
@@ -144,9 +190,10 @@ export class FetchPeer implements WireVisitor {
     try {
       if (this.#decoder !== undefined) this.#decoder.push(bytes);
       else this.#readHandshake(bytes);
-    } catch {
-      // A violation by the peer: nothing that it says can be used any more.
+    } catch (error) {
+      // After a violation by the peer nothing that it says can be used any more.
       this.close();
+      if (!isNarswarmError(error)) this.#options.events.fault(error);
     }
     return !this.#closed;
   }
@@ -161,7 +208,7 @@ export class FetchPeer implements WireVisitor {
       return;
     }
     this.#handshake = handshake;
-    this.lastUsefulMs = performance.now();
+    this.#options.events.progressed(this);
     const messages = [encodeSimple('interested')];
     if (handshake.extended) {
       const hello = encodeExtendedHandshake({ requestsQueuedMax: limits.assumedRequests, uploadOnly: false });
@@ -176,42 +223,73 @@ export class FetchPeer implements WireVisitor {
 
   // What the peer says
 
+  keepAlive(): void {
+    this.#countChatter();
+  }
+
   choke(): void {
+    this.#countChatter();
     this.#choked = true;
     // With the fast extension each request is refused by itself; without, all are forgotten.
     if (this.#handshake?.fast === false) this.#lose([...this.#asked.values()]);
   }
 
   unchoke(): void {
+    this.#countChatter();
     this.#choked = false;
+    if (!this.#everUnchoked) this.#options.events.progressed(this);
+    this.#everUnchoked = true;
     this.#options.events.ready(this);
   }
 
   have(index: number): void {
+    this.#countChatter();
     if (this.#pieces === 'all') return;
     this.#pieces[index >> 3] = (this.#pieces[index >> 3] ?? 0) | (0x80 >> (index & 7));
     this.#options.events.ready(this);
   }
 
   bitfield(bits: Buffer): void {
+    this.#countChatter();
     this.#pieces = Buffer.from(bits);
     this.#options.events.ready(this);
   }
 
   haveAll(): void {
+    this.#countChatter();
     this.#pieces = 'all';
     this.#options.events.ready(this);
   }
 
   reject(index: number, begin: number, lengthBytes: number): void {
+    this.#countChatter();
     const block = this.#asked.get(blockKey({ index, begin }));
+    // It may answer a cancel.
     if (block === undefined || block.lengthBytes !== lengthBytes) return;
-    if (++this.#rejects > this.#options.limits.rejects) throw violation('it refuses everything');
-    this.#pausedUntilMs = performance.now() + this.#options.limits.rejectedPauseMs;
+    const { rejects, rejectsOfPiece, rejectedPauseMs, startRequests } = this.#options.limits;
+    if (++this.#rejects > rejects) throw violation('it refuses everything');
+    const ofPiece = (this.#rejectsOfPiece.get(index) ?? 0) + 1;
+    this.#rejectsOfPiece.set(index, ofPiece);
+    if (ofPiece >= rejectsOfPiece) this.#lacks(index);
+    this.#pausedUntilMs = performance.now() + rejectedPauseMs;
+    this.#window = startRequests;
     this.#lose([block]);
   }
 
+  suggest(): void {
+    this.#countChatter();
+  }
+
+  allowedFast(): void {
+    this.#countChatter();
+  }
+
+  ignored(): void {
+    this.#countChatter();
+  }
+
   extended(id: number, payload: Buffer): void {
+    this.#countChatter();
     if (id !== 0) return;
     const { requestsQueuedMax } = parseExtendedHandshake(payload);
     const { assumedRequests, maxRequests } = this.#options.limits;
@@ -222,12 +300,13 @@ export class FetchPeer implements WireVisitor {
     const block = this.#asked.get(blockKey({ index, begin }));
     // It may cross a cancel, or come after we gave up on it; what was never asked for is skipped as well.
     this.#arriving = block?.lengthBytes === lengthBytes ? block : undefined;
-    if (this.#arriving !== undefined) this.#options.events.blockBegins(this, this.#arriving);
+    if (this.#arriving === undefined) this.#countChatter();
+    else this.#options.events.blockBegins(this, this.#arriving);
   }
 
   pieceData(bytes: Buffer, offset: number): void {
     if (this.#arriving === undefined) return;
-    this.lastUsefulMs = performance.now();
+    this.#rateBytes += bytes.length;
     this.#options.events.blockBytes(this, this.#arriving, bytes, offset);
   }
 
@@ -237,8 +316,23 @@ export class FetchPeer implements WireVisitor {
     if (block === undefined) return;
     this.#asked.delete(blockKey(block));
     this.#rejects = 0;
+    this.#rejectsOfPiece.delete(block.index);
+    this.#chatter = 0;
+    this.proven = true;
     if (this.#window < this.#options.limits.maxRequests) this.#window++;
     this.#options.events.blockEnds(this, block);
+  }
+
+  /** It said that it has a piece, and refuses to give it. */
+  #lacks(index: number): void {
+    if (this.#pieces === 'all') this.#pieces = fullBitfield(pieceCount(this.#options.torrent));
+    this.#pieces[index >> 3] = (this.#pieces[index >> 3] ?? 0) & ~(0x80 >> (index & 7));
+  }
+
+  #countChatter(): void {
+    const { torrent, limits } = this.#options;
+    if (++this.#chatter > pieceCount(torrent) + 2 * limits.maxRequests + limits.chatter)
+      throw violation('it talks too much');
   }
 
   #lose(blocks: BlockRequest[]): void {

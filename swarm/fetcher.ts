@@ -8,6 +8,7 @@
 import { NarswarmError } from '../nar/errors.ts';
 import { type FetchLimits, fetchLimits } from './fetch-limits.ts';
 import { FetchPeer, type FetchPeerEvents } from './fetch-peer.ts';
+import { FetchProgress } from './fetch-progress.ts';
 import { type PeerAddress, printPeer } from './peer-address.ts';
 import { PieceWindow } from './piece-window.ts';
 import type { Torrent } from './torrent.ts';
@@ -16,7 +17,7 @@ import { makePeerId } from './wire-handshake.ts';
 
 export type { PeerAddress } from './peer-address.ts';
 
-/** How long no byte may come before the swarm counts as silent. */
+/** How long no byte may come before the swarm counts as stalled. */
 export const stallDefaultMs = 500;
 
 export interface TorrentFetchOptions {
@@ -47,8 +48,9 @@ export interface FetchStats {
 }
 
 /**
- * Iterate it once. Throws `swarm-stalled` when nobody sent a byte for `stallMs` while the next piece was waited for,
- * `swarm-exhausted` when nobody is left who could, `aborted` when the signal says so. Closes itself at the end.
+ * Iterate it once. Throws `swarm-stalled` when nobody sent a byte for `stallMs` while the next piece was waited for, or when all
+ * together gave next to nothing (`FetchLimits.leastBytesPerSecond`); `swarm-exhausted` when nobody is left who could; `aborted` at once
+ * when the signal says so. Closes itself at the end.
  */
 export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEvents {
   readonly #torrent: Torrent;
@@ -57,19 +59,20 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   readonly #window: PieceWindow;
   readonly #peerId = makePeerId();
   readonly #signal: AbortSignal | undefined;
-  readonly #onAbort = (): void => this.#fail(new NarswarmError('aborted', 'fetching was given up'));
+  readonly #onAbort = (): void => void this.close();
 
   readonly #waitingAddresses = new Map<string, PeerAddress>();
   readonly #seenAddresses = new Set<string>();
   readonly #peers = new Map<string, FetchPeer>();
   readonly #connectingSinceMs = new Map<string, number>();
   readonly #banned = new Set<string>();
+  readonly #closing = new Set<Promise<void>>();
   #complete = false;
   #downloadedBytes = 0;
 
-  #lastByteMs = performance.now();
+  readonly #progress: FetchProgress;
   #wake: (() => void) | undefined;
-  #error: NarswarmError | undefined;
+  #error: unknown;
   #closed = false;
   readonly #timer: NodeJS.Timeout;
 
@@ -83,6 +86,7 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
       Math.floor(fromByte / torrent.pieceLength),
       this.#limits.aheadBytes,
     );
+    this.#progress = new FetchProgress(stallMs, this.#limits, performance.now());
     this.#signal = signal;
     this.#timer = setInterval(() => this.#sweep(), this.#limits.sweepMs);
     signal?.addEventListener('abort', this.#onAbort, { once: true });
@@ -93,7 +97,7 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   addPeers(addresses: Iterable<PeerAddress>): void {
     for (const address of addresses) {
       const key = printPeer(address);
-      if (this.#seenAddresses.has(key) || this.#waitingAddresses.size >= this.#limits.addresses) continue;
+      if (this.#seenAddresses.has(key) || this.#seenAddresses.size >= this.#limits.addresses) continue;
       this.#seenAddresses.add(key);
       this.#waitingAddresses.set(key, address);
     }
@@ -114,13 +118,14 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   async *[Symbol.asyncIterator](): AsyncGenerator<VerifiedPiece> {
     try {
       while (!this.#window.done) {
+        if (this.#closed) throw this.#error;
         const piece = this.#window.deliver();
         if (piece !== undefined) {
           // There is room for one more.
           this.#askAll();
           yield piece;
           // While the caller was busy nobody was waited for.
-          this.#lastByteMs = performance.now();
+          this.#progress.waits(performance.now());
           continue;
         }
         if (this.#error !== undefined) throw this.#error;
@@ -134,20 +139,26 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     }
   }
 
-  /** Closes all connections. May be called twice, and during iteration, which then ends with `aborted`. */
+  /** Resolves when all connections are closed. May be called twice, and during iteration, which then ends with `aborted`. */
   async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
-    clearInterval(this.#timer);
-    this.#signal?.removeEventListener('abort', this.#onAbort);
-    for (const peer of [...this.#peers.values()]) peer.close();
-    this.#fail(new NarswarmError('aborted', 'fetching was closed'));
+    if (!this.#closed) {
+      this.#closed = true;
+      clearInterval(this.#timer);
+      this.#signal?.removeEventListener('abort', this.#onAbort);
+      this.#fail(new NarswarmError('aborted', 'fetching was given up'));
+      for (const peer of [...this.#peers.values()]) peer.close();
+    }
+    await Promise.all(this.#closing);
   }
 
   // What peers tell; see FetchPeerEvents
 
-  ready(peer: FetchPeer): void {
+  progressed(peer: FetchPeer): void {
     this.#connectingSinceMs.delete(peer.key);
+    this.#progress.heard(performance.now());
+  }
+
+  ready(peer: FetchPeer): void {
     this.#ask(peer);
   }
 
@@ -157,22 +168,23 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
 
   blockBytes(peer: FetchPeer, block: BlockRequest, bytes: Buffer, offset: number): void {
     this.#downloadedBytes += bytes.length;
-    this.#lastByteMs = performance.now();
-    this.#window.write(peer.key, block, bytes, offset);
+    if (this.#window.write(peer.key, block, bytes, offset)) this.#progress.heard(performance.now());
   }
 
   blockEnds(peer: FetchPeer, block: BlockRequest): void {
     const result = this.#window.filled(peer.key, block);
+    this.#progress.useful(block.lengthBytes);
     if (this.#peers.size > 1) {
       for (const other of this.#peers.values()) if (other !== peer) other.noLongerNeeds(block);
     }
+    if (result.kind !== 'more') for (const liar of result.liars) this.#ban(liar);
     if (result.kind === 'verified') this.#wake?.();
     if (result.kind === 'spoilt') {
-      if (result.liar !== undefined) this.#ban(result.liar);
+      this.#progress.useful(-result.bytes);
       this.#askAll();
-      return;
+    } else {
+      this.#ask(peer);
     }
-    this.#ask(peer);
   }
 
   lost(peer: FetchPeer, blocks: BlockRequest[]): void {
@@ -183,9 +195,16 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   closed(peer: FetchPeer): void {
     this.#peers.delete(peer.key);
     this.#connectingSinceMs.delete(peer.key);
+    this.#window.left(peer.key);
+    this.#closing.add(peer.gone);
+    void peer.gone.then(() => this.#closing.delete(peer.gone));
     if (this.#closed) return;
     this.#connectMore();
     this.#checkExhausted();
+  }
+
+  fault(error: unknown): void {
+    this.#fail(error);
   }
 
   #connectMore(): void {
@@ -203,19 +222,21 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   }
 
   #ask(peer: FetchPeer): void {
-    const appetite = peer.appetite(performance.now());
+    const nowMs = performance.now();
+    const appetite = peer.appetite(nowMs);
     if (appetite === 0) return;
     const has = (index: number): boolean => peer.has(index);
-    const blocks = this.#window.take(peer.key, has, appetite);
+    const blocks = this.#window.take(peer.key, has, appetite, { nowMs });
     // Nothing is left that nobody was asked for: an idle peer may overtake a slow one.
     if (blocks.length === 0 && peer.waitingFor === 0 && this.#peers.size > 1) {
-      blocks.push(...this.#window.take(peer.key, has, appetite, true));
+      blocks.push(...this.#window.take(peer.key, has, appetite, { nowMs, overtakeMs: this.#stallMs / 2 }));
     }
     peer.ask(blocks);
   }
 
   #ban(key: string): void {
     this.#banned.add(key);
+    this.#window.distrust(key);
     this.#peers.get(key)?.close();
   }
 
@@ -224,16 +245,23 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     for (const [key, sinceMs] of this.#connectingSinceMs) {
       if (nowMs - sinceMs > this.#limits.connectMs) this.#peers.get(key)?.close();
     }
-    for (const peer of this.#peers.values()) {
-      if (peer.waitingFor > 0 && nowMs - peer.lastUsefulMs > this.#stallMs && this.#peers.size > 1) {
-        this.#window.giveBack(peer.key, peer.standsStill());
-        peer.lastUsefulMs = nowMs;
-        for (const other of this.#peers.values()) if (other !== peer) this.#ask(other);
-      }
-    }
+    for (const peer of [...this.#peers.values()]) this.#watch(peer, nowMs);
     this.#askAll();
-    if (this.#wake !== undefined && nowMs - this.#lastByteMs > this.#stallMs) {
-      this.#fail(new NarswarmError('swarm-stalled', `no peer sent a byte for ${this.#stallMs} ms`));
+    if (this.#wake === undefined) return;
+    const why = this.#progress.stalled(nowMs);
+    if (why !== undefined) this.#fail(new NarswarmError('swarm-stalled', why));
+  }
+
+  /** A peer that gives next to nothing keeps neither blocks from others nor, while it never gave any, others from their place. */
+  #watch(peer: FetchPeer, nowMs: number): void {
+    peer.stayAlive(nowMs);
+    const ms = this.#stallMs / 2;
+    if (!peer.fellShort(nowMs, ms, (this.#limits.leastBytesPerSecond * ms) / 1_000)) return;
+    if (!peer.proven && this.#waitingAddresses.size > 0 && this.#peers.size >= this.#limits.peers) {
+      peer.close();
+    } else if (peer.waitingFor > 0 && this.#peers.size > 1) {
+      this.#window.giveBack(peer.key, peer.standsStill());
+      for (const other of this.#peers.values()) if (other !== peer) this.#ask(other);
     }
   }
 
@@ -243,7 +271,7 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   }
 
   /** Pieces that are whole are still delivered. */
-  #fail(error: NarswarmError): void {
+  #fail(error: unknown): void {
     this.#error ??= error;
     this.#wake?.();
   }

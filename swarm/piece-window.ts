@@ -17,21 +17,34 @@ interface ActivePiece {
   readonly index: number;
   readonly bytes: Buffer;
   readonly blocks: Uint8Array;
-  /** Who is sending each block at this moment: only its bytes are taken. */
+  /** When each block was last asked for. */
+  readonly askedMs: Float64Array;
+  /** Who is sending each block into its place at this moment. */
   readonly writers: (string | undefined)[];
+  /** Who gave each block that is here. */
+  readonly sources: (string | undefined)[];
   missing: number;
-  /** The peers whose blocks are in it. */
-  readonly contributors: Set<string>;
-  /** After a spoilt attempt of several peers: the blocks come from one peer at a time, so that the next failure names the liar. */
+  /** After a spoilt attempt of several peers: all blocks come from one peer, `owner`, so that the next failure names the liar. */
   alone: boolean;
+  owner: string | undefined;
+  /** The blocks of that spoilt attempt, to be compared with the good ones: whoever's differ has lied. */
+  suspects: { peer: string; digest: Buffer }[];
   verified: boolean;
 }
 
 export type BlockResult =
   | { kind: 'more' }
-  | { kind: 'verified' }
-  /** The piece is wanted anew; `liar` is the one peer that can have spoilt it, if it was only one. */
-  | { kind: 'spoilt'; liar: string | undefined };
+  /** The piece is whole; `liars` spoilt an attempt at it. */
+  | { kind: 'verified'; liars: string[] }
+  /** The piece, of `bytes` bytes, is wanted anew; `liars` is empty when several peers can have spoilt it. */
+  | { kind: 'spoilt'; liars: string[]; bytes: number };
+
+export interface TakeOptions {
+  /** For the age of requests; any clock that goes forward. */
+  nowMs: number;
+  /** Blocks that others were asked for so long ago, too. Without it only those that nobody was asked for. */
+  overtakeMs?: number;
+}
 
 export class PieceWindow {
   readonly #torrent: Torrent;
@@ -39,6 +52,8 @@ export class PieceWindow {
   readonly #room: number;
   /** From the next to be delivered on, without gaps. */
   readonly #active: ActivePiece[] = [];
+  /** What peers send that another one is sending already: whoever is done first wins. At most a block for each peer. */
+  readonly #spare = new Map<string, { index: number; begin: number; bytes: Buffer }>();
   #first: number;
 
   /** `aheadBytes`: what may be held; at least two pieces are. */
@@ -54,71 +69,107 @@ export class PieceWindow {
     return this.#first >= this.#pieces;
   }
 
-  /**
-   * At most `max` blocks to ask of `peer`, in the order of delivery. `again` names blocks that others were asked for and that are
-   * worth asking for twice, when there is nothing else left to ask for.
-   */
-  take(peer: string, has: (index: number) => boolean, max: number, again = false): BlockRequest[] {
-    const blocks: BlockRequest[] = [];
-    for (let at = 0; blocks.length < max; at++) {
+  /** Bytes that are held, of whole pieces and incomplete ones. */
+  get heldBytes(): number {
+    return this.#active.reduce((sum, { bytes }) => sum + bytes.length, 0);
+  }
+
+  /** At most `max` blocks to ask of `peer`, in the order of delivery. */
+  take(peer: string, has: (index: number) => boolean, max: number, options: TakeOptions): BlockRequest[] {
+    const { nowMs, overtakeMs = Number.POSITIVE_INFINITY } = options;
+    const taken: BlockRequest[] = [];
+    for (let at = 0; taken.length < max; at++) {
       const piece = this.#active[at] ?? this.#open();
       if (piece === undefined) break;
       if (piece.missing === 0 || !has(piece.index) || !mayAsk(piece, peer)) continue;
-      for (let block = 0; block < piece.blocks.length && blocks.length < max; block++) {
-        if (piece.blocks[block] === wanted || (again && !piece.alone && piece.blocks[block] === asked)) {
-          piece.blocks[block] = asked;
-          if (piece.alone) piece.contributors.add(peer);
-          blocks.push(this.#request(piece.index, block));
-        }
+      for (let block = 0; block < piece.blocks.length && taken.length < max; block++) {
+        const state = piece.blocks[block];
+        const late = state === asked && nowMs - (piece.askedMs[block] ?? 0) >= overtakeMs;
+        if (state !== wanted && (!late || piece.alone)) continue;
+        piece.blocks[block] = asked;
+        piece.askedMs[block] = nowMs;
+        if (piece.alone) piece.owner = peer;
+        taken.push(this.#request(piece.index, block));
       }
     }
-    return blocks;
+    return taken;
   }
 
-  /** Blocks that were asked of a peer and will not come. */
+  /** Blocks that were asked of a peer and that others may be asked for now. They are still taken if they come. */
   giveBack(peer: string, blocks: Iterable<BlockRequest>): void {
     for (const { index, begin } of blocks) {
       const piece = this.#piece(index);
       const block = begin / blockBytes;
       if (piece === undefined || piece.blocks[block] !== asked) continue;
-      piece.blocks[block] = wanted;
-      if (piece.writers[block] === peer) piece.writers[block] = undefined;
-      // Alone means from one peer from the first block to the last.
-      if (piece.alone && piece.contributors.delete(peer)) reset(piece);
+      if (!piece.alone) piece.blocks[block] = wanted;
+      // All of it from the next one.
+      else if (piece.owner === peer) reset(piece);
     }
   }
 
-  /** A block begins to arrive. When it is not needed, or another peer is sending it, its bytes are ignored. */
-  begin(peer: string, { index, begin }: BlockRequest): void {
-    const piece = this.#piece(index);
-    const block = begin / blockBytes;
-    if (piece === undefined || piece.blocks[block] === here || !mayAsk(piece, peer)) return;
-    piece.writers[block] ??= peer;
+  /** A peer has left: what it was in the middle of sending will not come. */
+  left(peer: string): void {
+    this.#spare.delete(peer);
+    for (const { writers } of this.#active) {
+      for (const [block, writer] of writers.entries()) if (writer === peer) writers[block] = undefined;
+    }
   }
 
-  /** Bytes of a block, `offset` bytes after its beginning. */
-  write(peer: string, { index, begin }: BlockRequest, bytes: Buffer, offset: number): void {
+  /** A peer has lied: the blocks that it gave to pieces not yet whole are wanted anew. */
+  distrust(peer: string): void {
+    for (const piece of this.#active) {
+      if (piece.verified) continue;
+      if (piece.owner === peer) reset(piece);
+      for (const [block, source] of piece.sources.entries()) {
+        if (source !== peer || piece.blocks[block] !== here) continue;
+        piece.blocks[block] = wanted;
+        piece.missing++;
+      }
+    }
+  }
+
+  /** A block begins to arrive. */
+  begin(peer: string, { index, begin, lengthBytes }: BlockRequest): void {
+    this.#spare.delete(peer);
     const piece = this.#piece(index);
-    if (piece?.writers[begin / blockBytes] === peer) bytes.copy(piece.bytes, begin + offset);
+    const block = begin / blockBytes;
+    if (piece === undefined || !takes(piece, peer, block)) return;
+    piece.writers[block] ??= peer;
+    if (piece.writers[block] !== peer) {
+      this.#spare.set(peer, { index, begin, bytes: Buffer.allocUnsafe(lengthBytes) });
+    }
+  }
+
+  /** Bytes of a block, `offset` bytes after its beginning. False when they are of no use. */
+  write(peer: string, { index, begin }: BlockRequest, bytes: Buffer, offset: number): boolean {
+    const piece = this.#piece(index);
+    const block = begin / blockBytes;
+    if (piece === undefined || !takes(piece, peer, block)) return false;
+    if (piece.writers[block] === peer) {
+      bytes.copy(piece.bytes, begin + offset);
+      return true;
+    }
+    const spare = this.#spareOf(peer, index, begin);
+    if (spare !== undefined) bytes.copy(spare, offset);
+    return spare !== undefined;
   }
 
   /** A block is whole. */
   filled(peer: string, { index, begin }: BlockRequest): BlockResult {
     const piece = this.#piece(index);
     const block = begin / blockBytes;
-    if (piece === undefined || piece.writers[block] !== peer) return { kind: 'more' };
-    piece.writers[block] = undefined;
-    piece.blocks[block] = here;
-    piece.contributors.add(peer);
-    if (--piece.missing > 0) return { kind: 'more' };
-    if (this.#matches(piece)) {
-      piece.verified = true;
-      return { kind: 'verified' };
+    const spare = this.#spareOf(peer, index, begin);
+    if (spare !== undefined) this.#spare.delete(peer);
+    if (piece === undefined || !takes(piece, peer, block)) return { kind: 'more' };
+    if (piece.writers[block] !== peer) {
+      if (spare === undefined) return { kind: 'more' };
+      spare.copy(piece.bytes, begin);
     }
-    const liar = piece.contributors.size === 1 ? peer : undefined;
-    piece.alone = true;
-    reset(piece);
-    return { kind: 'spoilt', liar };
+    piece.writers[block] = undefined;
+    piece.sources[block] = peer;
+    piece.blocks[block] = here;
+    if (--piece.missing > 0) return { kind: 'more' };
+    return this.#check(piece);
   }
 
   /** The next piece in the order of delivery, if it is whole; it is let go. */
@@ -127,8 +178,26 @@ export class PieceWindow {
     if (piece?.verified !== true) return undefined;
     this.#active.shift();
     this.#first++;
-    const { index, bytes, contributors } = piece;
-    return { index, offset: index * this.#torrent.pieceLength, bytes, peers: [...contributors] };
+    const { index, bytes } = piece;
+    return { index, offset: index * this.#torrent.pieceLength, bytes, peers: peersOf(piece) };
+  }
+
+  #check(piece: ActivePiece): BlockResult {
+    const { index, bytes, suspects } = piece;
+    const expected = this.#torrent.pieces.subarray(index * pieceHashBytes, (index + 1) * pieceHashBytes);
+    if (hash('sha1', bytes, 'buffer').equals(expected)) {
+      const liars = suspects.filter(({ digest }, block) => !digest.equals(blockDigest(piece, block)));
+      piece.verified = true;
+      piece.suspects = [];
+      return { kind: 'verified', liars: [...new Set(liars.map(({ peer }) => peer))] };
+    }
+    const peers = peersOf(piece);
+    if (peers.length > 1) {
+      piece.suspects = piece.sources.map((peer = '', block) => ({ peer, digest: blockDigest(piece, block) }));
+    }
+    piece.alone = true;
+    reset(piece);
+    return { kind: 'spoilt', liars: peers.length === 1 ? peers : [], bytes: bytes.length };
   }
 
   #open(): ActivePiece | undefined {
@@ -140,10 +209,13 @@ export class PieceWindow {
       index,
       bytes,
       blocks,
+      askedMs: new Float64Array(blocks.length),
       writers: [],
+      sources: [],
       missing: blocks.length,
-      contributors: new Set(),
       alone: false,
+      owner: undefined,
+      suspects: [],
       verified: false,
     };
     this.#active.push(piece);
@@ -154,24 +226,38 @@ export class PieceWindow {
     return this.#active[index - this.#first];
   }
 
+  #spareOf(peer: string, index: number, begin: number): Buffer | undefined {
+    const spare = this.#spare.get(peer);
+    return spare?.index === index && spare.begin === begin ? spare.bytes : undefined;
+  }
+
   #request(index: number, block: number): BlockRequest {
     const begin = block * blockBytes;
     return { index, begin, lengthBytes: Math.min(blockBytes, pieceSize(this.#torrent, index) - begin) };
   }
-
-  #matches({ index, bytes }: ActivePiece): boolean {
-    const expected = this.#torrent.pieces.subarray(index * pieceHashBytes, (index + 1) * pieceHashBytes);
-    return hash('sha1', bytes, 'buffer').equals(expected);
-  }
 }
 
-function mayAsk(piece: ActivePiece, peer: string): boolean {
-  return !piece.alone || piece.contributors.size === 0 || piece.contributors.has(peer);
+function mayAsk({ alone, owner }: ActivePiece, peer: string): boolean {
+  return !alone || owner === undefined || owner === peer;
+}
+
+/** Whether a block that comes from this peer is of use. */
+function takes({ blocks, alone, owner }: ActivePiece, peer: string, block: number): boolean {
+  return blocks[block] !== here && (!alone || owner === peer);
+}
+
+function peersOf({ sources }: ActivePiece): string[] {
+  return [...new Set(sources.filter((peer) => peer !== undefined))];
+}
+
+function blockDigest({ bytes }: ActivePiece, block: number): Buffer {
+  return hash('sha1', bytes.subarray(block * blockBytes, (block + 1) * blockBytes), 'buffer');
 }
 
 function reset(piece: ActivePiece): void {
   piece.blocks.fill(wanted);
   piece.writers.length = 0;
+  piece.sources.length = 0;
+  piece.owner = undefined;
   piece.missing = piece.blocks.length;
-  piece.contributors.clear();
 }
