@@ -1,0 +1,249 @@
+/** The decisions of the fetcher, without sockets: what is asked of whom, what is taken, who is blamed. */
+import fc from 'fast-check';
+import t from 'tap';
+import { blockBytes } from '../../swarm/limits.ts';
+import { type BlockResult, PieceWindow } from '../../swarm/piece-window.ts';
+import type { BlockRequest } from '../../swarm/wire-encode.ts';
+import { spoilt } from '../helpers/test-peer.ts';
+import { fileOf, pieceBytes } from './fetch-fixture.ts';
+
+const file = fileOf(3 * pieceBytes + blockBytes + 100);
+const everything = (): boolean => true;
+const all = 100;
+
+function rightBytes({ index, begin, lengthBytes }: BlockRequest): Buffer {
+  const at = index * pieceBytes + begin;
+  return file.bytes.subarray(at, at + lengthBytes);
+}
+
+/** A peer sends a whole block. */
+function give(
+  window: PieceWindow,
+  peer: string,
+  block: BlockRequest,
+  bytes = rightBytes(block),
+): BlockResult {
+  window.begin(peer, block);
+  window.write(peer, block, bytes.subarray(0, 10), 0);
+  window.write(peer, block, bytes.subarray(10), 10);
+  return window.filled(peer, block);
+}
+
+function take(window: PieceWindow, peer: string, max = all): BlockRequest[] {
+  return window.take(peer, everything, max, { nowMs: 0 });
+}
+
+/** Everything that can be delivered. */
+function delivered(window: PieceWindow): Buffer {
+  const parts: Buffer[] = [];
+  for (let piece = window.deliver(); piece !== undefined; piece = window.deliver()) parts.push(piece.bytes);
+  return Buffer.concat(parts);
+}
+
+t.test(
+  'blocks are asked for in the order of delivery, each once, the last one at its true size',
+  async (t) => {
+    const window = new PieceWindow(file.torrent, 0, 100 * pieceBytes);
+    const first = take(window, 'a', 3);
+    const rest = take(window, 'b');
+    const begins = [...first, ...rest].map(({ index, begin }) => index * pieceBytes + begin);
+    t.same(
+      begins,
+      Array.from({ length: 14 }, (_, block) => block * blockBytes),
+    );
+    t.equal(rest.at(-1)?.lengthBytes, 100);
+    t.same(take(window, 'a'), []);
+  },
+);
+
+t.test('no more pieces are held than there is room for, but always two', async (t) => {
+  for (const [ahead, pieces] of [
+    [0, 2],
+    [3 * pieceBytes, 3],
+  ] as const) {
+    const window = new PieceWindow(file.torrent, 0, ahead);
+    for (const block of take(window, 'a')) give(window, 'a', block);
+    t.equal(window.heldBytes, pieces * pieceBytes);
+    t.same(take(window, 'a'), [], 'nothing is asked for that has no room');
+    t.equal(window.deliver()?.index, 0);
+    t.ok(take(window, 'a').length > 0, 'what is taken makes room');
+  }
+});
+
+t.test('a whole piece waits for those before it', async (t) => {
+  const window = new PieceWindow(file.torrent, 0, 100 * pieceBytes);
+  const blocks = take(window, 'a');
+  for (const block of blocks.filter(({ index }) => index > 0)) give(window, 'a', block);
+  t.equal(window.deliver(), undefined);
+  for (const block of blocks.filter(({ index }) => index === 0)) give(window, 'a', block);
+  t.ok(delivered(window).equals(file.bytes));
+  t.ok(window.done);
+});
+
+t.test('only blocks that are late are asked of a second peer, and then not of a third', async (t) => {
+  const window = new PieceWindow(file.torrent, 3, 100 * pieceBytes);
+  const late = (nowMs: number): BlockRequest[] =>
+    window.take('b', everything, all, { nowMs, overtakeMs: 100 });
+  t.equal(take(window, 'a').length, 2);
+  t.same(late(99), []);
+  t.equal(late(100).length, 2);
+  t.same(late(150), []);
+});
+
+t.test('of two peers that send the same block at once, the first that is done wins', async (t) => {
+  const window = new PieceWindow(file.torrent, 3, 100 * pieceBytes);
+  const [first, second] = take(window, 'slow');
+  if (first === undefined || second === undefined) return t.fail('two blocks');
+  window.begin('slow', first);
+  window.write('slow', first, spoilt(rightBytes(first)).subarray(0, 5), 0);
+  give(window, 'quick', first);
+  t.notOk(window.write('slow', first, spoilt(rightBytes(first)), 0), 'what comes later is of no use');
+  t.same(window.filled('slow', first), { kind: 'more' });
+  t.same(give(window, 'quick', second), { kind: 'verified', liars: [] });
+  t.same(window.deliver()?.peers, ['quick']);
+});
+
+t.test('who alone gave a spoilt piece is the liar', async (t) => {
+  const window = new PieceWindow(file.torrent, 3, 100 * pieceBytes);
+  const [first, second] = take(window, 'a');
+  if (first === undefined || second === undefined) return t.fail('two blocks');
+  give(window, 'a', first, spoilt(rightBytes(first)));
+  t.same(give(window, 'a', second), { kind: 'spoilt', liars: ['a'], bytes: blockBytes + 100 });
+});
+
+t.test(
+  'of several, the one whose block differs from the good one; till then one peer gives the piece',
+  async (t) => {
+    const window = new PieceWindow(file.torrent, 3, 100 * pieceBytes);
+    const [first, second] = take(window, 'a');
+    if (first === undefined || second === undefined) return t.fail('two blocks');
+    give(window, 'a', first);
+    t.same(give(window, 'b', second, spoilt(rightBytes(second))), {
+      kind: 'spoilt',
+      liars: [],
+      bytes: blockBytes + 100,
+    });
+    t.equal(take(window, 'a', 1).length, 1);
+    t.same(take(window, 'b'), [], 'the piece is one peer’s');
+    give(window, 'b', first, spoilt(rightBytes(first)));
+    t.same(take(window, 'a').length, 1);
+    give(window, 'a', first);
+    t.same(give(window, 'a', second), { kind: 'verified', liars: ['b'] });
+  },
+);
+
+t.test('what a liar gave to other pieces is wanted anew', async (t) => {
+  const window = new PieceWindow(file.torrent, 3, 100 * pieceBytes);
+  const [first, second] = take(window, 'liar');
+  if (first === undefined || second === undefined) return t.fail('two blocks');
+  give(window, 'liar', first, spoilt(rightBytes(first)));
+  window.distrust('liar');
+  window.giveBack('liar', [second]);
+  window.left('liar');
+  for (const block of take(window, 'a')) give(window, 'a', block);
+  t.same(window.deliver()?.peers, ['a']);
+});
+
+t.test('a peer that leaves midway through a block does not keep it', async (t) => {
+  const window = new PieceWindow(file.torrent, 3, 100 * pieceBytes);
+  const [first] = take(window, 'a');
+  if (first === undefined) return t.fail('a block');
+  window.begin('a', first);
+  window.write('a', first, spoilt(rightBytes(first)), 0);
+  window.giveBack('a', [first]);
+  window.left('a');
+  for (const block of take(window, 'b')) give(window, 'b', block);
+  window.giveBack('a', []);
+  for (const block of take(window, 'b')) give(window, 'b', block);
+  t.equal(window.deliver(), undefined, 'the other block of a is still out');
+});
+
+type Step =
+  | { do: 'take'; peer: string; max: number; late: boolean }
+  | { do: 'begin' | 'write' | 'filled' | 'spoil' | 'giveBack'; peer: string; block: number }
+  | { do: 'left' | 'distrust'; peer: string; block?: never }
+  | { do: 'deliver' };
+
+const peer = fc.constantFrom('a', 'b', 'c');
+const block = fc.nat(20);
+const step: fc.Arbitrary<Step> = fc.oneof(
+  fc.record({
+    do: fc.constant('take' as const),
+    peer,
+    max: fc.integer({ min: 1, max: 6 }),
+    late: fc.boolean(),
+  }),
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      do: fc.constantFrom('begin', 'write', 'filled', 'spoil', 'giveBack'),
+      peer,
+      block,
+    }),
+  },
+  fc.record({ do: fc.constantFrom('left', 'distrust'), peer }),
+  fc.record({ do: fc.constant('deliver' as const) }),
+);
+
+t.test(
+  'whatever peers do in whatever order, the bytes are right once honest peers answer, and nobody honest is blamed',
+  async () => {
+    const blocks = take(new PieceWindow(file.torrent, 0, 100 * pieceBytes), 'x');
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
+        const window = new PieceWindow(file.torrent, 0, 2 * pieceBytes);
+        const parts: Buffer[] = [];
+        const lied = new Set<string>();
+        const blamed = new Set<string>();
+        const note = (result: BlockResult): void => {
+          if (result.kind !== 'more') for (const liar of result.liars) blamed.add(liar);
+        };
+        let nowMs = 0;
+        for (const step of steps) {
+          nowMs++;
+          if (step.do === 'deliver') {
+            const piece = window.deliver();
+            if (piece !== undefined) parts.push(piece.bytes);
+          } else if (step.do === 'take') {
+            window.take(step.peer, everything, step.max, { nowMs, ...(step.late ? { overtakeMs: 3 } : {}) });
+          } else if (step.block === undefined) {
+            window[step.do](step.peer);
+          } else {
+            const request = blocks[step.block % blocks.length];
+            if (request === undefined) continue;
+            if (step.do === 'begin') window.begin(step.peer, request);
+            else if (step.do === 'write') window.write(step.peer, request, rightBytes(request), 0);
+            else if (step.do === 'giveBack') window.giveBack(step.peer, [request]);
+            else if (step.do === 'filled') {
+              // The wire gives the end of a block after all of its bytes.
+              window.begin(step.peer, request);
+              window.write(step.peer, request, rightBytes(request), 0);
+              note(window.filled(step.peer, request));
+            } else {
+              lied.add(step.peer);
+              note(give(window, step.peer, request, spoilt(rightBytes(request))));
+            }
+          }
+        }
+        for (const liar of ['a', 'b', 'c']) {
+          window.giveBack(liar, blocks);
+          window.left(liar);
+          window.distrust(liar);
+        }
+        // Several honest peers, which may fail over what the others have left behind, but not for ever.
+        for (let round = 0; round < 20 && !window.done; round++) {
+          for (let piece = window.deliver(); piece !== undefined; piece = window.deliver())
+            parts.push(piece.bytes);
+          for (const one of ['h', 'i'])
+            for (const request of take(window, one, 5)) note(give(window, one, request));
+        }
+        return (
+          window.done &&
+          Buffer.concat(parts).equals(file.bytes) &&
+          [...blamed].every((liar) => lied.has(liar))
+        );
+      }),
+      { numRuns: 2_000 },
+    );
+  },
+);
