@@ -5,7 +5,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-const deadlineMs = 50_000;
+const deadlineMs = 110_000;
 const peers = join(import.meta.dirname, 'peers');
 
 export interface Download {
