@@ -96,7 +96,8 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
         publicUrl: (request) => address.url(request, http.port),
       }),
     });
-    closers.push(() => http.close());
+    // Both let what is under way finish for a moment; they take that moment together.
+    closers.push(async () => void (await Promise.all([http.close(), seedServer.close()])));
 
     closers.push(() => ingest.close());
     if (config.scanCron !== undefined) {
