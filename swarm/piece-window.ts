@@ -69,9 +69,9 @@ export class PieceWindow {
     return this.#first >= this.#pieces;
   }
 
-  /** Bytes that are held, of whole pieces and incomplete ones. */
+  /** Bytes that are held: of whole pieces, incomplete ones, and blocks that come twice. */
   get heldBytes(): number {
-    return this.#active.reduce((sum, { bytes }) => sum + bytes.length, 0);
+    return [...this.#active, ...this.#spare.values()].reduce((sum, { bytes }) => sum + bytes.length, 0);
   }
 
   /** At most `max` blocks to ask of `peer`, in the order of delivery. */
@@ -107,19 +107,16 @@ export class PieceWindow {
     }
   }
 
-  /** A peer has left: what it was in the middle of sending will not come. */
+  /** A peer has left, after it gave back what it was asked for. */
   left(peer: string): void {
     this.#spare.delete(peer);
-    for (const { writers } of this.#active) {
-      for (const [block, writer] of writers.entries()) if (writer === peer) writers[block] = undefined;
-    }
+    for (const piece of this.#active) if (piece.owner === peer && !piece.verified) reset(piece);
   }
 
   /** A peer has lied: the blocks that it gave to pieces not yet whole are wanted anew. */
   distrust(peer: string): void {
     for (const piece of this.#active) {
       if (piece.verified) continue;
-      if (piece.owner === peer) reset(piece);
       for (const [block, source] of piece.sources.entries()) {
         if (source !== peer || piece.blocks[block] !== here) continue;
         piece.blocks[block] = wanted;

@@ -201,10 +201,28 @@ t.test('a peer that refuses everything is left for one that does not', async (t)
 
 t.test('a peer that claims pieces and refuses them is soon asked for others only', async (t) => {
   const lying = await open(t, { answer: ({ index }, right) => (index % 2 === 0 ? 'reject' : right) });
-  const even = await open(t, { says: (index) => index % 2 === 0 });
-  const limits = { rejectedPauseMs: 5 };
+  const even = await open(t, {
+    says: (index) => index % 2 === 0,
+    answer: async (_block, right) => sleep(5, right),
+  });
+  const limits = { rejectedPauseMs: 5, startRequests: 4, maxRequests: 4 };
   const got = await collect(fetchFrom(t, [lying, even], { torrent, limits }));
   t.ok(got.bytes.equals(file.bytes));
+  const refused = lying.requests.filter(({ index }) => index % 2 === 0).length;
+  t.ok(refused <= 11 * 4, `${refused} requests were refused`);
+});
+
+t.test('a peer that spoils a piece and then keeps it waiting does not have it for long', async (t) => {
+  let given = 0;
+  const liar = await open(t, {
+    answer: async (_block, right) => sleep(1, given++ < 4 ? spoilt(right) : undefined),
+  });
+  const honest = await open(t, { answer: async (_block, right) => sleep(1, right) });
+  const limits = { startRequests: 2, maxRequests: 2 };
+  const fetch = fetchFrom(t, [liar, honest], { torrent, stallMs: 400, limits });
+  const got = await collect(fetch);
+  t.ok(got.bytes.equals(file.bytes));
+  t.same(fetch.stats().banned, [liar.key]);
 });
 
 t.test('choking and unchoking loses nothing', async (t) => {

@@ -144,19 +144,38 @@ t.test('what a liar gave to other pieces is wanted anew', async (t) => {
   t.same(window.deliver()?.peers, ['a']);
 });
 
-t.test('a peer that leaves midway through a block does not keep it', async (t) => {
+t.test('a peer that leaves midway through a block keeps neither the block nor memory', async (t) => {
   const window = new PieceWindow(file.torrent, 3, 100 * pieceBytes);
-  const [first] = take(window, 'a');
-  if (first === undefined) return t.fail('a block');
-  window.begin('a', first);
-  window.write('a', first, spoilt(rightBytes(first)), 0);
-  window.giveBack('a', [first]);
+  const [first, second] = take(window, 'a');
+  if (first === undefined || second === undefined) return t.fail('two blocks');
+  const heldBytes = window.heldBytes;
+  for (const peer of ['a', 'b']) {
+    window.begin(peer, first);
+    window.write(peer, first, spoilt(rightBytes(first)), 0);
+  }
+  t.equal(window.heldBytes, heldBytes + blockBytes, 'the second one writes beside the first');
+  window.giveBack('a', [first, second]);
   window.left('a');
-  for (const block of take(window, 'b')) give(window, 'b', block);
-  window.giveBack('a', []);
-  for (const block of take(window, 'b')) give(window, 'b', block);
-  t.equal(window.deliver(), undefined, 'the other block of a is still out');
+  window.left('b');
+  t.equal(window.heldBytes, heldBytes);
+  for (const block of take(window, 'c')) give(window, 'c', block);
+  t.same(window.deliver()?.peers, ['c']);
 });
+
+t.test(
+  'a piece that one peer has to give alone is free when that peer leaves between two requests',
+  async (t) => {
+    const window = new PieceWindow(file.torrent, 3, 100 * pieceBytes);
+    const [first, second] = take(window, 'a');
+    if (first === undefined || second === undefined) return t.fail('two blocks');
+    give(window, 'a', first);
+    give(window, 'b', second, spoilt(rightBytes(second)));
+    for (const block of take(window, 'b', 1)) give(window, 'b', block);
+    t.same(take(window, 'a'), []);
+    window.left('b');
+    t.equal(take(window, 'a').length, 2, 'all of it');
+  },
+);
 
 type Step =
   | { do: 'take'; peer: string; max: number; late: boolean }
@@ -227,8 +246,8 @@ t.test(
         }
         for (const liar of ['a', 'b', 'c']) {
           window.giveBack(liar, blocks);
-          window.left(liar);
           window.distrust(liar);
+          window.left(liar);
         }
         // Several honest peers, which may fail over what the others have left behind, but not for ever.
         for (let round = 0; round < 20 && !window.done; round++) {
