@@ -38,12 +38,14 @@ export interface AnnounceAnswer {
   peers: PeerAddress[];
 }
 
-/** Throws `tracker-failed` for every answer that is none, a refusal included. */
+/** Throws `tracker-failed` for every answer that is none, a refusal included, and `aborted` when the signal says so. */
 export async function announce(options: Announce): Promise<AnnounceAnswer> {
   try {
     const signals = [AbortSignal.timeout(announceTimeoutMs), ...(options.signal ? [options.signal] : [])];
     return parseAnswer(await get(announceUrl(options), AbortSignal.any(signals)));
   } catch (error) {
+    if (options.signal?.aborted)
+      throw new NarswarmError('aborted', 'announcing was given up', { cause: error });
     if (isNarswarmError(error, 'tracker-failed')) throw error;
     throw new NarswarmError('tracker-failed', `announcing to ${options.url} failed`, { cause: error });
   }

@@ -31,7 +31,7 @@ export function parseAnnounceQuery(query: string): AnnounceQuery {
   return {
     infoHash: infoHashOf(one('info_hash')),
     peerId: bytes20('peer_id', one('peer_id')).toString('hex'),
-    port: wholeNumber('port', one('port'), 0, 65_535) ?? 0,
+    port: portOf(wholeNumber('port', one('port'), 0, 65_536) ?? 0),
     left: wholeNumber('left', one('left'), 0, Number.MAX_SAFE_INTEGER) ?? 1,
     event: event === 'started' || event === 'stopped' || event === 'completed' ? event : undefined,
     numWant: numWantOf(wholeNumber('numwant', one('numwant'), -1, numWantMax)),
@@ -68,6 +68,11 @@ function unescapeBytes(text: string): Buffer {
     String.fromCharCode(Number.parseInt(digits, 16)),
   );
   return Buffer.from(plain, 'latin1');
+}
+
+function portOf(port: number): number {
+  if (port > 65_535) throw failed('port is no such number');
+  return port;
 }
 
 /** Some programs write -1 for "as many as you like to give". */

@@ -5,7 +5,7 @@
  * The seeder is in every answer without announcing: a torrent that nobody but the seeder has takes no memory here.
  */
 
-import { isIPv4, isIPv6 } from 'node:net';
+import { isIP, isIPv4, isIPv6 } from 'node:net';
 import { isNarswarmError } from '../nar/errors.ts';
 import type { InfoHash } from '../nar/hash.ts';
 import { addressKey } from './address-key.ts';
@@ -20,6 +20,8 @@ export interface TrackerLimits {
   torrents: number;
   /** Peers of one torrent; the one that announced longest ago goes. An answer holds 50. */
   peersPerTorrent: number;
+  /** Peers of one torrent at one address: a household, but too few to crowd the others out of the answers. */
+  peersPerTorrentAndAddress: number;
   /** Peers of all torrents: 1,000,000 are some 200 MB. */
   peers: number;
   /** Peers that one address (a /64 of IPv6) may have over all torrents: a busy NAT, but no flood. */
@@ -32,6 +34,7 @@ export const trackerLimits: Readonly<TrackerLimits> = {
   intervalSeconds: 1_800,
   torrents: 200_000,
   peersPerTorrent: 200,
+  peersPerTorrentAndAddress: 8,
   peers: 500_000,
   peersPerAddress: 20_000,
   sweepTorrents: 2,
@@ -154,7 +157,10 @@ export class Tracker {
     const peers = this.#torrents.get(infoHash) ?? new Map<string, Peer>();
     const key = `${host} ${query.peerId}`;
     this.#drop(peers, key);
-    if (query.event !== 'stopped' && query.port > 0 && this.#mayAdd(host)) {
+    this.#dropGone(peers);
+    if (query.event !== 'stopped' && query.port > 0 && isIP(host) !== 0 && this.#mayAdd(host)) {
+      const neighbours = [...peers].filter(([, peer]) => addressKey(peer.host) === addressKey(host));
+      if (neighbours.length >= this.#limits.peersPerTorrentAndAddress) this.#drop(peers, neighbours[0]?.[0]);
       if (peers.size >= this.#limits.peersPerTorrent) this.#drop(peers, first(peers));
       peers.set(key, { host, port: query.port, seed: query.left === 0, seenMs: this.#options.clock() });
       this.#peers++;
@@ -192,12 +198,19 @@ export class Tracker {
 
   /** A few of the torrents that were announced longest ago lose the peers that went away: the work is spread, no timer is needed. */
   #sweep(): void {
-    const oldest = this.#oldestMs();
     let looked = 0;
     for (const [infoHash, peers] of this.#torrents) {
       if (looked++ === this.#limits.sweepTorrents) return;
-      for (const [key, peer] of peers) if (peer.seenMs < oldest) this.#drop(peers, key);
+      this.#dropGone(peers);
       if (peers.size === 0) this.#torrents.delete(infoHash);
+    }
+  }
+
+  #dropGone(peers: Map<string, Peer>): void {
+    const oldest = this.#oldestMs();
+    for (const [key, peer] of peers) {
+      if (peer.seenMs >= oldest) return;
+      this.#drop(peers, key);
     }
   }
 
@@ -221,7 +234,8 @@ export class Tracker {
   #peersAnswer(query: AnnounceQuery, host: string, permanent: PeerAddress[]): Buffer {
     const wanted = query.event === 'stopped' ? 0 : query.numWant;
     const isRequester = (peer: PeerAddress): boolean => peer.host === host && peer.port === query.port;
-    const named = [...permanent, ...this.#others(query, wanted)]
+    // A seed has no use for seeds.
+    const named = [...(query.left === 0 ? [] : permanent), ...this.#others(query, wanted)]
       .filter((peer) => !isRequester(peer))
       .slice(0, wanted);
     const { seeds, others } = this.#count(query.infoHash);
@@ -239,14 +253,14 @@ export class Tracker {
     );
   }
 
-  /** Peers of use to the requester: a seed has no use for seeds. */
+  /** Peers of use to the requester. */
   #others(query: AnnounceQuery, max: number): PeerAddress[] {
     const oldest = this.#oldestMs();
     const useful = [...(this.#torrents.get(query.infoHash)?.values() ?? [])].filter(
       (peer) => peer.seenMs >= oldest && !(peer.seed && query.left === 0),
     );
-    // Anywhere in the list, so that all peers are named to some.
-    const start = useful.length > max ? Math.floor(Math.random() * useful.length) : 0;
+    // From another place each time, so that all peers are named to some.
+    const start = useful.length > max ? (this.#announces * max) % useful.length : 0;
     return [...useful.slice(start), ...useful.slice(0, start)].slice(0, max + 1);
   }
 }
