@@ -187,6 +187,7 @@ t.test('a slow peer does not slow a quick one down', async (t) => {
   const startedMs = performance.now();
   const got = await collect(fetchFrom(t, [slow, quick], { torrent, stallMs: 400 }));
   t.ok(got.bytes.equals(file.bytes));
+  t.ok(slow.cancels.length > 0, 'it is told what came from elsewhere');
   // Alone, the slow one would take 12 s.
   t.ok(performance.now() - startedMs < 2_000, `${Math.round(performance.now() - startedMs)} ms`);
 });
@@ -203,7 +204,7 @@ t.test('a peer that claims pieces and refuses them is soon asked for others only
   const lying = await open(t, { answer: ({ index }, right) => (index % 2 === 0 ? 'reject' : right) });
   const even = await open(t, {
     says: (index) => index % 2 === 0,
-    answer: async (_block, right) => sleep(5, right),
+    answer: async (_block, right) => sleep(30, right),
   });
   const limits = { rejectedPauseMs: 5, startRequests: 4, maxRequests: 4 };
   const got = await collect(fetchFrom(t, [lying, even], { torrent, limits }));
@@ -213,16 +214,27 @@ t.test('a peer that claims pieces and refuses them is soon asked for others only
 });
 
 t.test('a peer that spoils a piece and then keeps it waiting does not have it for long', async (t) => {
+  const small = fileOf(2 * 16 * 1024);
   let given = 0;
-  const liar = await open(t, {
-    answer: async (_block, right) => sleep(1, given++ < 4 ? spoilt(right) : undefined),
+  const liar = await TestPeer.open(t, {
+    ...small,
+    answer: (_block, right) => (given++ === 0 ? spoilt(right) : undefined),
   });
-  const honest = await open(t, { answer: async (_block, right) => sleep(1, right) });
-  const limits = { startRequests: 2, maxRequests: 2 };
-  const fetch = fetchFrom(t, [liar, honest], { torrent, stallMs: 400, limits });
+  const honest = await TestPeer.open(t, { ...small, answer: async (_block, right) => sleep(100, right) });
+  // A block each; when the piece turns out to be spoilt, the liar is idle and gets it first.
+  const limits = { startRequests: 1, maxRequests: 1 };
+  const fetch = fetchFrom(t, [liar, honest], { torrent: small.torrent, stallMs: 800, limits });
   const got = await collect(fetch);
-  t.ok(got.bytes.equals(file.bytes));
+  t.ok(got.bytes.equals(small.bytes));
+  t.equal(given, 2, 'it was asked for all of it alone');
   t.same(fetch.stats().banned, [liar.key]);
+});
+
+t.test('a peer that refuses on and on is given up', async (t) => {
+  const refusing = await open(t, { answer: () => 'reject' });
+  const limits = { rejects: 10 };
+  const { error } = await failure(fetchFrom(t, [refusing], { torrent, limits, stallMs: 60_000 }));
+  t.equal(error.code, 'swarm-exhausted');
 });
 
 t.test('choking and unchoking loses nothing', async (t) => {
