@@ -1,0 +1,98 @@
+/**
+ * A program under measurement, in a process of its own. What all of them have in common: one JSON line on standard output once they are
+ * ready; a downloader begins when it reads a line, and says in another one how long it took; all end when their input ends.
+ */
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { createInterface, type Interface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
+
+/** The slowest thing measured takes a few seconds. */
+const answerTimeoutMs = 120_000;
+const endTimeoutMs = 5_000;
+/** Of the kernel's CPU accounting: USER_HZ is 100 on every Linux. */
+const ticksPerSecond = 100;
+
+export class PeerProcess {
+  readonly #child: ChildProcessByStdio<Writable, Readable, null>;
+  readonly #lines: Interface;
+  readonly #exited: Promise<unknown>;
+  readonly #name: string;
+  #ended = false;
+
+  private constructor(command: readonly string[]) {
+    const [program = '', ...args] = command;
+    this.#name = command.slice(0, 3).join(' ');
+    this.#child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+    this.#lines = createInterface(this.#child.stdout);
+    this.#exited = once(this.#child, 'exit').then(() => {
+      this.#ended = true;
+    });
+    this.#child.stdin.on('error', () => {});
+  }
+
+  /** Resolves once the program says that it is ready, with what it says: for a seed `port`. */
+  static async start(command: readonly string[]): Promise<{ process: PeerProcess; port: number }> {
+    const started = new PeerProcess(command);
+    const { port = 0 } = await started.#answer();
+    return { process: started, port };
+  }
+
+  /** Tells a downloader to begin; resolves with the seconds that it took. */
+  async run(): Promise<number> {
+    this.#child.stdin.write('go\n');
+    const { seconds } = await this.#answer();
+    if (seconds === undefined) throw new Error(`${this.#name} did not say how long it took`);
+    return seconds;
+  }
+
+  /** CPU seconds that it has used, of all threads; 0 where the system does not tell. */
+  cpuSeconds(): number {
+    try {
+      const text = readFileSync(`/proc/${this.#child.pid}/stat`, 'latin1');
+      const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+      return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond;
+    } catch {
+      return 0;
+    }
+  }
+
+  async end(): Promise<void> {
+    this.#child.stdin.end();
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), endTimeoutMs);
+    await this.#exited;
+    clearTimeout(timer);
+  }
+
+  async #answer(): Promise<{ port?: number; seconds?: number }> {
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), answerTimeoutMs);
+    try {
+      const line = await Promise.race([
+        once(this.#lines, 'line').then(([text]) => String(text)),
+        this.#exited.then(() => undefined),
+      ]);
+      if (line === undefined || this.#ended) throw new Error(`${this.#name} ended, or took too long`);
+      const answer: { port?: number; seconds?: number } = JSON.parse(line);
+      return answer;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+/** A downloader's life: tells that it is ready, waits for the word, does `work`, tells how long it took, waits for the end. */
+export async function measureOnDemand(work: () => Promise<void>): Promise<void> {
+  console.log('{}');
+  await once(process.stdin, 'data');
+  const startedMs = performance.now();
+  await work();
+  console.log(JSON.stringify({ seconds: (performance.now() - startedMs) / 1_000 }));
+  await inputEnd();
+}
+
+/** A seed's life after it said where it is. */
+export async function inputEnd(): Promise<void> {
+  process.stdin.resume();
+  if (!process.stdin.readableEnded) await once(process.stdin, 'end');
+}
