@@ -16,6 +16,8 @@ import { type AnnounceQuery, parseAnnounceQuery, parseScrapeQuery } from './trac
 export interface TrackerLimits {
   /** Seconds between announces of one peer: half an hour is what public trackers ask for. */
   intervalSeconds: number;
+  /** Seconds after which a peer that lost all its connections may ask again: aria2 asks for peers only then. */
+  minIntervalSeconds: number;
   /** Torrents with peers besides the seeder; the one that was announced longest ago goes. 200 B each and 150 B a peer. */
   torrents: number;
   /** Peers of one torrent; the one that announced longest ago goes. An answer holds 50. */
@@ -32,6 +34,7 @@ export interface TrackerLimits {
 
 export const trackerLimits: Readonly<TrackerLimits> = {
   intervalSeconds: 1_800,
+  minIntervalSeconds: 30,
   torrents: 200_000,
   peersPerTorrent: 200,
   peersPerTorrentAndAddress: 8,
@@ -246,7 +249,7 @@ export class Tracker {
         ['complete', seeds + permanent.length],
         ['incomplete', others],
         ['interval', this.#limits.intervalSeconds],
-        ['min interval', Math.ceil(this.#limits.intervalSeconds / 2)],
+        ['min interval', this.#limits.minIntervalSeconds],
         ['peers', pick(isIPv4)],
         ['peers6', pick(isIPv6)],
       ]),
