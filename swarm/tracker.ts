@@ -237,8 +237,7 @@ export class Tracker {
   #peersAnswer(query: AnnounceQuery, host: string, permanent: PeerAddress[]): Buffer {
     const wanted = query.event === 'stopped' ? 0 : query.numWant;
     const isRequester = (peer: PeerAddress): boolean => peer.host === host && peer.port === query.port;
-    // A seed has no use for seeds.
-    const named = [...(query.left === 0 ? [] : permanent), ...this.#others(query, wanted)]
+    const named = [...permanent, ...this.#others(query, wanted)]
       .filter((peer) => !isRequester(peer))
       .slice(0, wanted);
     const { seeds, others } = this.#count(query.infoHash);
@@ -259,8 +258,10 @@ export class Tracker {
   /** Peers of use to the requester. */
   #others(query: AnnounceQuery, max: number): PeerAddress[] {
     const oldest = this.#oldestMs();
+    // A seed has no use for seeds. One that just starts may be none: with a magnet link aria2 does not know yet what is left, and says 0.
+    const isSeed = query.left === 0 && query.event !== 'started';
     const useful = [...(this.#torrents.get(query.infoHash)?.values() ?? [])].filter(
-      (peer) => peer.seenMs >= oldest && !(peer.seed && query.left === 0),
+      (peer) => peer.seenMs >= oldest && !(peer.seed && isSeed),
     );
     // From another place each time, so that all peers are named to some.
     const start = useful.length > max ? (this.#announces * max) % useful.length : 0;

@@ -84,13 +84,26 @@ t.test(
   },
 );
 
-t.test('a seed is not named seeds, permanent ones included', async (t) => {
+t.test('a seed is not named other seeds, but the permanent peers are in every answer', async (t) => {
   const lab = new Lab();
   lab.announce({ from: '198.51.100.1', rest: '&left=0' });
   lab.announce({ from: '198.51.100.2', rest: '&left=5' });
-  t.same(named(lab.announce({ from: '198.51.100.3', rest: '&left=0' })), ['198.51.100.2:6881']);
+  t.same(named(lab.announce({ from: '198.51.100.3', rest: '&left=0' })), [
+    '192.0.2.1:1',
+    '198.51.100.2:6881',
+  ]);
   t.same(named(lab.announce({ from: '198.51.100.4' })).length, 4);
 });
+
+t.test(
+  'a program that says at its start that nothing is left is named seeds, since it may not know yet',
+  async (t) => {
+    const lab = new Lab();
+    lab.announce({ from: '198.51.100.1', rest: '&left=0' });
+    const started = lab.announce({ from: '198.51.100.3', rest: '&left=0&event=started' });
+    t.same(named(started), ['192.0.2.1:1', '198.51.100.1:6881']);
+  },
+);
 
 t.test('numwant: -1 is the usual number, 0 is nobody', async (t) => {
   const lab = new Lab();
