@@ -131,6 +131,11 @@ export class Tracker {
       .map(({ host, port }) => ({ host, port }));
   }
 
+  /** Seeds that announced the torrent: the permanent peers are not among them. */
+  seedsOf(infoHash: InfoHash): number {
+    return this.#count(infoHash).seeds;
+  }
+
   status(): TrackerStatus {
     return {
       torrents: this.#torrents.size,

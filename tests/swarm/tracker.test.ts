@@ -203,6 +203,22 @@ t.test('a scrape counts, of those torrents that are known; without an infohash i
   t.ok(lab.scrape('').has('failure reason'));
 });
 
+t.test(
+  'seeds are counted without the permanent peers, and no longer once they stop or stay away',
+  async (t) => {
+    const lab = new Lab();
+    t.equal(lab.tracker.seedsOf(known), 0);
+    lab.announce({ from: '198.51.100.1', rest: '&left=0' });
+    lab.announce({ from: '198.51.100.2', rest: '&left=0' });
+    lab.announce({ from: '198.51.100.3', rest: '&left=1' });
+    t.equal(lab.tracker.seedsOf(known), 2);
+    lab.announce({ from: '198.51.100.1', rest: '&left=0&event=stopped' });
+    t.equal(lab.tracker.seedsOf(known), 1);
+    lab.nowMs += 3_600_001;
+    t.equal(lab.tracker.seedsOf(known), 0);
+  },
+);
+
 t.test('too many torrents: the one that was announced longest ago goes', async (t) => {
   const lab = new Lab({ torrents: 2 });
   for (const number of [1, 2, 1, 3]) lab.announce({ infoHash: torrent(number) });
