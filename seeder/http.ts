@@ -16,7 +16,7 @@ import { addOperations } from '../web/operations.ts';
 import { sendFile, sourceOf } from '../web/send.ts';
 import { torrentOf } from './catalog-torrents.ts';
 import { feed, feedMaxItems } from './feed.ts';
-import { openNarFile } from './nar-files.ts';
+import type { NarFiles } from './nar-files.ts';
 import type { PeerDirectory } from './peer-directory.ts';
 import { resolveLine, resolveMaxBodyBytes, resolveRequest } from './resolve.ts';
 
@@ -27,8 +27,7 @@ const foreverCacheControl = 'public, max-age=31536000, immutable';
 
 export interface SeederHttpOptions {
   catalog: Catalog;
-  /** Directory of the NAR files that the seeder stores itself. */
-  storeDir: string;
+  narFiles: NarFiles;
   /** The cache's own store directory, `/nix/store`. */
   nixStoreDir(): string;
   peers: PeerDirectory;
@@ -120,7 +119,7 @@ export function makeSeederApp(options: SeederHttpOptions): RequestListener {
       router.get(/.*/, async (request, response, next) => {
         const entry = findNarFile(catalog, request.url.slice(1));
         if (entry === undefined) next();
-        else await sendNarFile(request, response, entry, options.storeDir);
+        else await sendNarFile(request, response, entry, options.narFiles);
       });
     },
   });
@@ -139,9 +138,9 @@ async function sendNarFile(
   request: IncomingMessage,
   response: ServerResponse,
   entry: NarFileEntry,
-  storeDir: string,
+  narFiles: NarFiles,
 ): Promise<void> {
-  const file = await openNarFile(entry, storeDir);
+  const file = await narFiles.open(entry);
   try {
     await sendFile(request, response, {
       sizeBytes: file.sizeBytes,

@@ -13,6 +13,7 @@ import type { Logger } from '../web/log.ts';
 import { openHttpServer } from '../web/server.ts';
 import { makeSeederApp } from './http.ts';
 import { Ingest } from './ingest.ts';
+import { type NarFiles, narFilesOnDisk } from './nar-files.ts';
 import { PeerDirectory } from './peer-directory.ts';
 import { PublicAddress } from './public-address.ts';
 import { readSources } from './reading.ts';
@@ -37,6 +38,8 @@ export interface SeederConfig {
   scanCron?: string;
   /** File or URL with the store paths to take from sources behind HTTP. */
   storePaths?: string;
+  /** What the catalog's NAR files are read through; by default where they lie on disk. */
+  narFiles?: NarFiles;
   logger: Logger;
 }
 
@@ -69,9 +72,11 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
     const store = await openDirectoryStore(storeDir);
     closers.push(() => store.close());
 
+    const narFiles = config.narFiles ?? narFilesOnDisk(storeDir);
+
     const seedServer = await openSeedServer({
       ...config.peers,
-      source: new CatalogSeedSource(catalog, storeDir),
+      source: new CatalogSeedSource(catalog, narFiles),
       onFault: (error) => logger.warn('seeding-failed', { error }),
     });
     closers.push(() => seedServer.close());
@@ -87,7 +92,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
       ...config.http,
       app: makeSeederApp({
         catalog,
-        storeDir,
+        narFiles,
         logger,
         status,
         metrics: makeSeederMetrics(status),

@@ -5,21 +5,42 @@ import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { NarFileEntry } from '../catalog/catalog.ts';
 import { NarswarmError } from '../nar/errors.ts';
+import { diskError, errorCode } from '../store/disk-error.ts';
 import type { NarFileHandle } from '../store/nar-file-store.ts';
 
-/**
- * Opens the NAR file of `entry` for reading, if it is still the file that was verified.
- *
- * A file whose size or modification time has changed since is not served: the next scan reads it again. Throws
- * `not-held` then, and when it is gone.
- */
-export async function openNarFile(entry: NarFileEntry, storeDir: string): Promise<NarFileHandle> {
+/** The port through which the seeder reads what it serves. */
+export interface NarFiles {
+  /**
+   * Opens the NAR file of `entry` for reading, if it is still the file that was verified. Throws `not-held` when it is
+   * another one or gone, and `store-failed` when that could not be told.
+   */
+  open(entry: NarFileEntry): Promise<NarFileHandle>;
+}
+
+/** The NAR files where they lie; those of the seeder's own store in `storeDir`. */
+export function narFilesOnDisk(storeDir: string): NarFiles {
+  return { open: (entry) => openNarFile(entry, storeDir) };
+}
+
+/** What the system says of a path at which there is no file for us; any other error says nothing about the file. */
+const goneCodes: ReadonlySet<string | undefined> = new Set([
+  'ENOENT',
+  'ENOTDIR',
+  'ELOOP',
+  'EACCES',
+  'EISDIR',
+]);
+
+/** A file whose size or modification time has changed since is not served: the next scan reads it again. */
+async function openNarFile(entry: NarFileEntry, storeDir: string): Promise<NarFileHandle> {
   const path = narFilePath(entry, storeDir);
   let file: FileHandle;
   try {
     file = await open(path, 'r');
   } catch (cause) {
-    throw new NarswarmError('not-held', `NAR file ${entry.fileHash} cannot be opened`, { cause });
+    const attempt = `open NAR file ${entry.fileHash}`;
+    if (!goneCodes.has(errorCode(cause))) throw diskError(attempt, cause);
+    throw new NarswarmError('not-held', `cannot ${attempt}`, { cause });
   }
   try {
     const { size, mtimeNs } = await file.stat({ bigint: true });

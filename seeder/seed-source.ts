@@ -5,15 +5,15 @@ import { isNarswarmError } from '../nar/errors.ts';
 import type { InfoHash } from '../nar/hash.ts';
 import type { SeedHandle, SeedSource } from '../swarm/seed-server.ts';
 import { torrentOf } from './catalog-torrents.ts';
-import { openNarFile } from './nar-files.ts';
+import type { NarFiles } from './nar-files.ts';
 
 export class CatalogSeedSource implements SeedSource {
   readonly #catalog: Catalog;
-  readonly #storeDir: string;
+  readonly #narFiles: NarFiles;
 
-  constructor(catalog: Catalog, storeDir: string) {
+  constructor(catalog: Catalog, narFiles: NarFiles) {
     this.#catalog = catalog;
-    this.#storeDir = storeDir;
+    this.#narFiles = narFiles;
   }
 
   /**
@@ -26,7 +26,7 @@ export class CatalogSeedSource implements SeedSource {
     const torrent = torrentOf(this.#catalog, found);
     if (torrent === undefined) return undefined;
     try {
-      const file = await openNarFile(found.entry, this.#storeDir);
+      const file = await this.#narFiles.open(found.entry);
       return {
         torrent,
         read: (position, lengthBytes) => file.read(position, lengthBytes),

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type StorePath, storeHashOf } from '../../nar/store-path.ts';
 import type { Ingest, IngestOptions } from '../../seeder/ingest.ts';
-import { openNarFile } from '../../seeder/nar-files.ts';
+import { narFilesOnDisk } from '../../seeder/nar-files.ts';
 import {
   type Built,
   type CacheBuilder,
@@ -90,7 +90,7 @@ t.test('the closure of the listed paths is downloaded, verified and stored', asy
     t.equal(lab.catalog.narInfo(storeHashOf(path)), narInfo.text);
     const entry = lab.catalog.byFileHash(sha256(narFile));
     if (entry === undefined) throw new Error('no entry');
-    const file = await openNarFile(entry, join(lab.dir, 'store'));
+    const file = await narFilesOnDisk(join(lab.dir, 'store')).open(entry);
     t.ok((await file.read(0, narFile.length)).equals(narFile));
     await file.close();
   }

@@ -5,7 +5,7 @@ import t from 'tap';
 import { verifyTorrentInfo } from '../../catalog/torrentinfo.ts';
 import { secretKeyFromSeed } from '../../nar/signature.ts';
 import { storeHashOf } from '../../nar/store-path.ts';
-import { openNarFile } from '../../seeder/nar-files.ts';
+import { narFilesOnDisk } from '../../seeder/nar-files.ts';
 import {
   type Built,
   CacheBuilder,
@@ -45,7 +45,7 @@ t.test('a cache is taken in whole, and signed', async (t) => {
     t.match(entry, { fileSize: narFile.length, narHash: sha256(nar), narSize: nar.length });
     t.ok(catalog.pieces(entry.infoHash));
     t.ok(catalog.pieces(entry.narInfoHash));
-    const file = await openNarFile(entry, join(dir, 'store'));
+    const file = await narFilesOnDisk(join(dir, 'store')).open(entry);
     t.ok((await file.read(0, narFile.length)).equals(narFile), 'served in place');
     await file.close();
   }
