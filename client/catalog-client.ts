@@ -20,6 +20,9 @@ import type { ClientState } from './state.ts';
 /** Questions wait this long for others to be asked with. */
 const gatherMs = 2;
 
+/** Requests to one catalog at once; what is asked meanwhile goes with the next. One slow answer does not hold up the others. */
+const requestsAtOnce = 4;
+
 /** Answers kept in memory, each with at most 50 peers. */
 const answersMax = 10_000;
 
@@ -192,6 +195,7 @@ class Catalog {
   readonly #options: CatalogOptions;
   #waiting = new Map<Sha256, (answer: CatalogAnswer) => void>();
   #gathering = false;
+  #underWay = 0;
   /** By the clock. */
   #restUntil = 0;
   #failuresInARow = 0;
@@ -208,7 +212,10 @@ class Catalog {
       this.#waiting.set(fileHash, resolve);
       if (this.#gathering) return;
       this.#gathering = true;
-      setTimeout(() => void this.#send(), gatherMs);
+      setTimeout(() => {
+        this.#gathering = false;
+        this.#send();
+      }, gatherMs);
     });
   }
 
@@ -227,12 +234,15 @@ class Catalog {
     this.#restUntil = clock() + limits.catalogCooldownMs * longer;
   }
 
-  async #send(): Promise<void> {
-    this.#gathering = false;
-    const all = [...this.#waiting];
-    this.#waiting = new Map();
-    for (let start = 0; start < all.length; start += resolveBatch) {
-      await this.#request(new Map(all.slice(start, start + resolveBatch)));
+  #send(): void {
+    while (this.#waiting.size > 0 && this.#underWay < requestsAtOnce) {
+      const batch = new Map([...this.#waiting].slice(0, resolveBatch));
+      for (const fileHash of batch.keys()) this.#waiting.delete(fileHash);
+      this.#underWay++;
+      void this.#request(batch).then(() => {
+        this.#underWay--;
+        this.#send();
+      });
     }
   }
 

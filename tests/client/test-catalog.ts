@@ -19,6 +19,8 @@ export class TestCatalog {
   forge: ((line: Record<string, unknown>, nar: MadeNar) => Record<string, unknown>) | undefined;
   /** Awaited before each read of the seed server. */
   beforeRead: ((position: number) => Promise<void>) | undefined;
+  /** Awaited before each answer of `/resolve`. */
+  beforeResolve: (() => Promise<void>) | undefined;
   /** Named instead of the seed server. */
   peers: string[] | undefined;
   readonly announces: URLSearchParams[] = [];
@@ -85,6 +87,7 @@ export class TestCatalog {
     }
     if (pathname === '/resolve') {
       this.resolves++;
+      await this.beforeResolve?.();
       const { fileHashes } = JSON.parse(await text(request)) as { fileHashes: string[] };
       const wanted = new Set(fileHashes.map((hash) => parseSha256(hash)));
       for (const nar of this.nars) if (wanted.has(nar.fileHash)) response.write(this.#line(nar));

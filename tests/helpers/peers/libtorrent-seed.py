@@ -21,8 +21,9 @@ params.save_path = sys.argv[2]
 params.flags |= lt.torrent_flags.seed_mode
 params.flags &= ~lt.torrent_flags.auto_managed & ~lt.torrent_flags.paused
 handle = session.add_torrent(params)
+# It counts as a seed before its files are checked, and until then it turns every peer away.
 deadline = time.monotonic() + 20
-while not (handle.status().is_seeding and session.listen_port() > 0) and time.monotonic() < deadline:
+while not (handle.status().state == lt.torrent_status.seeding and session.listen_port() > 0) and time.monotonic() < deadline:
     time.sleep(0.01)
 print(session.listen_port(), flush=True)
 while True:
