@@ -1,161 +1,59 @@
 /**
- * Downloads, ours and other programs', side by side: seed and downloader in two processes on loopback, files in memory where the system
- * has /dev/shm. Prints one table; what is not installed is left out by name.
+ * Measures what narswarm does beside what other programs do, in one run, and prints one table. What is not installed is left out by name.
  *
- *   npm run bench -- [--mib 1024] [--files 300] [--runs 3]
+ *   npm run bench -- [--only large,small] [--runs 3] [--nars 1000000] [--list]
  */
-import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, mkdtemp, open, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { narFileName } from '../nar/compression.ts';
-import { sha256FromDigest } from '../nar/hash.ts';
-import { TorrentHasher, torrentFile } from '../swarm/torrent.ts';
-import { type ContenderName, contenders, type Measured, measure } from './bench/contenders.ts';
+import { type Section, sections } from './bench/sections.ts';
 import { printTable, type Row } from './bench/table.ts';
 
 const { values } = parseArgs({
   options: {
-    mib: { type: 'string', default: '1024' },
-    files: { type: 'string', default: '300' },
+    only: { type: 'string' },
     runs: { type: 'string', default: '3' },
+    nars: { type: 'string', default: '1000000' },
+    list: { type: 'boolean', default: false },
   },
 });
-const runs = Number(values.runs);
-const mebibyte = 1024 * 1024;
-const largeBytes = Number(values.mib) * mebibyte;
-const smallBytes = 33 * 1024;
-const smallFiles = Number(values.files);
-const smallJobs = 16;
 
-const dir = await mkdtemp(join('/dev/shm', 'narswarm-bench-')).catch(() =>
-  mkdtemp(join(tmpdir(), 'narswarm-bench-')),
-);
-try {
-  const [cpu] = cpus();
-  console.log(
-    `${cpus().length} × ${cpu?.model ?? 'CPU'}, Node ${process.version}, files in ${dir.split('/', 3).join('/')}`,
+if (values.list) for (const [name, { about }] of Object.entries(sections)) console.log(`${name}  ${about}`);
+else await run(chosen(values.only));
+
+function chosen(only: string | undefined): [string, Section][] {
+  const names = only?.split(',') ?? Object.keys(sections);
+  return names.map((name) => {
+    const section = sections[name];
+    if (section === undefined)
+      throw new Error(`there is no section ${name}; there are ${Object.keys(sections).join(', ')}`);
+    return [name, section];
+  });
+}
+
+async function run(wanted: readonly [string, Section][]): Promise<void> {
+  const dir = await mkdtemp(join('/dev/shm', 'narswarm-bench-')).catch(() =>
+    mkdtemp(join(tmpdir(), 'narswarm-bench-')),
   );
-  console.log(printTable([...(await large()), ...(await small())]));
-} finally {
-  await rm(dir, { recursive: true });
-}
-
-/** A file of random bytes and its torrent, in `into`. */
-async function makeFile(into: string, lengthBytes: number): Promise<void> {
-  const hasher = new TorrentHasher(lengthBytes);
-  const digest = createHash('sha256');
-  const content = randomBytes(Math.min(lengthBytes, mebibyte));
-  const name = narFileName(sha256FromDigest(digest.update(content).digest()), 'none');
-  const file = await open(join(into, name), 'w');
-  for (let at = 0; at < lengthBytes; at += content.length) {
-    // No two blocks alike.
-    content.writeUInt32LE(at / content.length, 0);
-    const chunk = content.subarray(0, lengthBytes - at);
-    hasher.write(chunk);
-    await file.write(chunk);
-  }
-  await file.close();
-  await writeFile(join(into, `${name}.torrent`), torrentFile(hasher.finish(name)));
-}
-
-async function measureAll(
-  names: readonly ContenderName[],
-  into: string,
-  jobs: number,
-): Promise<Map<ContenderName, Measured | string>> {
-  const results = new Map<ContenderName, Measured | string>();
-  for (const name of names) {
-    const contender = contenders[name];
-    if (contender.missing !== false) {
-      results.set(name, contender.missing);
-      continue;
+  const options = { dir, runs: Number(values.runs), nars: Number(values.nars) };
+  const rows: Row[] = [];
+  try {
+    for (const [name, section] of wanted) {
+      process.stderr.write(`${name}: ${section.about}\n`);
+      rows.push(...(await section.run(options).catch((error: Error) => [failed(name, error)])));
     }
-    process.stderr.write(`${contender.name} … `);
-    const result = await measure(contender, into, jobs, runs).catch((error: Error) => error.message);
-    process.stderr.write(`${typeof result === 'string' ? result : `${result.seconds.toFixed(2)} s`}\n`);
-    results.set(name, result);
+  } finally {
+    await rm(dir, { recursive: true, force: true });
   }
-  return results;
+  const [cpu] = cpus();
+  const where = `${cpus().length} × ${cpu?.model ?? 'CPU'}, Node ${process.version}`;
+  console.log(`${where}, files in ${dir.split('/', 3).join('/')}\n`);
+  console.log(printTable(rows));
 }
 
-interface Comparison {
-  ours: ContenderName;
-  other: ContenderName;
-  reach?: number;
-}
-
-function rows(
-  title: string,
-  results: Map<ContenderName, Measured | string>,
-  show: (seconds: number) => string,
-  comparisons: readonly Comparison[],
-): Row[] {
-  return comparisons.map(({ ours, other, reach }): Row => {
-    const own = results.get(ours) ?? 'not measured';
-    const others = results.get(other) ?? 'not measured';
-    const { name } = contenders[other];
-    if (typeof own === 'string') return { what: title, ours: '', theirs: '', note: own };
-    const what = `${title}: ${name}`;
-    if (typeof others === 'string')
-      return { what, ours: show(own.seconds), theirs: '', note: `skipped: ${others}` };
-    const ratio = others.seconds / own.seconds;
-    return {
-      what,
-      ours: show(own.seconds),
-      theirs: show(others.seconds),
-      ratio,
-      ...(reach === undefined ? {} : { reach }),
-    };
-  });
-}
-
-async function large(): Promise<Row[]> {
-  const into = join(dir, 'large');
-  await mkdir(into);
-  await makeFile(into, largeBytes);
-  const names: ContenderName[] = [
-    'own',
-    'libtorrent',
-    'webtorrent',
-    'nginx',
-    'ownUnwritten',
-    'nginxUnwritten',
-  ];
-  const results = await measureAll(names, into, 1);
-  await rm(into, { recursive: true });
-  const title = `${values.mib} MiB, one to one`;
-  const show = (seconds: number): string => `${(largeBytes / seconds / 1e6).toFixed(0)} MB/s`;
-  const perGib = (cpuSeconds: number): string => `${(cpuSeconds / (largeBytes / 2 ** 30)).toFixed(2)}`;
-  const cpu = names.flatMap((name): Row[] => {
-    const result = results.get(name);
-    if (result === undefined || typeof result === 'string' || name.startsWith('nginx')) return [];
-    const text = `${perGib(result.seedCpuSeconds)} seed, ${perGib(result.downloaderCpuSeconds)} downloader`;
-    const own = name.startsWith('own');
-    const note = own && !contenders[name].writes ? 'not written' : '';
-    const what = `CPU seconds per GiB${own ? '' : `: ${contenders[name].name}`}`;
-    return [{ what, ours: own ? text : '', theirs: own ? '' : text, note }];
-  });
-  return [
-    ...rows(title, results, show, [
-      { ours: 'own', other: 'libtorrent', reach: 1.5 },
-      { ours: 'own', other: 'webtorrent', reach: 2 },
-      { ours: 'own', other: 'nginx', reach: 0.8 },
-      { ours: 'ownUnwritten', other: 'nginxUnwritten' },
-    ]),
-    ...cpu,
-  ];
-}
-
-async function small(): Promise<Row[]> {
-  const into = join(dir, 'small');
-  await mkdir(into);
-  for (let made = 0; made < smallFiles; made++) await makeFile(into, smallBytes);
-  const results = await measureAll(['own', 'webtorrentFromOurs', 'nginx'], into, smallJobs);
-  const title = `${smallFiles} files of 33 KiB, ${smallJobs} at a time`;
-  return rows(title, results, (seconds) => `${seconds.toFixed(2)} s`, [
-    { ours: 'own', other: 'webtorrentFromOurs' },
-    { ours: 'own', other: 'nginx' },
-  ]);
+/** What could not be measured is a row, and the other sections still run. */
+function failed(name: string, error: Error): Row {
+  process.exitCode = 1;
+  return { what: name, ours: '', theirs: '', note: `failed: ${error.message}` };
 }

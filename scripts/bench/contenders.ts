@@ -45,6 +45,13 @@ export const contenders = {
     downloader: 'libtorrent',
     writes: true,
   },
+  libtorrentFromOurs: {
+    name: 'libtorrent from our seed',
+    missing: libtorrentMissing,
+    seed: 'own',
+    downloader: 'libtorrent',
+    writes: true,
+  },
   webtorrent: {
     name: 'webtorrent',
     missing: false,

@@ -37,7 +37,7 @@ def add(path, save_path, seeds):
 paths = sorted(glob.glob(directory + '/*.torrent'))
 if role == 'seed':
     handles = [add(path, directory, True) for path in paths]
-    while not all(handle.status().is_seeding for handle in handles) or session.listen_port() == 0:
+    while not all(handle.status().state == lt.torrent_status.seeding for handle in handles) or session.listen_port() == 0:
         time.sleep(0.01)
     print(json.dumps({'port': session.listen_port()}), flush=True)
 else:

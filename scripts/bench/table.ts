@@ -8,6 +8,8 @@ export interface Row {
   ratio?: number;
   /** What the ratio should be at least. */
   reach?: number;
+  /** Instead of a ratio: what `ours` should be, in words such as `≤ 3 s`, and whether it is. */
+  goal?: { text: string; met: boolean };
   /** Instead of a ratio: why there is none, or what to know. */
   note?: string;
 }
@@ -15,13 +17,13 @@ export interface Row {
 const heads = ['what', 'ours', "the other's", 'ratio', 'to reach', ''];
 
 export function printTable(rows: readonly Row[]): string {
-  const cells = rows.map(({ what, ours, theirs, ratio, reach, note = '' }) => [
+  const cells = rows.map(({ what, ours, theirs, ratio, reach, goal, note = '' }) => [
     what,
     ours,
     theirs,
     ratio === undefined ? '' : `${ratio.toFixed(2)}×`,
-    reach === undefined ? '' : `≥ ${reach}×`,
-    ratio !== undefined && reach !== undefined && ratio < reach ? `missed ${note}` : note,
+    goal?.text ?? (reach === undefined ? '' : `≥ ${reach}×`),
+    goal?.met === false || (ratio ?? 0) < (reach ?? 0) ? `missed ${note}` : note,
   ]);
   const lines = [heads, heads.map(() => ''), ...cells];
   const widths = heads.map((_head, column) =>

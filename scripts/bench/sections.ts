@@ -1,0 +1,28 @@
+/** What `npm run bench` can measure, in the order in which it does. A section is imported only when it runs. */
+import type { Row } from './table.ts';
+
+export interface SectionOptions {
+  /** A directory of the benchmark's own, in memory where the system has /dev/shm. */
+  dir: string;
+  /** Of each thing measured; the median counts. */
+  runs: number;
+  /** NAR files in the catalog of the sections that are about scale. */
+  nars: number;
+}
+
+export interface Section {
+  about: string;
+  /** May take minutes. Leaves nothing behind but what is in `dir`. */
+  run(options: SectionOptions): Promise<Row[]>;
+}
+
+export const sections: Readonly<Record<string, Section>> = {
+  large: {
+    about: '1 GiB from peer to peer: speed and CPU, beside libtorrent, webtorrent and nginx',
+    run: async (options) => (await import('./downloads.ts')).large(options),
+  },
+  small: {
+    about: '300 small files, beside webtorrent and nginx',
+    run: async (options) => (await import('./downloads.ts')).small(options),
+  },
+};
