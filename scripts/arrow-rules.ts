@@ -25,6 +25,8 @@ export const packageModules: Readonly<Record<string, readonly string[]>> = {
   // upstream/ is our port to it.
   undici: ['upstream'],
   'node-cron': ['seeder/schedule.ts'],
+  // In a process of its own.
+  'bittorrent-dht': ['swarm/dht-child.ts'],
   // Three uses that share no code: a list of paths, NARs in bounded memory, and compressing a sample.
   'lzma-native': ['upstream/xz.ts', 'seeder/xz.ts', 'cli/sample-cache/compress.ts'],
   // Describes what comes from outside, at whichever edge it comes in.

@@ -1,0 +1,252 @@
+import fc from 'fast-check';
+import t, { type Test } from 'tap';
+import { type BencodeInput, bencode } from '../../swarm/bencode.ts';
+import {
+  dhtErrorMaxBytes,
+  dhtPacketMaxBytes,
+  dhtTokenMaxBytes,
+  dhtTransactionMaxBytes,
+} from '../../swarm/dht-limits.ts';
+import {
+  type DhtPacket,
+  dhtRefusals,
+  isPublicIpv4,
+  parseDhtPacket,
+  printDhtPacket,
+} from '../../swarm/dht-packets.ts';
+import { answer, killingPackets, query, someHash, someId } from './dht-fixture.ts';
+
+/** As it is passed on; the reason when it is not. */
+function passed(packet: Uint8Array, localNodes = false): string {
+  const parsed = parseDhtPacket(packet, localNodes);
+  return typeof parsed === 'string' ? parsed : printDhtPacket(parsed).toString('latin1');
+}
+
+function node(address: number[], port: number): Buffer {
+  return Buffer.concat([someId, peer(address, port)]);
+}
+
+function peer(address: number[], port: number): Buffer {
+  return Buffer.from([...address, port >> 8, port & 255]);
+}
+
+const bytes = (min: number, max: number) =>
+  fc.uint8Array({ minLength: min, maxLength: max }).map((array) => Buffer.from(array));
+const id = bytes(20, 20);
+const transaction = bytes(1, dhtTransactionMaxBytes);
+const token = bytes(1, dhtTokenMaxBytes);
+const address = fc.tuple(fc.nat(255), fc.nat(255), fc.nat(255), fc.nat(255));
+const port = fc.integer({ min: 1, max: 65_535 });
+
+/** What an honest node sends. */
+const honestPacket: fc.Arbitrary<DhtPacket> = fc.oneof(
+  fc.record({
+    kind: fc.constant('query' as const),
+    transaction,
+    method: fc.constant('ping' as const),
+    args: fc.record({ id }),
+  }),
+  fc.record({
+    kind: fc.constant('query' as const),
+    transaction,
+    method: fc.constant('find_node' as const),
+    args: fc.record({ id, target: id }),
+  }),
+  fc.record({
+    kind: fc.constant('query' as const),
+    transaction,
+    method: fc.constant('get_peers' as const),
+    args: fc.record({ id, info_hash: id }),
+  }),
+  fc.record({
+    kind: fc.constant('query' as const),
+    transaction,
+    method: fc.constant('announce_peer' as const),
+    args: fc.record({ id, info_hash: id, token, implied_port: fc.constant(0), port }),
+  }),
+  fc.record({
+    kind: fc.constant('answer' as const),
+    transaction,
+    values: fc.record(
+      {
+        id,
+        token,
+        nodes: fc
+          .array(fc.tuple(address, port), { maxLength: 20 })
+          .map((nodes) => Buffer.concat(nodes.map(([at, on]) => node(at, on)))),
+        values: fc.array(
+          fc.tuple(address, port).map(([at, on]) => peer(at, on)),
+          { maxLength: 50 },
+        ),
+      },
+      { requiredKeys: ['id'] },
+    ),
+  }),
+  fc.record({
+    kind: fc.constant('failure' as const),
+    transaction,
+    code: fc.integer({ min: 0, max: 999 }),
+    message: bytes(0, dhtErrorMaxBytes),
+  }),
+);
+
+/** Anything of bencode under the keys that count. */
+const { value: anyValue } = fc.letrec<{ value: BencodeInput }>((tie) => ({
+  value: fc.oneof(
+    { maxDepth: 3 },
+    fc.integer(),
+    bytes(0, 27),
+    fc.constantFrom<BencodeInput>(someId, 'q', 'r', 'e', 'ping', 'get_peers', 'announce_peer', 0, 1),
+    fc.array(tie('value'), { maxLength: 4 }),
+    fc.dictionary(
+      fc.constantFrom('id', 'target', 'info_hash', 'token', 'port', 'implied_port', 'nodes', 'values', 'x'),
+      tie('value'),
+      { maxKeys: 6 },
+    ),
+  ),
+}));
+const hostilePacket = fc
+  .dictionary(fc.constantFrom('t', 'y', 'q', 'a', 'r', 'e', 'v', 'ro'), anyValue, { maxKeys: 6 })
+  .map((message) => bencode(message));
+
+/** Everything that the library reads of a packet. */
+function isHarmless(t: Test, packet: DhtPacket): boolean {
+  const sized = (value: unknown, min: number, max: number): boolean =>
+    Buffer.isBuffer(value) && value.length >= min && value.length <= max;
+  if (!sized(packet.transaction, 1, dhtTransactionMaxBytes)) return false;
+  if (packet.kind === 'failure') return Number.isInteger(packet.code) && sized(packet.message, 0, 256);
+  const given = packet.kind === 'query' ? packet.args : packet.values;
+  if (!sized(given.id, 20, 20)) return false;
+  for (const [key, value] of Object.entries(given)) {
+    if (key === 'target' || key === 'info_hash') t.ok(sized(value, 20, 20), key);
+    if (key === 'token') t.ok(sized(value, 1, dhtTokenMaxBytes), key);
+    if (key === 'nodes') t.ok(Buffer.isBuffer(value) && value.length % 26 === 0, key);
+    if (key === 'values') t.ok(Array.isArray(value) && value.every((each) => sized(each, 6, 6)), key);
+    if (key === 'port') t.ok(typeof value === 'number' && value > 0 && value < 65_536, key);
+  }
+  return true;
+}
+
+t.test('what an honest node says is passed on unchanged', async () => {
+  fc.assert(
+    fc.property(honestPacket, (packet) => {
+      const printed = printDhtPacket(packet);
+      const parsed = parseDhtPacket(printed, true);
+      return typeof parsed !== 'string' && printDhtPacket(parsed).equals(printed);
+    }),
+    { numRuns: 2_000 },
+  );
+});
+
+t.test('whatever comes, it is refused with a reason or it is harmless, and never an exception', async (t) => {
+  const anything = fc.oneof(
+    hostilePacket,
+    bytes(0, 80),
+    fc.tuple(honestPacket, fc.nat(), fc.nat(255)).map(([packet, where, value]) => {
+      const changed = printDhtPacket(packet);
+      changed[where % changed.length] = value;
+      return changed;
+    }),
+  );
+  let taken = 0;
+  fc.assert(
+    fc.property(anything, fc.boolean(), (packet, localNodes) => {
+      const parsed = parseDhtPacket(packet, localNodes);
+      if (typeof parsed === 'string') return dhtRefusals.includes(parsed);
+      taken++;
+      const again = parseDhtPacket(printDhtPacket(parsed), localNodes);
+      return isHarmless(t, parsed) && typeof again !== 'string';
+    }),
+    { numRuns: 20_000 },
+  );
+  t.ok(taken > 100, `${taken} were taken: the property is not empty`);
+});
+
+t.test('the packets that kill the library are refused', async (t) => {
+  for (const [name, packet] of Object.entries(killingPackets)) {
+    t.ok(['not-krpc', 'unsupported'].includes(passed(packet)), name);
+  }
+});
+
+t.test('what has not the right type or length is refused', async (t) => {
+  const announce = { id: someId, info_hash: someHash, port: 6881, token: 'tok' };
+  const wrong: [string, Buffer][] = [
+    ['not a dictionary', bencode(['q'])],
+    ['no transaction', bencode({ y: 'q', q: 'ping', a: { id: someId } })],
+    ['integer transaction', query('ping', { id: someId }, { t: 1 })],
+    ['empty transaction', query('ping', { id: someId }, { t: '' })],
+    ['long transaction', query('ping', { id: someId }, { t: Buffer.alloc(dhtTransactionMaxBytes + 1) })],
+    ['unknown type', query('ping', { id: someId }, { y: 'x' })],
+    ['integer type', query('ping', { id: someId }, { y: 1 })],
+    ['integer method', query('ping', { id: someId }, { q: 1 })],
+    ['no arguments', bencode({ t: 'aa', y: 'q', q: 'ping' })],
+    ['short id', query('ping', { id: 'x' })],
+    ['long id', query('ping', { id: Buffer.alloc(21) })],
+    ['port 0', query('announce_peer', { ...announce, port: 0 })],
+    ['port 65536', query('announce_peer', { ...announce, port: 65_536 })],
+    ['negative port', query('announce_peer', { ...announce, port: -1 })],
+    ['port as text', query('announce_peer', { ...announce, port: '6881' })],
+    ['implied_port as text', query('announce_peer', { ...announce, implied_port: 'yes' })],
+    ['empty token', query('announce_peer', { ...announce, token: '' })],
+    ['long token', query('announce_peer', { ...announce, token: Buffer.alloc(dhtTokenMaxBytes + 1) })],
+    ['answer without id', answer({ token: 'tok' })],
+    ['integer token in an answer', answer({ id: someId, token: 1 })],
+    ['half a node', answer({ id: someId, nodes: Buffer.alloc(27) })],
+    ['nodes as a list', answer({ id: someId, nodes: [] })],
+    ['peers as bytes', answer({ id: someId, values: Buffer.alloc(6) })],
+    ['integer as peer', answer({ id: someId, values: [1] })],
+    ['error without code', bencode({ t: 'aa', y: 'e', e: ['text'] })],
+    ['error as text', bencode({ t: 'aa', y: 'e', e: 'text' })],
+  ];
+  for (const [name, packet] of wrong) t.equal(passed(packet), 'not-krpc', name);
+  t.equal(passed(query('sample_infohashes', { id: someId, target: someHash })), 'unsupported');
+  t.equal(passed(Buffer.from('d1:y1:q')), 'not-bencode');
+  t.equal(passed(Buffer.from(`${'l'.repeat(700)}${'e'.repeat(700)}`)), 'not-bencode');
+  t.equal(passed(Buffer.from(`l${'0:'.repeat(700)}e`)), 'not-bencode');
+  t.equal(passed(Buffer.alloc(dhtPacketMaxBytes + 1, '1')), 'oversize');
+});
+
+t.test('what is not understood is not passed on', async (t) => {
+  const plain = query('ping', { id: someId }).toString('latin1');
+  t.equal(passed(query('ping', { id: someId, want: ['n6'] }, { v: 'LT12', ro: 1 })), plain);
+  const unsorted = `d1:t2:aa1:q4:ping1:y1:q1:ad2:id20:${someId}ee`;
+  t.equal(passed(Buffer.from(unsorted)), plain, 'keys in another order are taken');
+  const long = bencode({ t: 'aa', y: 'e', e: [201, 'x'.repeat(1_000)] });
+  t.equal(passed(long).length, passed(bencode({ t: 'aa', y: 'e', e: [201, 'x'.repeat(256)] })).length);
+});
+
+t.test('with implied_port the port that is written there does not count', async (t) => {
+  const announce = { id: someId, info_hash: someHash, token: 'tok', implied_port: 5 };
+  const implied = query('announce_peer', { ...announce, implied_port: 1 }).toString('latin1');
+  t.equal(passed(query('announce_peer', { ...announce, port: 0 })), implied);
+  t.equal(passed(query('announce_peer', announce)), implied);
+});
+
+t.test('a stranger cannot name nodes and peers in networks of ours', async (t) => {
+  const there = [198, 51, 100, 7];
+  const here = [192, 168, 0, 1];
+  const packet = (addresses: number[][]) =>
+    answer({
+      id: someId,
+      nodes: Buffer.concat(addresses.map((each) => node(each, 6881))),
+      values: addresses.map((each) => peer(each, 6881)),
+    });
+  t.equal(passed(packet([there, here])), packet([there]).toString('latin1'));
+  t.equal(passed(packet([there, here]), true), packet([there, here]).toString('latin1'), 'a neighbour may');
+  const noPort = answer({ id: someId, nodes: node(there, 0), values: [peer(there, 0)] });
+  t.equal(passed(noPort), answer({ id: someId, nodes: '', values: [] }).toString('latin1'));
+  const ipv6 = answer({ id: someId, values: [Buffer.alloc(18, 9), peer(there, 1)] });
+  t.equal(passed(ipv6), answer({ id: someId, values: [peer(there, 1)] }).toString('latin1'));
+});
+
+t.test('addresses are public or not', async (t) => {
+  const text = (list: string) => list.split(' ').map((each) => Uint8Array.from(each.split('.'), Number));
+  for (const each of text(
+    '0.1.2.3 10.0.0.1 100.64.0.1 100.127.255.255 127.0.0.1 169.254.1.1 172.16.0.1 172.31.255.255 192.0.0.8 192.168.1.1 198.18.0.1 198.19.0.1 224.0.0.1 255.255.255.255',
+  ))
+    t.notOk(isPublicIpv4(each), each.join('.'));
+  for (const each of text(
+    '1.1.1.1 9.255.255.255 11.0.0.1 100.63.0.1 100.128.0.1 126.0.0.1 128.0.0.1 169.253.0.1 172.15.0.1 172.32.0.1 192.0.1.1 192.167.0.1 198.17.0.1 198.20.0.1 223.255.255.255',
+  ))
+    t.ok(isPublicIpv4(each), each.join('.'));
+});
