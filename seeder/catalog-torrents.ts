@@ -2,7 +2,9 @@
 
 import type { Catalog, NarFileEntry } from '../catalog/catalog.ts';
 import { narFileName } from '../nar/compression.ts';
+import type { InfoHash } from '../nar/hash.ts';
 import { pieceLengthFor, type Torrent } from '../swarm/torrent.ts';
+import type { KnownTorrent } from '../swarm/tracker.ts';
 
 /** The torrent of the NAR file (`file`) or of the uncompressed NAR (`nar`); `undefined` when its row went away meanwhile. */
 export function torrentOf(
@@ -21,4 +23,11 @@ export function torrentOf(
     pieceLength: pieceLengthFor(length),
     pieces,
   };
+}
+
+/** For the tracker. The seeder has the NAR files; NARs without compression only those who announce them. */
+export function knownTorrent(catalog: Catalog, infoHash: InfoHash): KnownTorrent | undefined {
+  const found = catalog.byInfoHash(infoHash);
+  if (found === undefined) return undefined;
+  return found.kind === 'file' ? 'seeded' : 'tracked';
 }

@@ -11,6 +11,7 @@ import { openSeedServer } from '../swarm/seed-server.ts';
 import { Tracker } from '../swarm/tracker.ts';
 import type { Logger } from '../web/log.ts';
 import { openHttpServer } from '../web/server.ts';
+import { knownTorrent } from './catalog-torrents.ts';
 import { makeSeederApp } from './http.ts';
 import { Ingest } from './ingest.ts';
 import { type NarFiles, narFilesOnDisk } from './nar-files.ts';
@@ -83,7 +84,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
 
     const address = await PublicAddress.open(config.publicHost, seedServer.host);
     closers.push(() => address.close());
-    const tracker = new Tracker({ known: (infoHash) => catalog.hasInfoHash(infoHash), clock: Date.now });
+    const tracker = new Tracker({ known: (infoHash) => knownTorrent(catalog, infoHash), clock: Date.now });
     const ingest = new Ingest({ ...config, catalog, store });
     const publicKey = publicKeyOf(secretKey);
     const status = (): SeederStatus => seederStatus({ catalog, ingest, seedServer, tracker, publicKey });

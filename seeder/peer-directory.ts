@@ -5,53 +5,66 @@ import type { Catalog } from '../catalog/catalog.ts';
 import type { InfoHash } from '../nar/hash.ts';
 import type { PeerAddress } from '../swarm/peer-address.ts';
 import type { Tracker } from '../swarm/tracker.ts';
+import { announceOverHttp, scrapeOverHttp, type TrackerHttpRequest } from '../swarm/tracker-http.ts';
 import type { PublicAddress } from './public-address.ts';
 
 /** Peers named for one NAR file: enough to fill a client's connections. */
 const peersMax = 30;
+/** Addresses of this machine that others reach: a few, unless it loses and gets new ones. */
+const permanentListsMax = 64;
 
 export class PeerDirectory {
+  readonly tracker: Tracker;
   readonly #catalog: Catalog;
-  readonly #tracker: Tracker;
   readonly #address: PublicAddress;
   readonly #port: number;
+  /** The same array for the same address, which the tracker then need not encode again. */
+  readonly #permanent = new Map<string, readonly PeerAddress[]>();
 
   /** `port`: of the seeder's BitTorrent listener. */
   constructor(catalog: Catalog, tracker: Tracker, address: PublicAddress, port: number) {
     this.#catalog = catalog;
-    this.#tracker = tracker;
+    this.tracker = tracker;
     this.#address = address;
     this.#port = port;
   }
 
   /** Ourselves first. */
   peersOf(infoHash: InfoHash, request: IncomingMessage): PeerAddress[] {
-    const permanent = this.#permanent(infoHash, request);
-    return [...permanent, ...this.#tracker.peersOf(infoHash, peersMax - permanent.length)];
+    // The seeder serves NAR files; the torrents of the NARs inside are kept alive by those who have the store paths.
+    const seeded = this.#catalog.byInfoHash(infoHash)?.kind === 'file';
+    const permanent = seeded ? this.permanentPeers(request.socket.localAddress) : [];
+    return [...permanent, ...this.tracker.peersOf(infoHash, peersMax - permanent.length)];
   }
 
   announce(request: IncomingMessage): Buffer {
-    return this.#tracker.announce({
-      query: queryOf(request),
-      remoteAddress: request.socket.remoteAddress ?? '',
-      permanentPeers: (infoHash) => this.#permanent(infoHash, request),
-    });
+    return announceOverHttp(this.tracker, this.#trackerRequest(request));
   }
 
   scrape(request: IncomingMessage): Buffer {
-    const permanentPeers = (infoHash: InfoHash): PeerAddress[] => this.#permanent(infoHash, request);
-    return this.#tracker.scrape({ query: queryOf(request), permanentPeers });
+    return scrapeOverHttp(this.tracker, this.#trackerRequest(request));
   }
 
-  /** The seeder serves NAR files; the torrents of the NARs inside are kept alive by those who have the store paths. */
-  #permanent(infoHash: InfoHash, request: IncomingMessage): PeerAddress[] {
-    if (this.#catalog.byInfoHash(infoHash)?.kind !== 'file') return [];
-    return this.#address.addresses(request).map((host) => ({ host, port: this.#port }));
+  /** Who has every NAR file of the catalog without announcing it. `localAddress`: the address of ours that was reached. */
+  permanentPeers(localAddress: string | undefined): readonly PeerAddress[] {
+    const addresses = this.#address.addresses(localAddress);
+    const key = addresses.join(' ');
+    const kept = this.#permanent.get(key);
+    if (kept !== undefined) return kept;
+    if (this.#permanent.size >= permanentListsMax) this.#permanent.clear();
+    const peers = addresses.map((host) => ({ host, port: this.#port }));
+    this.#permanent.set(key, peers);
+    return peers;
   }
-}
 
-function queryOf(request: IncomingMessage): string {
-  const url = request.url ?? '';
-  const mark = url.indexOf('?');
-  return mark < 0 ? '' : url.slice(mark + 1);
+  #trackerRequest(request: IncomingMessage): TrackerHttpRequest {
+    const url = request.url ?? '';
+    const mark = url.indexOf('?');
+    const { localAddress, remoteAddress = '' } = request.socket;
+    return {
+      query: mark < 0 ? '' : url.slice(mark + 1),
+      remoteAddress,
+      permanentPeers: () => this.permanentPeers(localAddress),
+    };
+  }
 }

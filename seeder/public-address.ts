@@ -31,11 +31,11 @@ export class PublicAddress {
     return address;
   }
 
-  /** IP addresses, as trackers give them. */
-  addresses(request: IncomingMessage): string[] {
+  /** IP addresses, as trackers give them. `localAddress`: the one of ours that was reached, as the socket tells it. */
+  addresses(localAddress: string | undefined): string[] {
     if (this.#name !== undefined) return isIP(this.#name) === 0 ? this.#addresses : [this.#name];
     if (this.#listenHost !== '0.0.0.0' && this.#listenHost !== '::') return [this.#listenHost];
-    const local = request.socket.localAddress?.replace(/^::ffff:/, '');
+    const local = localAddress?.replace(/^::ffff:/, '');
     return local === undefined ? [] : [local];
   }
 

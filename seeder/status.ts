@@ -81,6 +81,18 @@ export function makeSeederMetrics(status: () => SeederStatus): Metrics {
     ({ swarm }) => swarm.unknownInfoHashes,
   );
   counter('narswarm_tracker_announces', 'Announces answered', ({ tracker }) => tracker.announces);
+  counter('narswarm_tracker_scrapes', 'Scrapes answered', ({ tracker }) => tracker.scrapes);
+  counter(
+    'narswarm_tracker_refused',
+    'Announces and scrapes that were refused',
+    ({ tracker }) => tracker.refused,
+  );
+  counter(
+    'narswarm_tracker_limited',
+    'Announces and scrapes refused because an address asked too often',
+    ({ tracker }) => tracker.limited,
+  );
+  gauge('narswarm_tracker_torrents', 'Torrents that somebody announced', ({ tracker }) => tracker.torrents);
   gauge('narswarm_tracker_peers', 'Peers that the tracker knows', ({ tracker }) => tracker.peers);
   return metrics;
 }

@@ -20,6 +20,19 @@ export function compactPeer({ host, port }: PeerAddress): Buffer {
   return bytes;
 }
 
+/** A list of peers as trackers give it. */
+export interface CompactPeers {
+  readonly ipv4: Buffer;
+  readonly ipv6: Buffer;
+}
+
+/** Host names are left out. */
+export function compactPeers(peers: readonly PeerAddress[]): CompactPeers {
+  const pick = (version: 4 | 6): Buffer =>
+    Buffer.concat(peers.filter(({ host }) => isIP(host) === version).map(compactPeer));
+  return { ipv4: pick(4), ipv6: pick(6) };
+}
+
 /** Reads a list of compact peers; what lacks a port is left out. Throws `tracker-failed` when the list is not whole. */
 export function parseCompactPeers(bytes: Uint8Array, version: 4 | 6): PeerAddress[] {
   const size = version === 4 ? 6 : 18;

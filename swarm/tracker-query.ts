@@ -13,8 +13,8 @@ export const numWantMax = 50;
 
 export interface AnnounceQuery {
   infoHash: InfoHash;
-  /** 20 bytes in hexadecimal. */
-  peerId: string;
+  /** 20 bytes. */
+  peerId: Uint8Array;
   /** 0 when the requester takes no connections. */
   port: number;
   /** Bytes that the requester still lacks; 0 makes it a seed. */
@@ -30,7 +30,7 @@ export function parseAnnounceQuery(query: string): AnnounceQuery {
   const event = one('event')?.toString('latin1');
   return {
     infoHash: infoHashOf(one('info_hash')),
-    peerId: bytes20('peer_id', one('peer_id')).toString('hex'),
+    peerId: bytes20('peer_id', one('peer_id')),
     port: portOf(wholeNumber('port', one('port'), 0, 65_536) ?? 0),
     left: wholeNumber('left', one('left'), 0, Number.MAX_SAFE_INTEGER) ?? 1,
     event: event === 'started' || event === 'stopped' || event === 'completed' ? event : undefined,

@@ -1,33 +1,41 @@
 /**
- * A tracker for the torrents of one catalog: who has them, in bounded memory. Pure but for the clock it is given; the HTTP
- * server passes queries in and answers out. BEP 3, 7 (IPv6), 23 (compact), 48 (scrape).
+ * A tracker for the torrents of one catalog: who has them, in bounded memory. Pure but for the clock it is given; what comes
+ * over HTTP (tracker-http.ts) and over UDP (udp-tracker.ts) goes into the same one.
  *
  * The seeder is in every answer without announcing: a torrent that nobody but the seeder has takes no memory here.
  */
 
-import { isIP, isIPv4, isIPv6 } from 'node:net';
-import { isNarswarmError } from '../nar/errors.ts';
 import type { InfoHash } from '../nar/hash.ts';
-import { addressKey } from './address-key.ts';
-import { bencode } from './bencode.ts';
-import { compactPeer, type PeerAddress } from './peer-address.ts';
-import { type AnnounceQuery, parseAnnounceQuery, parseScrapeQuery } from './tracker-query.ts';
+import { AddressCounts } from './address-counts.ts';
+import type { IpAddress } from './ip-address.ts';
+import { type CompactPeers, compactPeers, type PeerAddress, parseCompactPeers } from './peer-address.ts';
+import type { PeerTable } from './peer-table.ts';
+import { none } from './slab.ts';
+import { TrackedPeers } from './tracked-peers.ts';
+import { type AnnounceQuery, numWantMax } from './tracker-query.ts';
 
 export interface TrackerLimits {
   /** Seconds between announces of one peer: half an hour is what public trackers ask for. */
   intervalSeconds: number;
   /** Seconds after which a peer that lost all its connections may ask again: aria2 asks for peers only then. */
   minIntervalSeconds: number;
-  /** Torrents with peers besides the seeder; the one that was announced longest ago goes. 200 B each and 150 B a peer. */
+  /** Torrents with peers besides the permanent ones; the one that was announced longest ago goes. 53 B each. */
   torrents: number;
   /** Peers of one torrent; the one that announced longest ago goes. An answer holds 50. */
   peersPerTorrent: number;
   /** Peers of one torrent at one address: a household, but too few to crowd the others out of the answers. */
   peersPerTorrentAndAddress: number;
-  /** Peers of all torrents: 1,000,000 are some 200 MB. */
+  /** Peers of all torrents; those of the torrent that was announced longest ago go. 32 B each. */
   peers: number;
   /** Peers that one address (a /64 of IPv6) may have over all torrents: a busy NAT, but no flood. */
   peersPerAddress: number;
+  /**
+   * Announces, and torrents scraped, of one address a minute. Whoever has all `peersPerAddress` and announces each of them every half
+   * an hour needs 667; at the limit, an address takes a thousandth of what one core answers.
+   */
+  requestsPerAddressAndMinute: number;
+  /** Seconds for which a torrent with peers is taken for known before the catalog is asked again. */
+  knownSeconds: number;
   /** Torrents looked through for peers that went away, on each announce. */
   sweepTorrents: number;
 }
@@ -35,32 +43,55 @@ export interface TrackerLimits {
 export const trackerLimits: Readonly<TrackerLimits> = {
   intervalSeconds: 1_800,
   minIntervalSeconds: 30,
-  torrents: 200_000,
+  torrents: 400_000,
   peersPerTorrent: 200,
   peersPerTorrentAndAddress: 8,
-  peers: 500_000,
+  peers: 1_000_000,
   peersPerAddress: 20_000,
+  requestsPerAddressAndMinute: 1_200,
+  knownSeconds: 60,
   sweepTorrents: 2,
 };
 
-/** A peer that missed two announces is gone. */
-const expiryIntervals = 2;
+/** `seeded`: the permanent peers have it. `tracked`: of the catalog as well, but only those who announce it have it. */
+export type KnownTorrent = 'seeded' | 'tracked';
 
 export interface TrackerOptions {
-  /** Whether a torrent may be tracked. */
-  known(infoHash: InfoHash): boolean;
+  /** What a torrent is to the catalog; `undefined` when it is not in there. */
+  known(infoHash: InfoHash): KnownTorrent | undefined;
   /** Milliseconds. */
   clock(): number;
   limits?: Partial<TrackerLimits>;
 }
 
+/** Who has a seeded torrent without announcing it; IP addresses. The same array again is cheaper than an equal one. */
+export type PermanentPeers = (infoHash: InfoHash) => readonly PeerAddress[];
+
 export interface TrackerRequest {
-  /** The query as it came, without the question mark. */
-  query: string;
-  /** IP address of the requester: the only address at which it is ever named to others. */
-  remoteAddress: string;
-  /** Who has a torrent without announcing it; IP addresses. */
-  permanentPeers(infoHash: InfoHash): PeerAddress[];
+  /** The only address at which the requester is ever named to others; `undefined` when it is gone already. */
+  from: IpAddress | undefined;
+  permanentPeers: PermanentPeers;
+  /** Name peers of this family only. */
+  family?: 4 | 6;
+}
+
+export interface TrackerAnswer extends TorrentCounts {
+  /** Compact peers, valid until the next request. */
+  ipv4: Buffer;
+  ipv6: Buffer;
+}
+
+export interface TorrentCounts {
+  /** The permanent peers included. */
+  seeds: number;
+  others: number;
+}
+
+export interface TrackerRefusal {
+  /** For people. */
+  refused: string;
+  /** When it makes sense to ask again. */
+  retrySeconds?: number;
 }
 
 export interface TrackerStatus {
@@ -68,217 +99,217 @@ export interface TrackerStatus {
   peers: number;
   announces: number;
   scrapes: number;
+  /** All requests that were refused, those over the limit of an address included. */
   refused: number;
-}
-
-interface Peer extends PeerAddress {
-  seed: boolean;
-  seenMs: number;
+  limited: number;
+  /** Bytes in which all of it is kept. */
+  tableBytes: number;
 }
 
 export class Tracker {
+  readonly limits: Readonly<TrackerLimits>;
   readonly #options: TrackerOptions;
-  readonly #limits: TrackerLimits;
-  /** Least recently announced first, and so are the peers of each. */
-  readonly #torrents = new Map<InfoHash, Map<string, Peer>>();
-  readonly #perAddress = new Map<string, number>();
-  #peers = 0;
+  readonly #startMs: number;
+  readonly #peers: TrackedPeers;
+  readonly #table: PeerTable;
+  readonly #requestsAt = new AddressCounts();
+  #minute = 0;
+  readonly #compact = new WeakMap<readonly PeerAddress[], CompactPeers>();
+  readonly #ipv4 = Buffer.alloc(numWantMax * 6);
+  readonly #ipv6 = Buffer.alloc(numWantMax * 18);
   #announces = 0;
   #scrapes = 0;
   #refused = 0;
+  #limited = 0;
 
   constructor(options: TrackerOptions) {
     this.#options = options;
-    this.#limits = { ...trackerLimits, ...options.limits };
+    this.limits = { ...trackerLimits, ...options.limits };
+    this.#startMs = options.clock();
+    this.#peers = new TrackedPeers(this.limits);
+    this.#table = this.#peers.table;
   }
 
-  /** The bencoded answer; to what is refused, one with a failure reason. */
-  announce(request: TrackerRequest): Buffer {
-    return this.#answer(() => {
-      this.#announces++;
-      const query = parseAnnounceQuery(request.query);
-      if (!this.#options.known(query.infoHash)) return this.#refuse('this tracker does not know the torrent');
-      this.#sweep();
-      const host = plainAddress(request.remoteAddress);
-      this.#register(query, host);
-      const permanent = request.permanentPeers(query.infoHash);
-      return this.#peersAnswer(query, host, permanent);
-    });
+  announce(query: AnnounceQuery, request: TrackerRequest): TrackerAnswer | TrackerRefusal {
+    this.#announces++;
+    if (!this.#admit(request.from, 1)) return this.#overLimit();
+    const now = this.#nowSeconds();
+    this.#peers.sweep(now);
+    const found = this.#table.find(query.infoHash);
+    const facts = this.#facts(found, query.infoHash, now);
+    if (facts === undefined) return this.refuse('this tracker does not know the torrent');
+    const at = this.#peers.register(found, query, request.from, now);
+    if (at !== none) this.#table.setFacts(at, facts);
+    return this.#select(at, query, request, this.#permanent(facts, query.infoHash, request));
   }
 
-  scrape(request: Pick<TrackerRequest, 'query' | 'permanentPeers'>): Buffer {
-    return this.#answer(() => {
-      this.#scrapes++;
-      const files = new Map<string, Map<string, number>>();
-      for (const infoHash of parseScrapeQuery(request.query)) {
-        if (!this.#options.known(infoHash)) continue;
-        const { seeds, others } = this.#count(infoHash);
-        const complete = seeds + request.permanentPeers(infoHash).length;
-        const counts = { complete, downloaded: 0, incomplete: others };
-        files.set(Buffer.from(infoHash, 'hex').toString('latin1'), new Map(Object.entries(counts)));
-      }
-      return bencode(new Map([['files', files]]));
+  /** In the order of the infohashes; `undefined` for those that are not known. */
+  scrape(
+    infoHashes: readonly InfoHash[],
+    request: TrackerRequest,
+  ): (TorrentCounts | undefined)[] | TrackerRefusal {
+    this.#scrapes++;
+    if (!this.#admit(request.from, infoHashes.length)) return this.#overLimit();
+    const now = this.#nowSeconds();
+    return infoHashes.map((infoHash) => {
+      const facts = this.#facts(this.#table.find(infoHash), infoHash, now);
+      if (facts === undefined) return undefined;
+      const { ipv4, ipv6 } = this.#permanent(facts, infoHash, request);
+      const { seeds, others } = this.#peers.countsOf(this.#peers.findAlive(infoHash, now));
+      return { seeds: seeds + ipv4.length / 6 + ipv6.length / 18, others };
     });
   }
 
   /** At most `max` peers that announced the torrent, those that announced last first. */
   peersOf(infoHash: InfoHash, max: number): PeerAddress[] {
-    const oldest = this.#oldestMs();
-    return [...(this.#torrents.get(infoHash)?.values() ?? [])]
-      .filter((peer) => peer.seenMs >= oldest)
-      .slice(-max)
-      .reverse()
-      .map(({ host, port }) => ({ host, port }));
+    const at = this.#peers.findAlive(infoHash, this.#nowSeconds());
+    if (at === none) return [];
+    const table = this.#table;
+    const found: PeerAddress[] = [];
+    const compact = Buffer.alloc(18);
+    let skip = table.peersOf(at) - max;
+    for (let of = table.firstPeer(at); of !== none; of = table.nextPeer(of)) {
+      if (skip-- > 0) continue;
+      const end = table.writePeer(of, compact, 0);
+      found.push(...parseCompactPeers(compact.subarray(0, end), end === 6 ? 4 : 6));
+    }
+    return found.reverse();
   }
 
-  /** Seeds that announced the torrent: the permanent peers are not among them. */
+  /** Seeds that announced the torrent: the permanent peers are not among them. A lookup in memory. */
   seedsOf(infoHash: InfoHash): number {
-    return this.#count(infoHash).seeds;
+    return this.#peers.countsOf(this.#peers.findAlive(infoHash, this.#nowSeconds())).seeds;
   }
 
   status(): TrackerStatus {
     return {
-      torrents: this.#torrents.size,
-      peers: this.#peers,
+      torrents: this.#table.torrents,
+      peers: this.#table.peers,
       announces: this.#announces,
       scrapes: this.#scrapes,
       refused: this.#refused,
+      limited: this.#limited,
+      tableBytes: this.#table.sizeBytes,
     };
   }
 
-  #answer(make: () => Buffer): Buffer {
-    try {
-      return make();
-    } catch (error) {
-      if (isNarswarmError(error, 'tracker-failed')) return this.#refuse(error.message);
-      throw error;
-    }
-  }
-
-  #refuse(reason: string): Buffer {
+  /** Counts a request that made no sense as well. */
+  refuse(refused: string): TrackerRefusal {
     this.#refused++;
-    return bencode(new Map([['failure reason', Buffer.from(reason)]]));
+    return { refused };
   }
 
-  #register(query: AnnounceQuery, host: string): void {
-    const { infoHash } = query;
-    const peers = this.#torrents.get(infoHash) ?? new Map<string, Peer>();
-    const key = `${host} ${query.peerId}`;
-    this.#drop(peers, key);
-    this.#dropGone(peers);
-    if (query.event !== 'stopped' && query.port > 0 && isIP(host) !== 0 && this.#mayAdd(host)) {
-      const neighbours = [...peers].filter(([, peer]) => addressKey(peer.host) === addressKey(host));
-      if (neighbours.length >= this.#limits.peersPerTorrentAndAddress) this.#drop(peers, neighbours[0]?.[0]);
-      if (peers.size >= this.#limits.peersPerTorrent) this.#drop(peers, first(peers));
-      peers.set(key, { host, port: query.port, seed: query.left === 0, seenMs: this.#options.clock() });
-      this.#peers++;
-      this.#perAddress.set(addressKey(host), (this.#perAddress.get(addressKey(host)) ?? 0) + 1);
+  #overLimit(): TrackerRefusal {
+    this.#limited++;
+    return { ...this.refuse('too many requests from this address'), retrySeconds: 60 };
+  }
+
+  #admit(from: IpAddress | undefined, requests: number): boolean {
+    if (from === undefined) return true;
+    const minute = Math.floor(this.#options.clock() / 60_000);
+    if (minute !== this.#minute) {
+      this.#minute = minute;
+      this.#requestsAt.clear();
     }
-    // Taken out and put back: the last in the map was announced last.
-    this.#torrents.delete(infoHash);
-    if (peers.size > 0) this.#torrents.set(infoHash, peers);
-    while (this.#torrents.size > this.#limits.torrents || this.#peers > this.#limits.peers)
-      this.#dropOldestTorrent();
+    // What is refused counts no further: the counters are shared, and there is no more to know.
+    if (this.#requestsAt.of(from) + requests > this.limits.requestsPerAddressAndMinute) return false;
+    this.#requestsAt.add(from, requests);
+    return true;
   }
 
-  #mayAdd(host: string): boolean {
-    return (this.#perAddress.get(addressKey(host)) ?? 0) < this.#limits.peersPerAddress;
+  #nowSeconds(): number {
+    return Math.max(0, Math.floor((this.#options.clock() - this.#startMs) / 1_000));
   }
 
-  #drop(peers: Map<string, Peer>, key: string | undefined): void {
-    const peer = key === undefined ? undefined : peers.get(key);
-    if (key === undefined || peer === undefined) return;
-    peers.delete(key);
-    this.#peers--;
-    const group = addressKey(peer.host);
-    const left = (this.#perAddress.get(group) ?? 1) - 1;
-    if (left > 0) this.#perAddress.set(group, left);
-    else this.#perAddress.delete(group);
-  }
-
-  #dropOldestTorrent(): void {
-    const infoHash = first(this.#torrents);
-    const peers = infoHash && this.#torrents.get(infoHash);
-    if (infoHash === undefined || peers === undefined) return;
-    for (const key of [...peers.keys()]) this.#drop(peers, key);
-    this.#torrents.delete(infoHash);
-  }
-
-  /** A few of the torrents that were announced longest ago lose the peers that went away: the work is spread, no timer is needed. */
-  #sweep(): void {
-    let looked = 0;
-    for (const [infoHash, peers] of this.#torrents) {
-      if (looked++ === this.#limits.sweepTorrents) return;
-      this.#dropGone(peers);
-      if (peers.size === 0) this.#torrents.delete(infoHash);
+  /**
+   * When the catalog was asked for the torrent, and whether it is seeded: kept with the torrents that have peers, so that most
+   * announces cost no query. Unknown ones leave no trace. A torrent that has left the catalog goes here as well.
+   */
+  #facts(at: number, infoHash: InfoHash, now: number): number | undefined {
+    if (at !== none) {
+      const facts = this.#table.factsOf(at);
+      if (now - (facts >>> 1) < this.limits.knownSeconds) return facts;
     }
+    const known = this.#options.known(infoHash);
+    if (known !== undefined) return ((now << 1) | (known === 'seeded' ? 1 : 0)) >>> 0;
+    if (at !== none) this.#peers.dropTorrent(at);
+    return undefined;
   }
 
-  #dropGone(peers: Map<string, Peer>): void {
-    const oldest = this.#oldestMs();
-    for (const [key, peer] of peers) {
-      if (peer.seenMs >= oldest) return;
-      this.#drop(peers, key);
+  #permanent(facts: number, infoHash: InfoHash, { permanentPeers }: TrackerRequest): CompactPeers {
+    if ((facts & 1) === 0) return nobody;
+    const peers = permanentPeers(infoHash);
+    let compact = this.#compact.get(peers);
+    if (compact === undefined) {
+      compact = compactPeers(peers);
+      this.#compact.set(peers, compact);
     }
+    return compact;
   }
 
-  #oldestMs(): number {
-    return this.#options.clock() - expiryIntervals * this.#limits.intervalSeconds * 1_000;
-  }
-
-  #count(infoHash: InfoHash): { seeds: number; others: number } {
-    const oldest = this.#oldestMs();
-    let seeds = 0;
-    let others = 0;
-    for (const peer of this.#torrents.get(infoHash)?.values() ?? []) {
-      if (peer.seenMs < oldest) continue;
-      if (peer.seed) seeds++;
-      else others++;
+  /** Peers of use to the requester, the permanent ones first. */
+  #select(at: number, query: AnnounceQuery, request: TrackerRequest, permanent: CompactPeers): TrackerAnswer {
+    const { from, family } = request;
+    const wanted = query.event === 'stopped' ? 0 : Math.min(query.numWant, numWantMax);
+    let left = wanted;
+    let ipv4 = 0;
+    let ipv6 = 0;
+    for (let index = 0; family !== 6 && left > 0 && index < permanent.ipv4.length; index += 6) {
+      if (isRequester(permanent.ipv4, index, 6, query.port, from)) continue;
+      permanent.ipv4.copy(this.#ipv4, ipv4, index, index + 6);
+      ipv4 += 6;
+      left--;
     }
-    return { seeds, others };
-  }
-
-  /** Compact whatever was asked for: every program of the last fifteen years reads it. */
-  #peersAnswer(query: AnnounceQuery, host: string, permanent: PeerAddress[]): Buffer {
-    const wanted = query.event === 'stopped' ? 0 : query.numWant;
-    const isRequester = (peer: PeerAddress): boolean => peer.host === host && peer.port === query.port;
-    const named = [...permanent, ...this.#others(query, wanted)]
-      .filter((peer) => !isRequester(peer))
-      .slice(0, wanted);
-    const { seeds, others } = this.#count(query.infoHash);
-    const pick = (family: (text: string) => boolean): Buffer =>
-      Buffer.concat(named.filter((peer) => family(peer.host)).map(compactPeer));
-    return bencode(
-      new Map<string, number | Buffer>([
-        ['complete', seeds + permanent.length],
-        ['incomplete', others],
-        ['interval', this.#limits.intervalSeconds],
-        ['min interval', this.#limits.minIntervalSeconds],
-        ['peers', pick(isIPv4)],
-        ['peers6', pick(isIPv6)],
-      ]),
-    );
-  }
-
-  /** Peers of use to the requester. */
-  #others(query: AnnounceQuery, max: number): PeerAddress[] {
-    const oldest = this.#oldestMs();
-    // A seed has no use for seeds. One that just starts may be none: with a magnet link aria2 does not know yet what is left, and says 0.
-    const isSeed = query.left === 0 && query.event !== 'started';
-    const useful = [...(this.#torrents.get(query.infoHash)?.values() ?? [])].filter(
-      (peer) => peer.seenMs >= oldest && !(peer.seed && isSeed),
-    );
-    // From another place each time, so that all peers are named to some.
-    const start = useful.length > max ? (this.#announces * max) % useful.length : 0;
-    return [...useful.slice(start), ...useful.slice(0, start)].slice(0, max + 1);
+    for (let index = 0; family !== 4 && left > 0 && index < permanent.ipv6.length; index += 18) {
+      if (isRequester(permanent.ipv6, index, 18, query.port, from)) continue;
+      permanent.ipv6.copy(this.#ipv6, ipv6, index, index + 18);
+      ipv6 += 18;
+      left--;
+    }
+    const counts = this.#peers.countsOf(at);
+    if (at !== none && left > 0) {
+      const table = this.#table;
+      // A seed has no use for seeds. One that just starts may be none: with a magnet link aria2 does not know yet what is left, and says 0.
+      const isSeed = query.left === 0 && query.event !== 'started';
+      const isUseful = (of: number): boolean =>
+        !(isSeed && table.isSeed(of)) &&
+        (family === undefined || (family === 4) === table.isIpv4(of)) &&
+        !(from !== undefined && table.portOf(of) === query.port && table.isAt(of, from));
+      let useful = 0;
+      for (let of = table.firstPeer(at); of !== none; of = table.nextPeer(of)) if (isUseful(of)) useful++;
+      // From another place each time, so that all peers are named to some.
+      let skip = useful > left ? (this.#announces * left) % useful : 0;
+      left = Math.min(left, useful);
+      for (let of = table.firstPeer(at); left > 0; of = table.nextPeer(of)) {
+        if (of === none) of = table.firstPeer(at);
+        if (!isUseful(of) || skip-- > 0) continue;
+        if (table.isIpv4(of)) ipv4 = table.writePeer(of, this.#ipv4, ipv4);
+        else ipv6 = table.writePeer(of, this.#ipv6, ipv6);
+        left--;
+      }
+    }
+    return {
+      seeds: counts.seeds + permanent.ipv4.length / 6 + permanent.ipv6.length / 18,
+      others: counts.others,
+      ipv4: this.#ipv4.subarray(0, ipv4),
+      ipv6: this.#ipv6.subarray(0, ipv6),
+    };
   }
 }
 
-function first<K>(map: Map<K, unknown>): K | undefined {
-  return map.keys().next().value;
-}
+const nobody: CompactPeers = { ipv4: Buffer.alloc(0), ipv6: Buffer.alloc(0) };
 
-/** Dual-stack sockets show IPv4 addresses as IPv6. */
-function plainAddress(address: string): string {
-  return address.startsWith('::ffff:') && isIPv4(address.slice(7)) ? address.slice(7) : address;
+/** Whether the compact peer at `at` is the one that asks. */
+function isRequester(
+  peers: Buffer,
+  at: number,
+  size: 6 | 18,
+  port: number,
+  from: IpAddress | undefined,
+): boolean {
+  if (from === undefined || from.isIpv4 !== (size === 6)) return false;
+  return (
+    peers.readUInt16BE(at + size - 2) === port &&
+    from.bytes.compare(peers, at, at + size - 2, from.isIpv4 ? 12 : 0) === 0
+  );
 }

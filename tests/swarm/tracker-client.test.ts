@@ -16,6 +16,7 @@ import {
   announceMaxBytes,
   announceMaxPeers,
 } from '../../swarm/tracker-client.ts';
+import { announceOverHttp } from '../../swarm/tracker-http.ts';
 import { provesNothingStaysOpen } from '../helpers/open-resources.ts';
 
 const infoHash = parseInfoHash('00ff2026'.repeat(5));
@@ -48,7 +49,10 @@ function answering(t: Test, body: Buffer | string, status = 200) {
 }
 
 t.test('our own tracker understands it, every byte of infohash and peer id', async (t) => {
-  const tracker = new Tracker({ known: (asked) => asked === infoHash, clock: () => 0 });
+  const tracker = new Tracker({
+    known: (asked) => (asked === infoHash ? 'seeded' : undefined),
+    clock: () => 0,
+  });
   const { ask } = await lab(t, (request, response) => {
     const query = (request.url ?? '').split('?')[1] ?? '';
     const remoteAddress = request.socket.remoteAddress ?? '';
@@ -56,7 +60,7 @@ t.test('our own tracker understands it, every byte of infohash and peer id', asy
       { host: '192.0.2.1', port: 1 },
       { host: '2001:db8::1', port: 2 },
     ];
-    response.end(tracker.announce({ query, remoteAddress, permanentPeers }));
+    response.end(announceOverHttp(tracker, { query, remoteAddress, permanentPeers }));
   });
   t.same(await ask({ event: 'started', numWant: 10 }), {
     intervalSeconds: 1_800,

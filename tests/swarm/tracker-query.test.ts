@@ -21,7 +21,7 @@ t.test('what programs send is read', async (t) => {
     parseAnnounceQuery(`${least}&uploaded=0&downloaded=0&left=42&compact=1&event=started&numwant=7&key=x`),
     {
       infoHash: 'ab'.repeat(20),
-      peerId: Buffer.from('-XX0001-abcdefghijkl').toString('hex'),
+      peerId: Buffer.from('-XX0001-abcdefghijkl'),
       port: 6881,
       left: 42,
       event: 'started',

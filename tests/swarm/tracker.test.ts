@@ -3,8 +3,10 @@ import fc from 'fast-check';
 import t from 'tap';
 import { type InfoHash, parseInfoHash } from '../../nar/hash.ts';
 import { type BencodeDictionary, parseBencode } from '../../swarm/bencode.ts';
+import { IpAddress } from '../../swarm/ip-address.ts';
 import { type PeerAddress, parseCompactPeers, printPeer } from '../../swarm/peer-address.ts';
 import { Tracker, type TrackerLimits } from '../../swarm/tracker.ts';
+import { announceOverHttp, scrapeOverHttp } from '../../swarm/tracker-http.ts';
 
 const known = parseInfoHash('ab'.repeat(20));
 const seeder = { host: '192.0.2.1', port: 1 };
@@ -25,7 +27,7 @@ class Lab {
 
   constructor(limits: Partial<TrackerLimits> = {}) {
     this.tracker = new Tracker({
-      known: (infoHash) => !infoHash.startsWith('00'),
+      known: (infoHash) => (infoHash.startsWith('00') ? undefined : 'seeded'),
       clock: () => this.nowMs,
       limits,
     });
@@ -44,11 +46,15 @@ class Lab {
   }
 
   raw(query: string, remoteAddress = '198.51.100.1'): BencodeDictionary {
-    return dictionary(this.tracker.announce({ query, remoteAddress, permanentPeers: () => this.permanent }));
+    return dictionary(
+      announceOverHttp(this.tracker, { query, remoteAddress, permanentPeers: () => this.permanent }),
+    );
   }
 
-  scrape(query: string): BencodeDictionary {
-    return dictionary(this.tracker.scrape({ query, permanentPeers: () => this.permanent }));
+  scrape(query: string, remoteAddress = '198.51.100.1'): BencodeDictionary {
+    return dictionary(
+      scrapeOverHttp(this.tracker, { query, remoteAddress, permanentPeers: () => this.permanent }),
+    );
   }
 }
 
@@ -166,7 +172,7 @@ t.test('who missed two announces is named no more, counted no more, and soon tak
   lab.announce({ from: '198.51.100.1', infoHash: torrent(1) });
   lab.nowMs += 3_600_000;
   t.equal(lab.tracker.peersOf(known, 10).length, 1, 'not before');
-  lab.nowMs++;
+  lab.nowMs += 1_000;
   t.same(lab.tracker.peersOf(known, 10), []);
   t.match(Object.fromEntries(lab.announce({ from: '198.51.100.2' })), { incomplete: 1 });
   t.match(lab.tracker.status(), { torrents: 1, peers: 1 });
@@ -178,7 +184,7 @@ t.test('unknown torrents and hostile queries get a failure reason and leave noth
   t.match(unknown.get('failure reason')?.toString(), /does not know/);
   t.equal(unknown.size, 1);
   t.ok(lab.raw('nonsense').has('failure reason'));
-  t.match(lab.tracker.status(), { torrents: 0, peers: 0, refused: 2, announces: 2 });
+  t.match(lab.tracker.status(), { torrents: 0, peers: 0, refused: 2, announces: 1 });
   const part = fc.oneof(
     fc.string(),
     fc.constantFrom('info_hash=', '%00', '&', 'peer_id=', 'port=1', 'a'.repeat(20)),
@@ -214,7 +220,7 @@ t.test(
     t.equal(lab.tracker.seedsOf(known), 2);
     lab.announce({ from: '198.51.100.1', rest: '&left=0&event=stopped' });
     t.equal(lab.tracker.seedsOf(known), 1);
-    lab.nowMs += 3_600_001;
+    lab.nowMs += 3_601_000;
     t.equal(lab.tracker.seedsOf(known), 0);
   },
 );
@@ -310,4 +316,93 @@ t.test('whatever is announced in whatever order, the counts stay true and in bou
       return lab.tracker.status().peers === 0 && lab.tracker.status().torrents === 0;
     }),
   );
+});
+
+t.test(
+  'an address, or a /64 of them, that asks too often is told when to ask again; others are not affected',
+  async (t) => {
+    const lab = new Lab({ requestsPerAddressAndMinute: 3 });
+    const hashes = (count: number): string => `info_hash=${'%ab'.repeat(20)}&`.repeat(count).slice(0, -1);
+    lab.announce({ from: '2001:db8::1' });
+    lab.scrape(hashes(2), '2001:db8::2');
+    const over = lab.announce({ from: '2001:db8::3' });
+    t.match(over.get('failure reason')?.toString(), /too many requests/);
+    t.equal(over.get('retry in'), 1);
+    t.equal(over.get('interval'), 60);
+    t.ok(lab.scrape(hashes(1), '2001:db8::4').has('failure reason'));
+    t.ok(lab.announce({ from: '2001:db8:0:1::3' }).has('peers'));
+    t.ok(lab.announce({ from: '198.51.100.1' }).has('peers'));
+    t.match(lab.tracker.status(), { limited: 2, refused: 2, peers: 3 });
+    lab.nowMs += 60_000;
+    t.ok(lab.announce({ from: '2001:db8::3' }).has('peers'), 'in the next minute it is heard');
+  },
+);
+
+t.test('unknown torrents count against the limit of an address as well', async (t) => {
+  const lab = new Lab({ requestsPerAddressAndMinute: 2 });
+  for (let asked = 0; asked < 3; asked++) lab.announce({ infoHash: parseInfoHash('00'.repeat(20)) });
+  t.match(lab.tracker.status(), { limited: 1, refused: 3 });
+});
+
+t.test('a torrent that has left the catalog is tracked no more within a minute', async (t) => {
+  let asked = 0;
+  let gone = false;
+  let nowMs = 0;
+  const tracker = new Tracker({
+    clock: () => nowMs,
+    known() {
+      asked++;
+      return gone ? undefined : 'tracked';
+    },
+  });
+  const announce = (port: number): boolean => {
+    const query = `info_hash=${'%ab'.repeat(20)}&peer_id=${`${port}`.padStart(20, '-')}&port=${port}`;
+    const permanentPeers = (): PeerAddress[] => [seeder];
+    return dictionary(
+      announceOverHttp(tracker, { query, remoteAddress: '198.51.100.1', permanentPeers }),
+    ).has('peers');
+  };
+  for (let port = 1; port <= 5; port++) t.ok(announce(port));
+  t.equal(asked, 1, 'the catalog is asked once');
+  gone = true;
+  t.ok(announce(6));
+  nowMs += 60_000;
+  t.notOk(announce(7));
+  t.match(tracker.status(), { torrents: 0, peers: 0 });
+});
+
+t.test('a torrent that the seeder has not got is answered without it', async (t) => {
+  const tracker = new Tracker({ known: () => 'tracked', clock: () => 0 });
+  const query = `info_hash=${'%ab'.repeat(20)}&peer_id=${'x'.repeat(20)}&port=1`;
+  const request = { query, remoteAddress: '198.51.100.1', permanentPeers: () => [seeder] };
+  t.same(named(dictionary(announceOverHttp(tracker, request))), []);
+});
+
+t.test('hundreds of thousands of peers take some tens of bytes each', async (t) => {
+  const tracker = new Tracker({
+    known: () => 'tracked',
+    clock: () => 0,
+    limits: { requestsPerAddressAndMinute: 1e9 },
+  });
+  const from = new IpAddress();
+  const peerId = Buffer.alloc(20);
+  const before = process.memoryUsage();
+  for (let number = 0; number < 200_000; number++) {
+    from.read(`10.${number >> 16}.${(number >> 8) & 255}.${number & 255}`);
+    peerId.writeUInt32BE(number);
+    const query = {
+      infoHash: torrent(number % 80_000),
+      peerId,
+      port: 6881,
+      left: 0,
+      event: undefined,
+      numWant: 0,
+    };
+    tracker.announce(query, { from, permanentPeers: () => [] });
+  }
+  const { torrents, peers, tableBytes } = tracker.status();
+  t.match({ torrents, peers }, { torrents: 80_000, peers: 200_000 });
+  const grownBytes = process.memoryUsage().arrayBuffers - before.arrayBuffers;
+  t.ok(tableBytes / peers < 100, `${tableBytes / peers} bytes a peer`);
+  t.ok(grownBytes < 2 * tableBytes, `${grownBytes} bytes outside the heap`);
 });
