@@ -1,10 +1,13 @@
 /** `narswarm seeder`. */
 
 import { mkdir } from 'node:fs/promises';
+import { isIPv6 } from 'node:net';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { NarswarmError } from '../nar/errors.ts';
 import { printPublicKey, printSecretKey, publicKeyOf, type SecretKey } from '../nar/signature.ts';
 import { openSeeder } from '../seeder/main.ts';
+import { bootstrapNodesMax } from '../swarm/dht-limits.ts';
 import { type Logger, makeLogger } from '../web/log.ts';
 import { type CommandIo, defineCommand, usageError } from './command.ts';
 import { summaryOf } from './commands.ts';
@@ -21,7 +24,7 @@ import {
 } from './program-flags.ts';
 import { serveUntilStopped } from './serve.ts';
 import { aborted } from './signals.ts';
-import { parseHostPort } from './units.ts';
+import { type HostPort, parseHostPort } from './units.ts';
 
 const dataDir = defaultDataDir('seeder', process.env);
 const anyPort = { host: '127.0.0.1', port: 0 };
@@ -60,6 +63,16 @@ export const command = defineCommand({
       fallback: seederPeersDefault,
     }),
     'public-host': publicHostFlag,
+    dht: optional({
+      value: 'HOST:PORT',
+      help: 'where a node of the DHT listens (UDP, IPv4), which announces what was asked for lately; without it none does',
+      parse: parseDhtAddress,
+    }),
+    'dht-bootstrap': many({
+      value: 'HOST:PORT',
+      help: 'node by which the DHT is found, for instance router.bittorrent.com:6881',
+      parse: parseDhtAddress,
+    }),
     scan: optional({
       value: 'CRON',
       help: "when the sources are read again, for instance '*/10 * * * *'; without it only at start",
@@ -89,6 +102,12 @@ export const command = defineCommand({
       throw usageError('a cache behind HTTP cannot be listed; write --store-paths FILE|URL as well');
     }
     if (once && scan !== undefined) throw usageError('--once and --scan exclude each other');
+    const { dht } = values;
+    const bootstrap = values['dht-bootstrap'];
+    if (dht === undefined && bootstrap.length > 0)
+      throw usageError('--dht-bootstrap is of use with --dht HOST:PORT alone');
+    if (bootstrap.length > bootstrapNodesMax)
+      throw usageError(`--dht-bootstrap is given more than ${bootstrapNodesMax} times`);
     await mkdir(data, { recursive: true });
     const logger = makeLogger();
     const secretKey = values['secret-key'] ?? (await keptKey(data, logger));
@@ -103,6 +122,7 @@ export const command = defineCommand({
       peers: once && !given.has('peers') ? anyPort : values.peers,
       logger,
       ...(publicHost === undefined ? {} : { publicHost }),
+      ...(dht === undefined || once ? {} : { dht: { ...dht, bootstrap } }),
       ...(scan === undefined ? {} : { scanCron: scan }),
       ...(storePaths === undefined ? {} : { storePaths }),
     });
@@ -110,6 +130,14 @@ export const command = defineCommand({
     return runOnce(seeder, io);
   },
 });
+
+/** Throws config-invalid. */
+function parseDhtAddress(text: string): HostPort {
+  const address = parseHostPort(text);
+  if (isIPv6(address.host))
+    throw new NarswarmError('config-invalid', 'the DHT is spoken over IPv4; write an IPv4 address or a name');
+  return address;
+}
 
 /** The key of the data directory, made at the first start. */
 async function keptKey(dataDir: string, logger: Logger): Promise<SecretKey> {

@@ -5,7 +5,7 @@ import type { Catalog, NarFileEntry } from '../catalog/catalog.ts';
 import { printTorrentInfo } from '../catalog/torrentinfo.ts';
 import { printCacheInfo } from '../nar/cache-info.ts';
 import { parseNarFileName } from '../nar/compression.ts';
-import { parseInfoHash, parseSha256 } from '../nar/hash.ts';
+import { type InfoHash, parseInfoHash, parseSha256 } from '../nar/hash.ts';
 import { parseStoreHash } from '../nar/store-path.ts';
 import { torrentFile } from '../swarm/torrent.ts';
 import { makeApp } from '../web/app.ts';
@@ -33,6 +33,8 @@ export interface SeederHttpOptions {
   peers: PeerDirectory;
   /** Name under which this server is known; by default what the request calls it. */
   publicUrl(request: IncomingMessage): string;
+  /** Somebody took the torrent of a NAR file. */
+  noteDemand(infoHash: InfoHash): void;
   status(): object;
   metrics: Metrics;
   logger: Logger;
@@ -71,6 +73,7 @@ export function makeSeederApp(options: SeederHttpOptions): RequestListener {
           next();
           return;
         }
+        if (found?.kind === 'file') options.noteDemand(torrent.infoHash);
         const url = options.publicUrl(request);
         // Only the NAR file is here to be had over HTTP; the NAR itself is not.
         const webSeeds = found?.kind === 'file' ? [`${url}/nar/${torrent.name}`] : [];

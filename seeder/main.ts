@@ -6,12 +6,14 @@ import { openCatalog } from '../catalog/catalog.ts';
 import type { PublicKey, SecretKey } from '../nar/signature.ts';
 import { publicKeyOf } from '../nar/signature.ts';
 import { openDirectoryStore } from '../store/directory-store.ts';
+import { type Dht, dhtOff } from '../swarm/dht.ts';
 import { printPeer } from '../swarm/peer-address.ts';
 import { openSeedServer } from '../swarm/seed-server.ts';
 import { Tracker } from '../swarm/tracker.ts';
 import type { Logger } from '../web/log.ts';
 import { openHttpServer } from '../web/server.ts';
 import { knownTorrent } from './catalog-torrents.ts';
+import { demandedSource, type NoteDemand, openSeederDht, type SeederDhtConfig } from './dht.ts';
 import { makeSeederApp } from './http.ts';
 import { Ingest } from './ingest.ts';
 import { type NarFiles, narFilesOnDisk } from './nar-files.ts';
@@ -35,6 +37,8 @@ export interface SeederConfig {
   peers: { host: string; port: number };
   /** The name or address under which others reach this machine. */
   publicHost?: string;
+  /** Without it nothing is said to the DHT. */
+  dht?: SeederDhtConfig;
   /** When the sources are read again; without it only at start. */
   scanCron?: string;
   /** File or URL with the store paths to take from sources behind HTTP. */
@@ -75,19 +79,28 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
 
     const narFiles = config.narFiles ?? narFilesOnDisk(storeDir);
 
+    let dht: Dht | undefined;
+    const noteDemand: NoteDemand = (infoHash) => dht?.noteDemand(infoHash);
     const seedServer = await openSeedServer({
       ...config.peers,
-      source: new CatalogSeedSource(catalog, narFiles),
+      source: demandedSource(new CatalogSeedSource(catalog, narFiles), noteDemand),
       onFault: (error) => logger.warn('seeding-failed', { error }),
     });
     closers.push(() => seedServer.close());
+
+    if (config.dht !== undefined) {
+      const { publicHost } = config;
+      dht = await openSeederDht({ config: config.dht, seedServer, publicHost, logger });
+    }
+    closers.push(() => dht?.close());
 
     const address = await PublicAddress.open(config.publicHost, seedServer.host);
     closers.push(() => address.close());
     const tracker = new Tracker({ known: (infoHash) => knownTorrent(catalog, infoHash), clock: Date.now });
     const ingest = new Ingest({ ...config, catalog, store });
     const publicKey = publicKeyOf(secretKey);
-    const status = (): SeederStatus => seederStatus({ catalog, ingest, seedServer, tracker, publicKey });
+    const status = (): SeederStatus =>
+      seederStatus({ catalog, ingest, seedServer, tracker, dht: dht?.status() ?? dhtOff, publicKey });
 
     const http = await openHttpServer({
       ...config.http,
@@ -95,6 +108,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
         catalog,
         narFiles,
         logger,
+        noteDemand,
         status,
         metrics: makeSeederMetrics(status),
         nixStoreDir: () => ingest.nixStoreDir,

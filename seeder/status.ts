@@ -2,6 +2,7 @@
 
 import type { Catalog, Refusal } from '../catalog/catalog.ts';
 import { type PublicKey, printPublicKey } from '../nar/signature.ts';
+import type { DhtStatus } from '../swarm/dht.ts';
 import type { SeedServer, SeedStatus } from '../swarm/seed-server.ts';
 import type { Tracker, TrackerStatus } from '../swarm/tracker.ts';
 import { Metrics } from '../web/metrics.ts';
@@ -24,6 +25,7 @@ export interface SeederStatus {
   ingest: IngestProgress;
   swarm: SeedStatus;
   tracker: TrackerStatus;
+  dht: DhtStatus;
   /** The first of them, by source and name. */
   refusals: Pick<Refusal, 'source' | 'narInfoName' | 'code' | 'message'>[];
 }
@@ -33,11 +35,12 @@ export interface StatusParts {
   ingest: Ingest;
   seedServer: SeedServer;
   tracker: Tracker;
+  dht: DhtStatus;
   publicKey: PublicKey;
 }
 
 export function seederStatus(parts: StatusParts): SeederStatus {
-  const { catalog, ingest, seedServer, tracker, publicKey } = parts;
+  const { catalog, ingest, seedServer, tracker, dht, publicKey } = parts;
   const { rejectedByCode, ...counts } = catalog.counts();
   return {
     role: 'seeder',
@@ -45,6 +48,7 @@ export function seederStatus(parts: StatusParts): SeederStatus {
     ingest: ingest.progress(),
     swarm: seedServer.status(),
     tracker: tracker.status(),
+    dht,
     refusals: catalog
       .refusals(refusalsShown)
       .map(({ source, narInfoName, code, message }) => ({ source, narInfoName, code, message })),
@@ -94,5 +98,15 @@ export function makeSeederMetrics(status: () => SeederStatus): Metrics {
   );
   gauge('narswarm_tracker_torrents', 'Torrents that somebody announced', ({ tracker }) => tracker.torrents);
   gauge('narswarm_tracker_peers', 'Peers that the tracker knows', ({ tracker }) => tracker.peers);
+  gauge('narswarm_dht_running', '1 while the DHT node runs', ({ dht }) => (dht.state === 'running' ? 1 : 0));
+  gauge('narswarm_dht_nodes', 'Nodes in the routing table of the DHT node', ({ dht }) => dht.nodes);
+  gauge('narswarm_dht_torrents', 'Torrents that are remembered as asked for', ({ dht }) => dht.torrents);
+  counter('narswarm_dht_announces', 'Announces that the DHT took', ({ dht }) => dht.announces);
+  counter('narswarm_dht_failures', 'Announces that reached no node', ({ dht }) => dht.announceFailures);
+  counter('narswarm_dht_restarts', 'Restarts of the DHT node', ({ dht }) => dht.restarts);
+  counter('narswarm_dht_received', 'Packets that reached the DHT node', ({ dht }) => dht.receivedPackets);
+  metrics.callback('counter', 'narswarm_dht_dropped', 'Packets of them that were dropped, by reason', () =>
+    Object.entries(status().dht.droppedByReason).map(([reason, value]) => ({ labels: { reason }, value })),
+  );
   return metrics;
 }

@@ -78,6 +78,9 @@ export const dhtLimits: Readonly<DhtLimits> = {
   transactionsMax: 256,
 };
 
+/** Nodes by which the DHT is found: the library asks all of them at each start. */
+export const bootstrapNodesMax = 32;
+
 /** Bytes of the largest packet that is looked at: what an Ethernet frame holds. Answers of honest nodes have 100 to 700. */
 export const dhtPacketMaxBytes = 1_500;
 

@@ -2,6 +2,7 @@
 
 import { z } from 'zod';
 import { dhtDropReasons } from './dht-guard.ts';
+import { bootstrapNodesMax } from './dht-limits.ts';
 
 const infoHash = z.string().regex(/^[0-9a-f]{40}$/);
 const port = z.int().min(0).max(65_535);
@@ -9,9 +10,6 @@ const count = z.int().min(0);
 const limit = z.int().min(1);
 const host = z.string().min(1).max(253);
 const textMaxCharacters = 1_000;
-
-/** Bootstrap nodes that are asked at each start. */
-export const bootstrapNodesMax = 32;
 
 export const toChild = z.discriminatedUnion('type', [
   z.strictObject({

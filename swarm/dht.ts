@@ -14,7 +14,7 @@ import { DhtBudget } from './dht-budget.ts';
 import { type DhtDrops, noDrops } from './dht-guard.ts';
 import { type DhtLimits, dhtLimits } from './dht-limits.ts';
 import { type FromChild, fromChild, type ToChild } from './dht-messages.ts';
-import type { PeerAddress } from './peer-address.ts';
+import { type PeerAddress, printPeer } from './peer-address.ts';
 
 /**
  * starting → running: it listens. starting, running → waiting: it died, or was killed for its silence. waiting → starting: the
@@ -24,6 +24,8 @@ export type DhtState = 'off' | 'starting' | 'running' | 'waiting' | 'closed';
 
 export interface DhtStatus {
   state: DhtState;
+  /** `host:port` where it listens. */
+  address?: string;
   /** In the routing table, at this moment. */
   nodes: number;
   /** Asked for lately, and so remembered. */
@@ -156,6 +158,7 @@ class DhtParent implements Dht {
     const droppedByReason = addDrops(this.#before.drops, this.#present.drops);
     return {
       state: this.#state,
+      address: printPeer({ host: this.host, port: this.port }),
       nodes: this.#nodes,
       torrents: this.#budget.size,
       ...this.#counters,
