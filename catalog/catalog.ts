@@ -49,6 +49,11 @@ export interface NarInfoKey {
   readonly fingerprint: string;
 }
 
+export interface FileWithPieces {
+  readonly entry: NarFileEntry;
+  readonly pieces: Buffer;
+}
+
 export interface AcceptedNarFile extends NarInfoKey {
   readonly narInfo: NarInfo;
   readonly entry: NarFileEntry;
@@ -113,6 +118,16 @@ export class Catalog {
     return nar === undefined ? undefined : { kind: 'nar', entry: nar };
   }
 
+  /** A NAR file and the piece hashes of its torrent. */
+  fileByFileHash(fileHash: Sha256): FileWithPieces | undefined {
+    return this.#fileWithPieces(this.#get('fileByFileHash', sha256ToDigest(fileHash)));
+  }
+
+  /** As `fileByFileHash`, by the infohash of the NAR file's torrent. */
+  fileByInfoHash(infoHash: InfoHash): FileWithPieces | undefined {
+    return this.#fileWithPieces(this.#get('fileByInfoHash', infoHashToDigest(infoHash)));
+  }
+
   /** The NAR file behind the URL of an accepted narinfo. */
   byUrl(narUrl: string): NarFileEntry | undefined {
     return this.#entry(this.#get('entryByUrl', narUrl));
@@ -123,6 +138,11 @@ export class Catalog {
     const digest = infoHashToDigest(infoHash);
     const row = this.#get('piecesOfFile', digest) ?? this.#get('piecesOfNar', digest);
     return row && bytesOf(row, 'digests');
+  }
+
+  /** Whether a torrent is that of a NAR file: one lookup in one index. */
+  hasFileOfInfoHash(infoHash: InfoHash): boolean {
+    return this.#get('hasFileOfInfoHash', infoHashToDigest(infoHash)) !== undefined;
   }
 
   /** Whether a torrent is in the catalog: one lookup in one or two indexes. */
@@ -372,6 +392,10 @@ export class Catalog {
 
   #entry(row: Row | undefined): NarFileEntry | undefined {
     return row && entryOf(row);
+  }
+
+  #fileWithPieces(row: Row | undefined): FileWithPieces | undefined {
+    return row && { entry: entryOf(row), pieces: bytesOf(row, 'digests') };
   }
 
   #get(name: keyof Statements, ...values: Value[]): Row | undefined {

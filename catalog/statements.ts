@@ -5,6 +5,8 @@ import { entryColumns, entryTables } from './rows.ts';
 
 const sourceOf = '(SELECT id FROM source WHERE url = ?)';
 
+const filePieces = 'JOIN piece_table p ON p.id = 2 * f.id';
+
 const statements = {
   entryByFileHash: `SELECT f.id, ${entryColumns} FROM ${entryTables} WHERE f.file_hash = ?`,
   entryByInfoHash: `SELECT ${entryColumns} FROM ${entryTables} WHERE f.info_hash = ? LIMIT 1`,
@@ -15,6 +17,10 @@ const statements = {
     WHERE f.id = (SELECT nar_file FROM narinfo WHERE url = ? ORDER BY id LIMIT 1)`,
   entries: `SELECT ${entryColumns} FROM ${entryTables} WHERE f.file_hash > ? ORDER BY f.file_hash LIMIT ?`,
 
+  // The piece hashes in the same statement: half the time of two, and this is what every handshake and resolve waits for.
+  fileByFileHash: `SELECT ${entryColumns}, p.digests FROM ${entryTables} ${filePieces} WHERE f.file_hash = ?`,
+  fileByInfoHash: `SELECT ${entryColumns}, p.digests FROM ${entryTables} ${filePieces} WHERE f.info_hash = ? LIMIT 1`,
+
   newest: `SELECT ${entryColumns} FROM ${entryTables} ORDER BY f.id DESC LIMIT ?`,
 
   piecesOfFile: `
@@ -23,6 +29,7 @@ const statements = {
   piecesOfNar: `
     SELECT digests FROM piece_table
     WHERE id = (SELECT 2 * id + 1 FROM nar_file WHERE nar_info_hash = ? ORDER BY id LIMIT 1)`,
+  hasFileOfInfoHash: 'SELECT 1 FROM nar_file WHERE info_hash = ? LIMIT 1',
   hasInfoHash: `
     SELECT 1 WHERE EXISTS (SELECT 1 FROM nar_file WHERE info_hash = ?)
     OR EXISTS (SELECT 1 FROM nar_file WHERE nar_info_hash = ?)`,

@@ -1,6 +1,6 @@
 /** Canonical torrents put together again from the rows of the catalog. */
 
-import type { Catalog, NarFileEntry } from '../catalog/catalog.ts';
+import type { Catalog, FileWithPieces, NarFileEntry } from '../catalog/catalog.ts';
 import { narFileName } from '../nar/compression.ts';
 import type { InfoHash } from '../nar/hash.ts';
 import { pieceLengthFor, type Torrent } from '../swarm/torrent.ts';
@@ -11,16 +11,26 @@ export function torrentOf(
   catalog: Catalog,
   { kind, entry }: { kind: 'file' | 'nar'; entry: NarFileEntry },
 ): Torrent | undefined {
-  const ofFile = kind === 'file';
-  const infoHash = ofFile ? entry.infoHash : entry.narInfoHash;
-  const length = ofFile ? entry.fileSize : entry.narSize;
-  const pieces = catalog.pieces(infoHash);
+  const pieces = catalog.pieces(kind === 'file' ? entry.infoHash : entry.narInfoHash);
   if (pieces === undefined) return undefined;
+  if (kind === 'file') return fileTorrentOf({ entry, pieces });
+  const { narHash, narInfoHash, narSize } = entry;
+  return {
+    infoHash: narInfoHash,
+    name: narFileName(narHash, 'none'),
+    length: narSize,
+    pieceLength: pieceLengthFor(narSize),
+    pieces,
+  };
+}
+
+export function fileTorrentOf({ entry, pieces }: FileWithPieces): Torrent {
+  const { infoHash, fileHash, fileSize, compression } = entry;
   return {
     infoHash,
-    name: ofFile ? narFileName(entry.fileHash, entry.compression) : narFileName(entry.narHash, 'none'),
-    length,
-    pieceLength: pieceLengthFor(length),
+    name: narFileName(fileHash, compression),
+    length: fileSize,
+    pieceLength: pieceLengthFor(fileSize),
     pieces,
   };
 }

@@ -1,12 +1,14 @@
 /** The HTTP surface of a seeder: binary cache, catalog, tracker, and pages for people and for machines. */
 
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import { setImmediate } from 'node:timers/promises';
 import type { Catalog, NarFileEntry } from '../catalog/catalog.ts';
 import { printTorrentInfo } from '../catalog/torrentinfo.ts';
 import { printCacheInfo } from '../nar/cache-info.ts';
 import { parseNarFileName } from '../nar/compression.ts';
 import { type InfoHash, parseInfoHash, parseSha256 } from '../nar/hash.ts';
 import { parseStoreHash } from '../nar/store-path.ts';
+import type { PeerAddress } from '../swarm/peer-address.ts';
 import { torrentFile } from '../swarm/torrent.ts';
 import { makeApp } from '../web/app.ts';
 import { jsonBody } from '../web/json-body.ts';
@@ -18,7 +20,7 @@ import { torrentOf } from './catalog-torrents.ts';
 import { feed, feedMaxItems } from './feed.ts';
 import type { NarFiles } from './nar-files.ts';
 import type { PeerDirectory } from './peer-directory.ts';
-import { resolveLine, resolveMaxBodyBytes, resolveRequest } from './resolve.ts';
+import { resolveLine, resolveMaxBodyBytes, resolveRequest, resolveTurnLines } from './resolve.ts';
 
 /** Behind cache.nixos.org (40): who asks a seeder over HTTP should ask the real cache first. */
 const cachePriority = 50;
@@ -94,9 +96,14 @@ export function makeSeederApp(options: SeederHttpOptions): RequestListener {
         }
         response.setHeader('Content-Type', 'application/x-ndjson');
         response.setHeader('Cache-Control', 'no-store');
-        for (const fileHash of wanted.data.fileHashes) {
-          const line = resolveLine(catalog, fileHash, (infoHash) => options.peers.peersOf(infoHash, request));
-          if (line !== undefined && !response.write(line)) await drained(response);
+        const { fileHashes } = wanted.data;
+        const peersOf = (infoHash: InfoHash): PeerAddress[] => options.peers.peersOf(infoHash, request);
+        for (let at = 0; at < fileHashes.length; at += resolveTurnLines) {
+          const some = fileHashes.slice(at, at + resolveTurnLines);
+          const lines = some.map((fileHash) => resolveLine(catalog, fileHash, peersOf) ?? '').join('');
+          if (lines !== '' && !response.write(lines)) await drained(response);
+          // A socket that takes everything at once drains without anyone else's turn.
+          await setImmediate();
           if (response.destroyed) return;
         }
         response.end();

@@ -19,7 +19,7 @@ export const ingestAhead = 16;
 export const progressEveryMs = 250;
 
 /** Name of the catalog's note of the store directory that its narinfos are for. */
-const storeDirKey = 'nix-store-dir';
+export const storeDirKey = 'nix-store-dir';
 
 export interface IngestOptions {
   /** `store` lies in its `store` directory. */

@@ -32,7 +32,7 @@ export class PeerDirectory {
   /** Ourselves first. */
   peersOf(infoHash: InfoHash, request: IncomingMessage): PeerAddress[] {
     // The seeder serves NAR files; the torrents of the NARs inside are kept alive by those who have the store paths.
-    const seeded = this.#catalog.byInfoHash(infoHash)?.kind === 'file';
+    const seeded = this.#catalog.hasFileOfInfoHash(infoHash);
     const permanent = seeded ? this.permanentPeers(request.socket.localAddress) : [];
     return [...permanent, ...this.tracker.peersOf(infoHash, peersMax - permanent.length)];
   }

@@ -6,10 +6,12 @@ import { printTorrentInfo } from '../catalog/torrentinfo.ts';
 import { type InfoHash, parseSha256, type Sha256 } from '../nar/hash.ts';
 import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
 import { infoDictionary } from '../swarm/torrent.ts';
-import { torrentOf } from './catalog-torrents.ts';
+import { fileTorrentOf } from './catalog-torrents.ts';
 
 /** One closure of a large system is about 5,000 paths; more is asked in another request. */
 export const resolveMaxFileHashes = 5_000;
+/** Lines between which others get their turn: 5 ms of work. */
+export const resolveTurnLines = 64;
 /** 5,000 hashes with `sha256:` in JSON are 320 KB. */
 export const resolveMaxBodyBytes = 512 * 1024;
 export const resolveRequest = z.object({
@@ -33,14 +35,13 @@ export function resolveLine(
   fileHash: Sha256,
   peersOf: (infoHash: InfoHash) => PeerAddress[],
 ): string | undefined {
-  const entry = catalog.byFileHash(fileHash);
-  if (entry === undefined) return undefined;
-  const torrent = torrentOf(catalog, { kind: 'file', entry });
-  if (torrent === undefined) return undefined;
+  const found = catalog.fileByFileHash(fileHash);
+  if (found === undefined) return undefined;
+  const { entry } = found;
   const line = {
     fileHash: entry.fileHash,
     torrentinfo: printTorrentInfo(entry),
-    info: infoDictionary(torrent).toString('base64'),
+    info: infoDictionary(fileTorrentOf(found)).toString('base64'),
     peers: peersOf(entry.infoHash).map(printPeer),
   };
   return `${JSON.stringify(line)}\n`;

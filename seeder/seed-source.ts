@@ -4,7 +4,7 @@ import type { Catalog } from '../catalog/catalog.ts';
 import { isNarswarmError } from '../nar/errors.ts';
 import type { InfoHash } from '../nar/hash.ts';
 import type { SeedHandle, SeedSource } from '../swarm/seed-server.ts';
-import { torrentOf } from './catalog-torrents.ts';
+import { fileTorrentOf } from './catalog-torrents.ts';
 import type { NarFiles } from './nar-files.ts';
 
 export class CatalogSeedSource implements SeedSource {
@@ -21,10 +21,9 @@ export class CatalogSeedSource implements SeedSource {
    * exist on machines that hold the store path, while the seeder would have to decompress from the start for any block.
    */
   async open(infoHash: InfoHash): Promise<SeedHandle | undefined> {
-    const found = this.#catalog.byInfoHash(infoHash);
-    if (found?.kind !== 'file') return undefined;
-    const torrent = torrentOf(this.#catalog, found);
-    if (torrent === undefined) return undefined;
+    const found = this.#catalog.fileByInfoHash(infoHash);
+    if (found === undefined) return undefined;
+    const torrent = fileTorrentOf(found);
     try {
       const file = await this.#narFiles.open(found.entry);
       return {
