@@ -1,7 +1,7 @@
 /**
  * The seeder with a million NAR files and more; see scripts/bench/scale.ts.
  *
- *   npm run bench:scale -- [--rows 1000000] [--whole-every 1] [--samples 3000] [--data DIR]
+ *   node scripts/bench-scale.ts [--rows 1000000] [--samples 3000] [--data DIR]
  */
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
@@ -11,20 +11,15 @@ import { printTable } from './bench/table.ts';
 const { values } = parseArgs({
   options: {
     rows: { type: 'string', default: '1000000' },
-    'whole-every': { type: 'string' },
     samples: { type: 'string', default: '3000' },
     data: { type: 'string' },
     'node-flag': { type: 'string', multiple: true, default: [] },
   },
 });
-const rows = Number(values.rows);
-// Ten million whole rows would take an hour.
-const wholeEvery = Number(values['whole-every'] ?? (rows > 2_000_000 ? 50 : 1));
 const [cpu] = cpus();
 console.log(`${cpus().length} × ${cpu?.model ?? 'CPU'}, Node ${process.version}`);
 const table = await scaleRows({
-  rows,
-  wholeEvery,
+  rows: Number(values.rows),
   samples: Number(values.samples),
   nodeFlags: values['node-flag'],
   ...(values.data === undefined ? {} : { dataDir: values.data }),

@@ -25,4 +25,8 @@ export const sections: Readonly<Record<string, Section>> = {
     about: '300 small files, beside webtorrent and nginx',
     run: async (options) => (await import('./downloads.ts')).small(options),
   },
+  scale: {
+    about: 'a seeder with --nars NAR files: start, memory, cold torrents, floods',
+    run: async ({ nars }) => (await import('./scale.ts')).scaleRows({ rows: nars }),
+  },
 };
