@@ -30,6 +30,7 @@ export interface ScaleOptions {
   nodeFlags?: string[];
 }
 
+const python = '/usr/bin/python3';
 const peersForMemory = 200;
 const atOnce = 4;
 /** The seeder takes at most 256 connections from one address. */
@@ -183,9 +184,9 @@ class ScaleBench {
     const quiet = await knownFor(seconds);
     const before = await this.#seeder.status();
     const cpuBefore = this.#seeder.cpuSeconds();
-    const script = new URL('unknown-flood.ts', import.meta.url).pathname;
+    const script = new URL('unknown-flood.py', import.meta.url).pathname;
     const args = [script, this.#seeder.port, floodPerSecond, floodSeconds, '127.0.0.77'].map(String);
-    const flood = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+    const flood = spawn(python, args, { stdio: ['ignore', 'pipe', 'inherit'] });
     let said = '';
     flood.stdout.on('data', (text) => {
       said += text;
@@ -195,7 +196,8 @@ class ScaleBench {
     const flooded = await knownFor(seconds);
     await ended;
     const cpu = this.#seeder.cpuSeconds() - cpuBefore;
-    const { perSecond } = JSON.parse(said) as { perSecond: number };
+    const { perSecond, answered } = JSON.parse(said) as { perSecond: number; answered: number };
+    if (answered > 0) throw new Error(`${answered} unknown handshakes were answered`);
     const after = await this.#seeder.status();
     const unknown = after.swarm.unknownInfoHashes - before.swarm.unknownInfoHashes;
     const during = `${perSecond.toFixed(0)} unknown handshakes/s`;
