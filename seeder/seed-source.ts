@@ -16,6 +16,10 @@ export class CatalogSeedSource implements SeedSource {
     this.#narFiles = narFiles;
   }
 
+  mayHold(infoHash: InfoHash): boolean {
+    return this.#catalog.hasFileOfInfoHash(infoHash);
+  }
+
   /**
    * The NAR torrent (uncompressed) of a compressed NAR file is minted and tracked but not served from here: its bytes
    * exist on machines that hold the store path, while the seeder would have to decompress from the start for any block.

@@ -3,7 +3,8 @@ import { isIPv6 } from 'node:net';
 
 /** An IPv4 address as it is, mapped ones included; of an IPv6 address the /64, since a single host gets one whole. */
 export function addressKey(address: string): string {
-  if (!isIPv6(address)) return address;
+  // Asked for every connection: most addresses are told apart by this alone.
+  if (!address.includes(':') || !isIPv6(address)) return address;
   const plain = address.split('%')[0] ?? '';
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(plain)?.[1];
   if (mapped !== undefined) return mapped;

@@ -31,6 +31,8 @@ export interface SeedLimits {
   connectionsMax: number;
   /** Connections at once from one IPv4 address or IPv6 /64: a client with a hundred torrents behind one address must fit. */
   connectionsPerAddressMax: number;
+  /** Connections that the kernel may hold before they are accepted: a burst of all that are allowed, while the server is busy for a moment. */
+  backlog: number;
   /** Torrents open at once: each is a file descriptor and up to 40 KiB of piece hashes and metadata. */
   openTorrentsMax: number;
   /** An open torrent without a connection is closed after this long, so that a quiet server holds no file. */
@@ -75,6 +77,7 @@ export interface SeedLimits {
 export const seedLimits: Readonly<SeedLimits> = {
   connectionsMax: 2048,
   connectionsPerAddressMax: 256,
+  backlog: 2048,
   openTorrentsMax: 1024,
   openTorrentIdleMs: 5 * 60_000,
   handshakeDeadlineMs: 10_000,

@@ -88,7 +88,6 @@ export class SeedConnection {
     this.#socket = socket;
     this.#context = context;
     this.#sinceMs = context.clock();
-    socket.setNoDelay(true);
     socket.on('data', (chunk) => this.#guard(() => this.#received(chunk)));
     socket.on('drain', () => this.#drained());
     // 'close' follows and tells all there is to know: whoever resets a connection has left.
@@ -162,7 +161,6 @@ export class SeedConnection {
       const done = this.#reader?.push(chunk);
       if (done === undefined) return;
       this.#reader = undefined;
-      this.#socket.pause();
       this.#enter('opening');
       void this.#open(done.handshake, done.rest);
       return;
@@ -182,6 +180,11 @@ export class SeedConnection {
     }
     let torrent: OpenTorrent | 'unknown' | 'full';
     try {
+      if (!torrents.mayHold(handshake.infoHash)) {
+        this.destroy('unknown-infohash');
+        return;
+      }
+      this.#socket.pause();
       torrent = await torrents.acquire(handshake.infoHash);
     } catch (error) {
       this.destroy('source-failed');
@@ -228,6 +231,8 @@ export class SeedConnection {
     this.#serving = { torrent, sender, peer, decoder };
     this.#enter('serving');
     counters.handshakes++;
+    // Only now: a connection for an unknown torrent does not live to need it.
+    socket.setNoDelay(true);
     socket.cork();
     socket.write(encodeHandshake({ infoHash, peerId: this.#context.peerId }));
     peer.greet(handshake.extended);

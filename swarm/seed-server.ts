@@ -71,7 +71,7 @@ class Listener implements SeedServer {
   port = 0;
   readonly peerId: Buffer;
   readonly #limits: SeedLimits;
-  readonly #server = createServer({ noDelay: true });
+  readonly #server = createServer();
   readonly #torrents: OpenTorrents;
   readonly #context: SeedContext;
   readonly #connections = new Map<SeedConnection, string>();
@@ -125,7 +125,7 @@ class Listener implements SeedServer {
     this.#server.maxConnections = this.#limits.connectionsMax;
     this.#server.on('connection', (socket) => this.#accept(socket));
     this.#server.on('drop', () => this.#refused++);
-    this.#server.listen({ host, port });
+    this.#server.listen({ host, port, backlog: this.#limits.backlog });
     await once(this.#server, 'listening');
     // From here on, an error is an accept that failed, for want of file descriptors: that peer is lost, the others are served.
     this.#server.on('error', () => this.#refused++);
