@@ -8,6 +8,7 @@ const programs: readonly (readonly [name: string, probe: readonly [string, ...st
   ['nix-bin', ['nix-store', '--version']],
   ['aria2', ['aria2c', '--version']],
   ['transmission-cli', ['transmission-cli', '--version']],
+  ['rtorrent', ['rtorrent', '-h']],
   ['nginx-light', ['nginx', '-v']],
   ['python3-libtorrent', ['/usr/bin/python3', '-c', 'import libtorrent']],
   ['xz-utils', ['xz', '--version']],

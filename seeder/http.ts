@@ -77,10 +77,9 @@ export function makeSeederApp(options: SeederHttpOptions): RequestListener {
         }
         if (found?.kind === 'file') options.noteDemand(torrent.infoHash);
         const url = options.publicUrl(request);
-        // Only the NAR file is here to be had over HTTP; the NAR itself is not.
-        const webSeeds = found?.kind === 'file' ? [`${url}/nar/${torrent.name}`] : [];
+        // No web seed: programs prefer it to every peer, and each of them would fetch a whole copy from here.
         await sendFile(request, response, {
-          ...sourceOf(torrentFile(torrent, { announce: `${url}/announce`, webSeeds })),
+          ...sourceOf(torrentFile(torrent, { announce: `${url}/announce` })),
           contentType: 'application/x-bittorrent',
         });
       });

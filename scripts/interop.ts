@@ -1,0 +1,65 @@
+/**
+ * Real BitTorrent programs download from a real seeder, through its tracker, and from each other. Prints one table; a program that is
+ * not installed is skipped by name. The exit status is 1 when a download went wrong.
+ *
+ *   npm run interop -- [--install] [--only aria2,rtorrent] [--sizes 16383,1048577]
+ */
+import { parseArgs } from 'node:util';
+import { bittorrentPrograms } from '../tests/helpers/bittorrent/programs.ts';
+import { SwarmLab } from '../tests/helpers/bittorrent/swarm-lab.ts';
+import { enterOwnNetwork, ownNetworkAddress } from '../tests/helpers/own-network.ts';
+import { downloadCase, type Participant, type Row } from './interop/cases.ts';
+import { printRows } from './interop/table.ts';
+
+/** A block less a byte, a piece boundary and a byte, and a file that is one NAR as it is. */
+const sizes = [16 * 1024 - 1, 1024 * 1024 + 1, 300 * 1024 * 1024];
+
+const { values } = parseArgs({
+  options: {
+    install: { type: 'boolean', default: false },
+    only: { type: 'string' },
+    sizes: { type: 'string', default: sizes.join() },
+  },
+});
+const ownAddress = enterOwnNetwork(import.meta.filename);
+const host = ownAddress ?? '127.0.0.1';
+
+const chosen = values.only?.split(',');
+const rows: Row[] = [];
+const participants: Participant[] = [];
+for (const [index, program] of bittorrentPrograms.entries()) {
+  if (chosen !== undefined && !chosen.includes(program.name)) continue;
+  const missing = program.missing(host);
+  // Each at an address of its own, because most take but one connection from an address.
+  const address = ownAddress === undefined ? `127.0.0.${index + 2}` : ownNetworkAddress(index + 2);
+  if (missing === undefined) participants.push({ program, address });
+  else
+    rows.push({
+      program: program.name,
+      version: '',
+      how: '',
+      size: '',
+      ok: true,
+      result: `skipped: ${missing}`,
+    });
+}
+
+const lab = await SwarmLab.open({ host, sizes: values.sizes.split(',').map(Number) });
+try {
+  for (const participant of participants) {
+    for (const how of ['.torrent', 'magnet'] as const) {
+      for (const file of lab.files) say(await downloadCase(lab, participant, how, file));
+    }
+  }
+} finally {
+  await lab.close();
+}
+console.log(printRows(rows));
+process.exitCode = rows.every(({ ok }) => ok) ? 0 : 1;
+
+/** The table comes at the end; this shows how far it is. */
+function say(row: Row): void {
+  rows.push(row);
+  const { program, how, size, seconds, result } = row;
+  process.stderr.write(`${program}, ${how}, ${size}: ${seconds?.toFixed(1) ?? '–'} s, ${result}\n`);
+}

@@ -1,0 +1,55 @@
+/** transmission-cli: its output says when it is done, and what it writes at its end says how much it gave. */
+
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Child, missingProgram, printedVersion } from './child.ts';
+import { type BittorrentProgram, nothingYet, type Progress } from './program.ts';
+
+/** Nothing but TCP to the peers that the tracker names. */
+const settings = {
+  'dht-enabled': false,
+  'lpd-enabled': false,
+  'pex-enabled': false,
+  'utp-enabled': false,
+  'port-forwarding-enabled': false,
+  'peer-port-random-on-start': true,
+};
+
+export const transmission: BittorrentProgram = {
+  name: 'transmission',
+  missing: (host) =>
+    missingProgram('transmission-cli') ??
+    (host.startsWith('127.')
+      ? 'transmission takes no peer on 127.0.0.1, and there are no network namespaces here'
+      : undefined),
+  version: () => printedVersion('transmission-cli', ['--version']),
+  async start({ what, dir, home, address }) {
+    const config = join(home, 'config');
+    await mkdir(config);
+    const own = { ...settings, 'bind-address-ipv4': address };
+    await writeFile(join(config, 'settings.json'), JSON.stringify(own));
+    const child = new Child('transmission-cli', ['-w', dir, '-g', config, '-M', what], home);
+    let done = false;
+    return {
+      async progress() {
+        child.expectAlive();
+        done ||= child.output.includes('Seeding');
+        return { ...nothingYet, done };
+      },
+      async stop() {
+        await child.end();
+        return { ...(await readFigures(join(config, 'resume'))), done };
+      },
+    };
+  },
+};
+
+/** From the bencoded file of a torrent. */
+async function readFigures(directory: string): Promise<Omit<Progress, 'done'>> {
+  const [name] = await readdir(directory);
+  if (name === undefined) return { uploadedBytes: 0 };
+  const text = await readFile(join(directory, name), 'latin1');
+  const figure = (key: string): number =>
+    Number(new RegExp(`${key.length}:${key}i(\\d+)e`).exec(text)?.[1] ?? 0);
+  return { downloadedBytes: figure('downloaded'), uploadedBytes: figure('uploaded') };
+}
