@@ -62,6 +62,11 @@ export const command = defineCommand({
       parse: parseHostPort,
       fallback: seederPeersDefault,
     }),
+    'tracker-udp': optional({
+      value: 'HOST:PORT',
+      help: 'where the tracker answers over UDP as well; without it only over HTTP',
+      parse: parseHostPort,
+    }),
     'public-host': publicHostFlag,
     dht: optional({
       value: 'HOST:PORT',
@@ -87,7 +92,8 @@ export const command = defineCommand({
   },
   notes: [
     'With --once the exit status is 1 when a narinfo of the sources is refused, and a summary is printed.',
-    'Standard output has one line when the seeder listens: ready seeder URL peers HOST:PORT tracker URL.',
+    'Standard output has one line when the seeder listens: ready seeder URL peers HOST:PORT tracker URL, and with',
+    '--tracker-udp also tracker-udp URL.',
   ],
   examples: [
     "seeder --source file:///srv/cache --trusted-key 'cache.example-1:…' --http 0.0.0.0:8421 --peers 0.0.0.0:6881",
@@ -112,6 +118,7 @@ export const command = defineCommand({
     const logger = makeLogger();
     const secretKey = values['secret-key'] ?? (await keptKey(data, logger));
     const publicHost = values['public-host'];
+    const trackerUdp = values['tracker-udp'];
     const seeder = await openSeeder({
       dataDir: data,
       sources,
@@ -121,6 +128,7 @@ export const command = defineCommand({
       http: once && !given.has('http') ? anyPort : values.http,
       peers: once && !given.has('peers') ? anyPort : values.peers,
       logger,
+      ...(trackerUdp === undefined || once ? {} : { trackerUdp }),
       ...(publicHost === undefined ? {} : { publicHost }),
       ...(dht === undefined || once ? {} : { dht: { ...dht, bootstrap } }),
       ...(scan === undefined ? {} : { scanCron: scan }),

@@ -9,13 +9,15 @@ export interface Ready {
   /** HOST:PORT of the BitTorrent listener. */
   peersAddress?: string | undefined;
   trackerUrl?: string | undefined;
+  udpTrackerUrl?: string | undefined;
 }
 
-/** `ready <role> <http url>[ peers <host:port>][ tracker <url>]` */
-export function readyLine({ role, url, peersAddress, trackerUrl }: Ready): string {
+/** `ready <role> <http url>[ peers <host:port>][ tracker <url>][ tracker-udp <url>]` */
+export function readyLine({ role, url, peersAddress, trackerUrl, udpTrackerUrl }: Ready): string {
   const peers = peersAddress === undefined ? '' : ` peers ${peersAddress}`;
   const tracker = trackerUrl === undefined ? '' : ` tracker ${trackerUrl}`;
-  return `ready ${role} ${url}${peers}${tracker}\n`;
+  const udp = udpTrackerUrl === undefined ? '' : ` tracker-udp ${udpTrackerUrl}`;
+  return `ready ${role} ${url}${peers}${tracker}${udp}\n`;
 }
 
 /** Resolves with the exit status after `program` was closed. */

@@ -37,7 +37,6 @@ export function fileTorrentOf({ entry, pieces }: FileWithPieces): Torrent {
 
 /** For the tracker. The seeder has the NAR files; NARs without compression only those who announce them. */
 export function knownTorrent(catalog: Catalog, infoHash: InfoHash): KnownTorrent | undefined {
-  const found = catalog.byInfoHash(infoHash);
-  if (found === undefined) return undefined;
-  return found.kind === 'file' ? 'seeded' : 'tracked';
+  if (catalog.hasFileOfInfoHash(infoHash)) return 'seeded';
+  return catalog.hasInfoHash(infoHash) ? 'tracked' : undefined;
 }

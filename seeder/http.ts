@@ -9,7 +9,7 @@ import { parseNarFileName } from '../nar/compression.ts';
 import { type InfoHash, parseInfoHash, parseSha256 } from '../nar/hash.ts';
 import { parseStoreHash } from '../nar/store-path.ts';
 import type { PeerAddress } from '../swarm/peer-address.ts';
-import { torrentFile } from '../swarm/torrent.ts';
+import { type TorrentFileOptions, torrentFile } from '../swarm/torrent.ts';
 import { makeApp } from '../web/app.ts';
 import { jsonBody } from '../web/json-body.ts';
 import type { Logger } from '../web/log.ts';
@@ -35,6 +35,8 @@ export interface SeederHttpOptions {
   peers: PeerDirectory;
   /** Name under which this server is known; by default what the request calls it. */
   publicUrl(request: IncomingMessage): string;
+  /** URLs of the tracker: over HTTP, and over UDP if it listens there. */
+  trackers(request: IncomingMessage): string[];
   /** Somebody took the torrent of a NAR file. */
   noteDemand(infoHash: InfoHash): void;
   status(): object;
@@ -76,10 +78,9 @@ export function makeSeederApp(options: SeederHttpOptions): RequestListener {
           return;
         }
         if (found?.kind === 'file') options.noteDemand(torrent.infoHash);
-        const url = options.publicUrl(request);
         // No web seed: programs prefer it to every peer, and each of them would fetch a whole copy from here.
         await sendFile(request, response, {
-          ...sourceOf(torrentFile(torrent, { announce: `${url}/announce` })),
+          ...sourceOf(torrentFile(torrent, announceOf(options.trackers(request)))),
           contentType: 'application/x-bittorrent',
         });
       });
@@ -132,6 +133,13 @@ export function makeSeederApp(options: SeederHttpOptions): RequestListener {
       });
     },
   });
+}
+
+/** All of them lead to the same tracker, so that a program may ask any one. */
+function announceOf(trackers: readonly string[]): TorrentFileOptions {
+  const [announce] = trackers;
+  if (announce === undefined) return {};
+  return trackers.length === 1 ? { announce } : { announce, announceList: [trackers] };
 }
 
 /** `target`: the request target without its first slash, as narinfos write their URLs. */

@@ -10,6 +10,7 @@ import { type Dht, dhtOff } from '../swarm/dht.ts';
 import { printPeer } from '../swarm/peer-address.ts';
 import { openSeedServer } from '../swarm/seed-server.ts';
 import { Tracker } from '../swarm/tracker.ts';
+import { openUdpTracker } from '../swarm/udp-tracker.ts';
 import type { Logger } from '../web/log.ts';
 import { openHttpServer } from '../web/server.ts';
 import { knownTorrent } from './catalog-torrents.ts';
@@ -35,6 +36,8 @@ export interface SeederConfig {
   secretKey: SecretKey;
   http: { host: string; port: number };
   peers: { host: string; port: number };
+  /** Where the tracker listens over UDP as well. */
+  trackerUdp?: { host: string; port: number };
   /** The name or address under which others reach this machine. */
   publicHost?: string;
   /** Without it nothing is said to the DHT. */
@@ -53,6 +56,7 @@ export interface Seeder {
   /** `host:port`. */
   readonly peersAddress: string;
   readonly trackerUrl: string;
+  readonly udpTrackerUrl: string | undefined;
   readonly publicKey: PublicKey;
   status(): SeederStatus;
   /** The first reading of the sources; resolves also when it was stopped by `close`. */
@@ -97,10 +101,28 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
     const address = await PublicAddress.open(config.publicHost, seedServer.host);
     closers.push(() => address.close());
     const tracker = new Tracker({ known: (infoHash) => knownTorrent(catalog, infoHash), clock: Date.now });
+    const peers = new PeerDirectory(catalog, tracker, address, seedServer.port);
+    const udpTracker =
+      config.trackerUdp &&
+      (await openUdpTracker({
+        ...config.trackerUdp,
+        tracker,
+        permanentPeers: (remoteAddress, boundHost) => peers.permanentPeers(remoteAddress, boundHost),
+        onFault: (error) => logger.warn('udp-tracker-failed', { error }),
+      }));
+    closers.push(() => udpTracker?.close());
     const ingest = new Ingest({ ...config, catalog, store });
     const publicKey = publicKeyOf(secretKey);
     const status = (): SeederStatus =>
-      seederStatus({ catalog, ingest, seedServer, tracker, dht: dht?.status() ?? dhtOff, publicKey });
+      seederStatus({
+        catalog,
+        ingest,
+        seedServer,
+        tracker,
+        udpTracker,
+        dht: dht?.status() ?? dhtOff,
+        publicKey,
+      });
 
     const http = await openHttpServer({
       ...config.http,
@@ -112,8 +134,12 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
         status,
         metrics: makeSeederMetrics(status),
         nixStoreDir: () => ingest.nixStoreDir,
-        peers: new PeerDirectory(catalog, tracker, address, seedServer.port),
+        peers,
         publicUrl: (request) => address.url(request, http.port),
+        trackers: (request) => [
+          `${address.url(request, http.port)}/announce`,
+          ...(udpTracker === undefined ? [] : [address.udpUrl(request, udpTracker)]),
+        ],
       }),
     });
     // Both let what is under way finish for a moment; they take that moment together.
@@ -128,6 +154,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
       url: http.url,
       peersAddress: printPeer({ host: seedServer.host, port: seedServer.port }),
       trackerUrl: `${http.url}/announce`,
+      udpTrackerUrl: udpTracker && `udp://${printPeer(udpTracker)}`,
       publicKey,
       status,
       ingested: readSources(ingest, logger),

@@ -33,7 +33,7 @@ export class PeerDirectory {
   peersOf(infoHash: InfoHash, request: IncomingMessage): PeerAddress[] {
     // The seeder serves NAR files; the torrents of the NARs inside are kept alive by those who have the store paths.
     const seeded = this.#catalog.hasFileOfInfoHash(infoHash);
-    const permanent = seeded ? this.permanentPeers(request.socket.localAddress) : [];
+    const permanent = seeded ? this.#at(this.#address.addresses(request.socket.localAddress)) : [];
     return [...permanent, ...this.tracker.peersOf(infoHash, peersMax - permanent.length)];
   }
 
@@ -45,9 +45,12 @@ export class PeerDirectory {
     return scrapeOverHttp(this.tracker, this.#trackerRequest(request));
   }
 
-  /** Who has every NAR file of the catalog without announcing it. `localAddress`: the address of ours that was reached. */
-  permanentPeers(localAddress: string | undefined): readonly PeerAddress[] {
-    const addresses = this.#address.addresses(localAddress);
+  /** Who has every NAR file of the catalog without announcing it: this seeder. For the UDP tracker on `boundHost`. */
+  permanentPeers(remoteAddress: string, boundHost: string): readonly PeerAddress[] {
+    return this.#at(this.#address.addressesTowards(remoteAddress, boundHost));
+  }
+
+  #at(addresses: string[]): readonly PeerAddress[] {
     const key = addresses.join(' ');
     const kept = this.#permanent.get(key);
     if (kept !== undefined) return kept;
@@ -64,7 +67,7 @@ export class PeerDirectory {
     return {
       query: mark < 0 ? '' : url.slice(mark + 1),
       remoteAddress,
-      permanentPeers: () => this.permanentPeers(localAddress),
+      permanentPeers: () => this.#at(this.#address.addresses(localAddress)),
     };
   }
 }

@@ -3,6 +3,7 @@
 import { lookup } from 'node:dns/promises';
 import type { IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
+import { LocalAddresses } from './local-address.ts';
 
 /** A name is looked up anew this often, so that a moved seeder is found without a restart. */
 export const lookupEveryMs = 10 * 60_000;
@@ -12,6 +13,7 @@ const addressesMax = 4;
 export class PublicAddress {
   readonly #name: string | undefined;
   readonly #listenHost: string;
+  readonly #local = new LocalAddresses(Date.now);
   #addresses: string[] = [];
   #timer: NodeJS.Timeout | undefined;
 
@@ -34,21 +36,33 @@ export class PublicAddress {
   /** IP addresses, as trackers give them. `localAddress`: the one of ours that was reached, as the socket tells it. */
   addresses(localAddress: string | undefined): string[] {
     if (this.#name !== undefined) return isIP(this.#name) === 0 ? this.#addresses : [this.#name];
-    if (this.#listenHost !== '0.0.0.0' && this.#listenHost !== '::') return [this.#listenHost];
+    if (!isWildcard(this.#listenHost)) return [this.#listenHost];
     const local = localAddress?.replace(/^::ffff:/, '');
     return local === undefined ? [] : [local];
+  }
+
+  /** The same for a packet whose socket listens on `boundHost` and does not say at which address it was reached. */
+  addressesTowards(remoteAddress: string, boundHost: string): string[] {
+    const needsLocal = this.#name === undefined && isWildcard(this.#listenHost) && isWildcard(boundHost);
+    return this.addresses(needsLocal ? this.#local.towards(remoteAddress) : boundHost);
   }
 
   /** Base URL of the HTTP server on `port`, without a slash at the end. */
   url(request: IncomingMessage, port: number): string {
     const host = this.#name;
-    if (host !== undefined) return `http://${isIP(host) === 6 ? `[${host}]` : host}:${port}`;
-    const asked = request.headers.host ?? '';
+    if (host !== undefined) return `http://${urlHost(host)}:${port}`;
     // What the requester calls us goes back to it alone; what is no host and port goes nowhere.
-    if (/^[0-9A-Za-z.-]{1,253}(:[0-9]{1,5})?$|^\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?$/.test(asked))
-      return `http://${asked}`;
-    const local = request.socket.localAddress ?? '127.0.0.1';
-    return `http://${isIP(local) === 6 ? `[${local}]` : local}:${port}`;
+    const asked = request.headers.host ?? '';
+    if (hostAndPort.test(asked)) return `http://${asked}`;
+    return `http://${urlHost(request.socket.localAddress ?? '127.0.0.1')}:${port}`;
+  }
+
+  /** URL of the UDP tracker that listens on `bound`. */
+  udpUrl(request: IncomingMessage, bound: { host: string; port: number }): string {
+    const asked = hostAndPort.exec(request.headers.host ?? '')?.[1];
+    const reached = isWildcard(bound.host) ? asked : urlHost(bound.host);
+    const host = this.#name === undefined ? reached : urlHost(this.#name);
+    return `udp://${host ?? urlHost(request.socket.localAddress ?? '127.0.0.1')}:${bound.port}/announce`;
   }
 
   close(): void {
@@ -64,4 +78,14 @@ export class PublicAddress {
       // The addresses known so far stay.
     }
   }
+}
+
+const hostAndPort = /^([0-9A-Za-z.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?$/;
+
+function isWildcard(host: string): boolean {
+  return host === '0.0.0.0' || host === '::';
+}
+
+function urlHost(host: string): string {
+  return isIP(host) === 6 ? `[${host}]` : host;
 }

@@ -5,6 +5,7 @@ import { type PublicKey, printPublicKey } from '../nar/signature.ts';
 import type { DhtStatus } from '../swarm/dht.ts';
 import type { SeedServer, SeedStatus } from '../swarm/seed-server.ts';
 import type { Tracker, TrackerStatus } from '../swarm/tracker.ts';
+import { noUdpTracker, type UdpTracker, type UdpTrackerStatus } from '../swarm/udp-tracker.ts';
 import { Metrics } from '../web/metrics.ts';
 import type { Ingest, IngestProgress } from './ingest.ts';
 
@@ -24,7 +25,7 @@ export interface SeederStatus {
   };
   ingest: IngestProgress;
   swarm: SeedStatus;
-  tracker: TrackerStatus;
+  tracker: TrackerStatus & { udp: UdpTrackerStatus };
   dht: DhtStatus;
   /** The first of them, by source and name. */
   refusals: Pick<Refusal, 'source' | 'narInfoName' | 'code' | 'message'>[];
@@ -35,19 +36,21 @@ export interface StatusParts {
   ingest: Ingest;
   seedServer: SeedServer;
   tracker: Tracker;
+  /** Absent when there is none. */
+  udpTracker: UdpTracker | undefined;
   dht: DhtStatus;
   publicKey: PublicKey;
 }
 
 export function seederStatus(parts: StatusParts): SeederStatus {
-  const { catalog, ingest, seedServer, tracker, dht, publicKey } = parts;
+  const { catalog, ingest, seedServer, tracker, udpTracker, dht, publicKey } = parts;
   const { rejectedByCode, ...counts } = catalog.counts();
   return {
     role: 'seeder',
     catalog: { ...counts, rejectedByCode, publicKey: printPublicKey(publicKey) },
     ingest: ingest.progress(),
     swarm: seedServer.status(),
-    tracker: tracker.status(),
+    tracker: { ...tracker.status(), udp: udpTracker?.status() ?? noUdpTracker },
     dht,
     refusals: catalog
       .refusals(refusalsShown)
@@ -95,6 +98,23 @@ export function makeSeederMetrics(status: () => SeederStatus): Metrics {
     'narswarm_tracker_limited',
     'Announces and scrapes refused because an address asked too often',
     ({ tracker }) => tracker.limited,
+  );
+  counter(
+    'narswarm_tracker_connects',
+    'Connection ids given by the UDP tracker',
+    ({ tracker }) => tracker.udp.connects,
+  );
+  metrics.callback(
+    'counter',
+    'narswarm_tracker_dropped',
+    'UDP packets and answers that came to nothing, by reason',
+    () => {
+      const { malformed, unconnected, unsent } = status().tracker.udp;
+      return Object.entries({ malformed, unconnected, unsent }).map(([reason, value]) => ({
+        labels: { reason },
+        value,
+      }));
+    },
   );
   gauge('narswarm_tracker_torrents', 'Torrents that somebody announced', ({ tracker }) => tracker.torrents);
   gauge('narswarm_tracker_peers', 'Peers that the tracker knows', ({ tracker }) => tracker.peers);

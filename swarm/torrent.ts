@@ -203,15 +203,20 @@ export function parseInfoDictionary(bytes: Uint8Array): Torrent {
   return makeTorrent({ name: name.toString('latin1'), length, pieces: Buffer.from(pieces) });
 }
 
+export interface TorrentFileOptions {
+  announce?: string;
+  /** Tiers of trackers (BEP 12); those of one tier are alike, and programs ask one of them. Beside `announce`, which is among them. */
+  announceList?: readonly (readonly string[])[];
+  webSeeds?: readonly string[];
+}
+
 /** A .torrent file. Its bytes depend on nothing but the arguments: no date, no program's name. */
-export function torrentFile(
-  torrent: Torrent,
-  options: { announce?: string; webSeeds?: readonly string[] } = {},
-): Buffer {
-  const { announce, webSeeds = [] } = options;
+export function torrentFile(torrent: Torrent, options: TorrentFileOptions = {}): Buffer {
+  const { announce, announceList = [], webSeeds = [] } = options;
   const { length, name, pieceLength, pieces } = torrent;
   return bencode({
     ...(announce === undefined ? {} : { announce }),
+    ...(announceList.length === 0 ? {} : { 'announce-list': announceList }),
     info: { length, name, 'piece length': pieceLength, pieces },
     ...(webSeeds.length === 0 ? {} : { 'url-list': webSeeds }),
   });

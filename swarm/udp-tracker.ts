@@ -11,7 +11,7 @@ import { once } from 'node:events';
 import { NarswarmError } from '../nar/errors.ts';
 import { ConnectionIds } from './connection-ids.ts';
 import { IpAddress } from './ip-address.ts';
-import type { PeerAddress } from './peer-address.ts';
+import { type PeerAddress, printPeer } from './peer-address.ts';
 import type { Tracker, TrackerRequest } from './tracker.ts';
 import {
   announceAnswer,
@@ -35,8 +35,8 @@ export interface UdpTrackerOptions {
   /** 0 for any free one. */
   port: number;
   tracker: Tracker;
-  /** Who is in every answer. The address of ours that was reached is not known for a wildcard. */
-  permanentPeers(localAddress: string | undefined, remoteAddress: string): readonly PeerAddress[];
+  /** Who is in every answer. `boundHost` may be a wildcard: at which of this machine's addresses it was reached, no packet says. */
+  permanentPeers(remoteAddress: string, boundHost: string): readonly PeerAddress[];
   /** A fault of the socket, after which it goes on. For the log. */
   onFault?: (error: unknown) => void;
   /** Milliseconds. */
@@ -44,6 +44,8 @@ export interface UdpTrackerOptions {
 }
 
 export interface UdpTrackerStatus {
+  /** `host:port`; `undefined` when it does not listen. */
+  address: string | undefined;
   connects: number;
   /** Packets that are none of the protocol; they get no answer. */
   malformed: number;
@@ -52,6 +54,15 @@ export interface UdpTrackerStatus {
   /** Answers that could not be sent. */
   unsent: number;
 }
+
+/** The status of none. */
+export const noUdpTracker: Readonly<UdpTrackerStatus> = {
+  address: undefined,
+  connects: 0,
+  malformed: 0,
+  unconnected: 0,
+  unsent: 0,
+};
 
 export interface UdpTracker {
   readonly host: string;
@@ -83,8 +94,7 @@ class Listener implements UdpTracker {
   readonly #socket: Socket;
   readonly #ids: ConnectionIds;
   readonly #from = new IpAddress();
-  #local: string | undefined;
-  readonly #status: UdpTrackerStatus = { connects: 0, malformed: 0, unconnected: 0, unsent: 0 };
+  readonly #status: UdpTrackerStatus = { ...noUdpTracker };
   #closing: Promise<void> | undefined;
 
   constructor(options: UdpTrackerOptions, type: 'udp4' | 'udp6') {
@@ -111,7 +121,6 @@ class Listener implements UdpTracker {
     const own = this.#socket.address();
     this.host = own.address;
     this.port = own.port;
-    this.#local = own.address === '0.0.0.0' || own.address === '::' ? undefined : own.address;
     try {
       this.#socket.setRecvBufferSize(udpReceiveBufferBytes);
     } catch {
@@ -120,7 +129,7 @@ class Listener implements UdpTracker {
   }
 
   status(): UdpTrackerStatus {
-    return { ...this.#status };
+    return { ...this.#status, address: printPeer(this) };
   }
 
   close(): Promise<void> {
@@ -152,7 +161,7 @@ class Listener implements UdpTracker {
     const request: TrackerRequest = {
       from,
       family: from.isIpv4 ? 4 : 6,
-      permanentPeers: () => this.#options.permanentPeers(this.#local, remote.address),
+      permanentPeers: () => this.#options.permanentPeers(remote.address, this.host),
     };
     this.#send(kind === 'announce' ? this.#announce(packet, request) : this.#scrape(packet, request), remote);
   }
