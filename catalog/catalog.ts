@@ -25,10 +25,12 @@ import {
   type Row,
   refusalOf,
   textOf,
+  type Upload,
+  uploadOf,
 } from './rows.ts';
 import { prepareStatements, type Statements } from './statements.ts';
 
-export type { NarFileEntry, NarFileLocation, Refusal } from './rows.ts';
+export type { NarFileEntry, NarFileLocation, Refusal, Upload } from './rows.ts';
 
 /** Characters of a refusal's message that are kept. */
 export const refusalMessageMax = 500;
@@ -77,6 +79,8 @@ export interface CatalogCounts {
   rejectedByCode: Record<string, number>;
   /** Bytes of all NAR files. */
   bytes: number;
+  /** NAR files whose torrents were ever uploaded: those that are free now, and those that are capped. */
+  uploads: { swarming: number; capped: number };
 }
 
 /**
@@ -191,13 +195,29 @@ export class Catalog {
     return rows.map((row) => textOf(row, 'name'));
   }
 
+  /** What was uploaded of the torrent of a NAR file; `undefined` when nothing ever was. */
+  upload(infoHash: InfoHash): Upload | undefined {
+    const row = this.#get('upload', infoHashToDigest(infoHash));
+    return row && uploadOf(row);
+  }
+
   /** Kept up to date with every change: nothing is counted here. */
   counts(): CatalogCounts {
-    const counts: CatalogCounts = { nars: 0, narinfos: 0, rejected: 0, rejectedByCode: {}, bytes: 0 };
+    const uploads = { swarming: 0, capped: 0 };
+    const counts: CatalogCounts = {
+      nars: 0,
+      narinfos: 0,
+      rejected: 0,
+      rejectedByCode: {},
+      bytes: 0,
+      uploads,
+    };
     for (const row of this.#all('counters')) {
       const name = textOf(row, 'name');
       const value = numberOf(row, 'value');
       if (name === 'nars' || name === 'narinfos' || name === 'bytes') counts[name] = value;
+      else if (name === 'uploads/swarming') uploads.swarming = value;
+      else if (name === 'uploads/capped') uploads.capped = value;
       else if (value > 0) {
         counts.rejectedByCode[name.slice('rejected/'.length)] = value;
         counts.rejected += value;
@@ -281,6 +301,16 @@ export class Catalog {
     this.transaction(() => {
       this.#dropNarInfo(source, narInfoName);
       this.#run('dropRefusal', source, narInfoName);
+    });
+  }
+
+  /** Keeps what was uploaded, all in one transaction; nothing of torrents that went away meanwhile. */
+  putUploads(uploads: readonly (readonly [InfoHash, Upload])[]): void {
+    this.transaction(() => {
+      for (const [infoHash, { capped, uploadedBytes, roundBytes, lonelySinceMs }] of uploads) {
+        const since = lonelySinceMs ?? null;
+        this.#run('putUpload', infoHashToDigest(infoHash), capped ? 1 : 0, uploadedBytes, roundBytes, since);
+      }
     });
   }
 

@@ -22,6 +22,17 @@ export interface NarFileEntry extends TorrentInfo {
 }
 
 /** A narinfo that may not be served, and why. */
+/** What was uploaded of the torrent of a NAR file. */
+export interface Upload {
+  readonly capped: boolean;
+  /** Ever. */
+  readonly uploadedBytes: number;
+  /** Since it was last uploaded freely. */
+  readonly roundBytes: number;
+  /** Since when it has too few seeds, in milliseconds since 1970. */
+  readonly lonelySinceMs: number | undefined;
+}
+
 export interface Refusal {
   readonly source: string;
   readonly narInfoName: string;
@@ -72,6 +83,15 @@ export function refusalOf(row: Row): Refusal {
     code: codeOf(textOf(row, 'code')),
     message: textOf(row, 'message'),
     fingerprint: textOf(row, 'fingerprint'),
+  };
+}
+
+export function uploadOf(row: Row): Upload {
+  return {
+    capped: numberOf(row, 'capped') === 1,
+    uploadedBytes: numberOf(row, 'uploaded_bytes'),
+    roundBytes: numberOf(row, 'round_bytes'),
+    lonelySinceMs: row.lonely_since_ms === null ? undefined : numberOf(row, 'lonely_since_ms'),
   };
 }
 

@@ -104,4 +104,29 @@ export const migrations: readonly string[] = [
     UPDATE counter SET value = value - 1 WHERE name = 'rejected/' || old.code;
   END;
   `,
+  `
+  -- What was uploaded of the torrent of a NAR file, for the upload policy. Only for those of which anything ever was.
+  CREATE TABLE upload (
+    info_hash BLOB PRIMARY KEY,
+    capped INTEGER NOT NULL,
+    uploaded_bytes INTEGER NOT NULL,
+    round_bytes INTEGER NOT NULL,
+    lonely_since_ms INTEGER
+  ) STRICT, WITHOUT ROWID;
+  INSERT INTO counter VALUES ('uploads/swarming', 0), ('uploads/capped', 0);
+
+  CREATE TRIGGER upload_added AFTER INSERT ON upload BEGIN
+    UPDATE counter SET value = value + 1 WHERE name = iif(new.capped, 'uploads/capped', 'uploads/swarming');
+  END;
+  CREATE TRIGGER upload_moved AFTER UPDATE OF capped ON upload WHEN old.capped <> new.capped BEGIN
+    UPDATE counter SET value = value - 1 WHERE name = iif(old.capped, 'uploads/capped', 'uploads/swarming');
+    UPDATE counter SET value = value + 1 WHERE name = iif(new.capped, 'uploads/capped', 'uploads/swarming');
+  END;
+  CREATE TRIGGER upload_removed AFTER DELETE ON upload BEGIN
+    UPDATE counter SET value = value - 1 WHERE name = iif(old.capped, 'uploads/capped', 'uploads/swarming');
+  END;
+  CREATE TRIGGER upload_of_nobody AFTER DELETE ON nar_file BEGIN
+    DELETE FROM upload WHERE info_hash = old.info_hash;
+  END;
+  `,
 ];

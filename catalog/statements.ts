@@ -46,6 +46,7 @@ const statements = {
   refusals: `
     SELECT s.url AS source, r.name, r.code, r.message, r.fingerprint FROM refusal r JOIN source s ON s.id = r.source
     WHERE (r.source, r.name) > (?, ?) ORDER BY r.source, r.name LIMIT ?`,
+  upload: 'SELECT capped, uploaded_bytes, round_bytes, lonely_since_ms FROM upload WHERE info_hash = ?',
   counters: 'SELECT name, value FROM counter',
   sources: 'SELECT url FROM source ORDER BY id',
   sourceId: 'SELECT id FROM source WHERE url = ?',
@@ -72,6 +73,11 @@ const statements = {
     INSERT INTO refusal VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (source, name) DO UPDATE SET code = excluded.code, message = excluded.message,
       fingerprint = excluded.fingerprint`,
+  // Never for a NAR file that is gone: whoever still reads it would leave a row that nobody removes.
+  putUpload: `
+    INSERT INTO upload SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM nar_file WHERE info_hash = ?1)
+    ON CONFLICT (info_hash) DO UPDATE SET capped = excluded.capped, uploaded_bytes = excluded.uploaded_bytes,
+      round_bytes = excluded.round_bytes, lonely_since_ms = excluded.lonely_since_ms`,
   dropRefusal: `DELETE FROM refusal WHERE source = ${sourceOf} AND name = ?`,
   dropNarInfo: `DELETE FROM narinfo WHERE source = ${sourceOf} AND name = ? RETURNING nar_file`,
   dropNarInfosOfFile: 'DELETE FROM narinfo WHERE nar_file = ?',

@@ -7,6 +7,8 @@ import { join } from 'node:path';
 import { NarswarmError } from '../nar/errors.ts';
 import { printPublicKey, printSecretKey, publicKeyOf, type SecretKey } from '../nar/signature.ts';
 import { openSeeder } from '../seeder/main.ts';
+import { checkSchedule } from '../seeder/schedule.ts';
+import type { ScheduledRate } from '../seeder/upload-schedule.ts';
 import { bootstrapNodesMax } from '../swarm/dht-limits.ts';
 import { type Logger, makeLogger } from '../web/log.ts';
 import { type CommandIo, defineCommand, usageError } from './command.ts';
@@ -24,9 +26,13 @@ import {
 } from './program-flags.ts';
 import { serveUntilStopped } from './serve.ts';
 import { aborted } from './signals.ts';
-import { type HostPort, parseHostPort } from './units.ts';
+import { type HostPort, parseCount, parseDuration, parseHostPort, parseUploadRate } from './units.ts';
 
 const dataDir = defaultDataDir('seeder', process.env);
+/** More than anybody would give away of one file. */
+const copiesMax = 1_000_000;
+/** The tracker names at most 200 peers of a torrent. */
+const seedsMax = 200;
 const anyPort = { host: '127.0.0.1', port: 0 };
 
 export const command = defineCommand({
@@ -77,6 +83,40 @@ export const command = defineCommand({
       value: 'HOST:PORT',
       help: 'node by which the DHT is found, for instance router.bittorrent.com:6881',
       parse: parseDhtAddress,
+    }),
+    'initial-copies': withDefault({
+      value: 'N',
+      help: 'copies of a NAR file that leave freely; then it is capped',
+      parse: (text) => parseCount(text, 0, copiesMax),
+      fallback: '3',
+    }),
+    'capped-rate': withDefault({
+      value: 'RATE',
+      help: 'upload of each NAR file that is capped',
+      parse: parseUploadRate,
+      fallback: '64KiB/s',
+    }),
+    'upload-rate': optional({
+      value: 'RATE',
+      help: 'upload of all NAR files together; without it there is no limit',
+      parse: parseUploadRate,
+    }),
+    'min-seeds': withDefault({
+      value: 'N',
+      help: 'a capped NAR file with fewer other seeds than this is free again',
+      parse: (text) => parseCount(text, 0, seedsMax),
+      fallback: '2',
+    }),
+    'lonely-after': withDefault({
+      value: 'TIME',
+      help: 'once it has had too few for so long',
+      parse: parseDuration,
+      fallback: '10min',
+    }),
+    schedule: many({
+      value: 'CRON=RATE',
+      help: "takes the place of --upload-rate from when it is due, for instance '0 8 * * 1-5=20MiB/s' or '0 20 * * *=unlimited'",
+      parse: parseScheduledRate,
     }),
     scan: optional({
       value: 'CRON',
@@ -129,6 +169,14 @@ export const command = defineCommand({
       peers: once && !given.has('peers') ? anyPort : values.peers,
       logger,
       ...(trackerUdp === undefined || once ? {} : { trackerUdp }),
+      upload: {
+        initialCopies: values['initial-copies'],
+        cappedBytesPerSecond: values['capped-rate'],
+        minSeeds: values['min-seeds'],
+        lonelyAfterMs: values['lonely-after'],
+        bytesPerSecond: values['upload-rate'],
+        schedules: values.schedule,
+      },
       ...(publicHost === undefined ? {} : { publicHost }),
       ...(dht === undefined || once ? {} : { dht: { ...dht, bootstrap } }),
       ...(scan === undefined ? {} : { scanCron: scan }),
@@ -145,6 +193,16 @@ function parseDhtAddress(text: string): HostPort {
   if (isIPv6(address.host))
     throw new NarswarmError('config-invalid', 'the DHT is spoken over IPv4; write an IPv4 address or a name');
   return address;
+}
+
+/** A schedule and the rate from then on. Throws config-invalid. */
+function parseScheduledRate(text: string): ScheduledRate {
+  const at = text.lastIndexOf('=');
+  const cron = text.slice(0, Math.max(at, 0)).trim();
+  const rate = text.slice(at + 1).trim();
+  if (at < 0) throw usageError(`${JSON.stringify(text)} is not CRON=RATE; write '0 8 * * 1-5=20MiB/s'`);
+  checkSchedule(cron);
+  return { cron, bytesPerSecond: rate === 'unlimited' ? undefined : parseUploadRate(rate) };
 }
 
 /** The key of the data directory, made at the first start. */

@@ -43,6 +43,13 @@ export function parseRate(text: string): number {
   return Math.round(parseQuantity(match[1], sizeUnits, 'a rate', hint));
 }
 
+/** A rate to upload at, in bytes per second: less than a block a minute would be none. Throws config-invalid. */
+export function parseUploadRate(text: string): number {
+  const rate = parseRate(text);
+  if (rate < 1024) throw invalid(text, 'a rate to upload at', 'at least 1KiB/s');
+  return rate;
+}
+
 /** Milliseconds of `30s`, `10min`, `1.5h`, `7d`, `500ms`. A bare number is refused: it could mean anything. */
 export function parseDuration(text: string): number {
   const hint = 'a number with ms, s, min, h or d, for instance 10min';

@@ -24,6 +24,7 @@ import { readSources } from './reading.ts';
 import { startSchedule } from './schedule.ts';
 import { CatalogSeedSource } from './seed-source.ts';
 import { makeSeederMetrics, type SeederStatus, seederStatus } from './status.ts';
+import { type SeederUpload, SeederUploads } from './upload.ts';
 
 export interface SeederConfig {
   /** Holds the catalog, and the NAR files of sources behind HTTP. Made if it is missing. */
@@ -42,6 +43,8 @@ export interface SeederConfig {
   publicHost?: string;
   /** Without it nothing is said to the DHT. */
   dht?: SeederDhtConfig;
+  /** When a torrent has had enough, and what there is for all together; the defaults of the command line without it. */
+  upload?: Partial<SeederUpload>;
   /** When the sources are read again; without it only at start. */
   scanCron?: string;
   /** File or URL with the store paths to take from sources behind HTTP. */
@@ -82,15 +85,20 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
     closers.push(() => store.close());
 
     const narFiles = config.narFiles ?? narFilesOnDisk(storeDir);
+    const tracker = new Tracker({ known: (infoHash) => knownTorrent(catalog, infoHash), clock: Date.now });
+    const uploads = new SeederUploads(config.upload, catalog, tracker, logger);
 
     let dht: Dht | undefined;
     const noteDemand: NoteDemand = (infoHash) => dht?.noteDemand(infoHash);
     const seedServer = await openSeedServer({
       ...config.peers,
       source: demandedSource(new CatalogSeedSource(catalog, narFiles), noteDemand),
+      upload: uploads.options(),
       onFault: (error) => logger.warn('seeding-failed', { error }),
     });
     closers.push(() => seedServer.close());
+    const following = uploads.follow(seedServer);
+    closers.push(() => following.stop());
 
     if (config.dht !== undefined) {
       const { publicHost } = config;
@@ -100,7 +108,6 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
 
     const address = await PublicAddress.open(config.publicHost, seedServer.host);
     closers.push(() => address.close());
-    const tracker = new Tracker({ known: (infoHash) => knownTorrent(catalog, infoHash), clock: Date.now });
     const peers = new PeerDirectory(catalog, tracker, address, seedServer.port);
     const udpTracker =
       config.trackerUdp &&

@@ -20,6 +20,8 @@ export interface SeederStatus {
     narinfos: number;
     bytes: number;
     rejected: number;
+    /** NAR files whose torrents were ever uploaded, by state. */
+    uploads: { swarming: number; capped: number };
     rejectedByCode: Record<string, number>;
     publicKey: string;
   };
@@ -77,6 +79,23 @@ export function makeSeederMetrics(status: () => SeederStatus): Metrics {
   gauge('narswarm_swarm_connections', 'BitTorrent connections', ({ swarm }) => swarm.connections);
   gauge('narswarm_swarm_torrents', 'Torrents that are open', ({ swarm }) => swarm.openTorrents);
   counter('narswarm_uploaded_bytes', 'Bytes of blocks sent to peers', ({ swarm }) => swarm.uploadedBytes);
+  metrics.callback('gauge', 'narswarm_upload_torrents', 'Torrents that were ever uploaded, by state', () =>
+    Object.entries(status().catalog.uploads).map(([state, value]) => ({ labels: { state }, value })),
+  );
+  metrics.callback('gauge', 'narswarm_upload_rate_bytes', 'Bytes a second for all torrents together', () => {
+    const { rateBytesPerSecond } = status().swarm.upload;
+    return rateBytesPerSecond === null ? [] : [{ labels: {}, value: rateBytesPerSecond }];
+  });
+  gauge(
+    'narswarm_held_back_bytes',
+    'Bytes that peers asked for and that wait for their turn',
+    ({ swarm }) => swarm.upload.heldBackBytes,
+  );
+  gauge(
+    'narswarm_held_back_peers',
+    'Peers that are choked though they want something',
+    ({ swarm }) => swarm.upload.heldBackPeers,
+  );
   counter(
     'narswarm_swarm_violations',
     'Connections closed for breaking a rule or limit',

@@ -8,6 +8,7 @@ import type { Socket } from 'node:net';
 import { NarswarmError } from '../nar/errors.ts';
 import type { SeedLimits } from './limits.ts';
 import type { OpenTorrent } from './open-torrents.ts';
+import type { UploadLane } from './upload-control.ts';
 import type { BlockRequest } from './wire-encode.ts';
 import { pieceHeaderBytes, writePieceHeader } from './wire-encode.ts';
 
@@ -21,6 +22,8 @@ export interface BlockSenderOptions {
   torrent: OpenTorrent;
   limits: SeedLimits;
   budget: SendBudget;
+  /** Says whether requests wait for their turn, and gives it. */
+  lane: UploadLane;
   clock: () => number;
   /** The kernel took blocks with this many bytes. */
   sent: (bytes: number) => void;
@@ -97,15 +100,47 @@ export class BlockSender {
     this.#heldBytes = 0;
   }
 
-  /** Starts a read if the peer has room for one. To be called after requests were queued. */
-  pump(): void {
+  /** Bytes of the requests that wait. */
+  get queuedBytes(): number {
+    return this.#queuedBytes;
+  }
+
+  /** Bytes of the request that could be answered now; 0 when there is none, or no room for it. */
+  get nextBytes(): number {
     const first = this.#queue[0];
-    if (this.#stopped || this.#reading || first === undefined) return;
-    const roomBytes = this.#allowedBytes() - this.#heldBytes;
+    if (this.#stopped || this.#reading || first === undefined) return 0;
     // At least one block is under way at any time, however small the window.
-    if (this.#heldBytes > 0 && roomBytes < first.lengthBytes) return;
-    const batch = this.#takeBatch(Math.max(first.lengthBytes, roomBytes));
+    if (this.#heldBytes > 0 && this.#roomBytes() < first.lengthBytes) return 0;
+    return first.lengthBytes;
+  }
+
+  /** Starts a read if the peer has room for one and may have it. To be called after requests were queued. */
+  pump(): void {
+    const nextBytes = this.nextBytes;
+    if (nextBytes === 0) return;
+    if (this.#options.lane.paced) this.#options.lane.wait();
+    else void this.#send(this.#takeBatch(Math.max(nextBytes, this.#roomBytes())));
+  }
+
+  /** It is the peer's turn: answers requests of `maxBytes` together, at least one. Returns what that takes. */
+  grant(maxBytes: number): number {
+    const nextBytes = this.nextBytes;
+    if (nextBytes === 0) return 0;
+    const before = this.#queuedBytes;
+    const batch = this.#takeBatch(Math.max(nextBytes, Math.min(maxBytes, this.#roomBytes())));
     void this.#send(batch);
+    return before - this.#queuedBytes;
+  }
+
+  /** Takes all requests out of the queue, to be refused. */
+  takeQueue(): BlockRequest[] {
+    const queue = this.#queue;
+    this.drain();
+    return queue;
+  }
+
+  #roomBytes(): number {
+    return this.#allowedBytes() - this.#heldBytes;
   }
 
   #allowedBytes(): number {

@@ -266,6 +266,11 @@ export class FetchPeer implements WireVisitor {
     const block = this.#asked.get(blockKey({ index, begin }));
     // It may answer a cancel.
     if (block === undefined || block.lengthBytes !== lengthBytes) return;
+    // After a choke, BEP 6 has every request refused by itself: that says nothing about the piece.
+    if (this.#choked) {
+      this.#lose([block]);
+      return;
+    }
     const { rejects, rejectsOfPiece, rejectedPauseMs, startRequests } = this.#options.limits;
     if (++this.#rejects > rejects) throw violation('it refuses everything');
     const ofPiece = (this.#rejectsOfPiece.get(index) ?? 0) + 1;

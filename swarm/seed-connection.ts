@@ -12,6 +12,7 @@ import { BlockSender } from './block-sender.ts';
 import type { SeedLimits } from './limits.ts';
 import type { OpenTorrent, OpenTorrents } from './open-torrents.ts';
 import { SeedPeer } from './seed-peer.ts';
+import type { LanePeer, UploadControl, UploadLane } from './upload-control.ts';
 import { WireDecoder } from './wire.ts';
 import type { Handshake } from './wire-handshake.ts';
 import { encodeHandshake, HandshakeReader } from './wire-handshake.ts';
@@ -45,6 +46,7 @@ export interface SeedContext {
   readonly peerId: Buffer;
   readonly torrents: OpenTorrents;
   readonly budget: SendBudget;
+  readonly uploads: UploadControl;
   readonly counters: SeedCounters;
   readonly clock: () => number;
   readonly uploaded: (infoHash: InfoHash, bytes: number) => void;
@@ -68,6 +70,7 @@ export interface SeedCounters {
 /** What exists only while a torrent is served. */
 interface Serving {
   readonly torrent: OpenTorrent;
+  readonly lane: UploadLane;
   readonly sender: BlockSender;
   readonly peer: SeedPeer;
   readonly decoder: WireDecoder;
@@ -76,6 +79,8 @@ interface Serving {
 export class SeedConnection {
   readonly #socket: Socket;
   readonly #context: SeedContext;
+  /** See `addressKey`. */
+  readonly #address: string;
   #state: 'handshake' | 'opening' | 'serving' | 'ending' | 'closed' = 'handshake';
   #reader: HandshakeReader | undefined = new HandshakeReader();
   #serving: Serving | undefined;
@@ -84,8 +89,9 @@ export class SeedConnection {
   #sinceMs: number;
   #congestedSinceMs: number | undefined;
 
-  constructor(socket: Socket, context: SeedContext) {
+  constructor(socket: Socket, address: string, context: SeedContext) {
     this.#socket = socket;
+    this.#address = address;
     this.#context = context;
     this.#sinceMs = context.clock();
     socket.on('data', (chunk) => this.#guard(() => this.#received(chunk)));
@@ -167,6 +173,7 @@ export class SeedConnection {
     }
     const serving = this.#serving;
     if (this.#state !== 'serving' || serving === undefined) return;
+    serving.peer.heard();
     serving.decoder.push(chunk);
     serving.sender.pump();
     this.#checkBacklog();
@@ -198,17 +205,20 @@ export class SeedConnection {
   }
 
   #serve(torrent: OpenTorrent, handshake: Handshake, rest: Buffer): void {
-    const { limits, budget, clock, counters, uploaded, fault } = this.#context;
+    const { limits, budget, clock, counters, uploads, uploaded, fault } = this.#context;
     const socket = this.#socket;
     const { infoHash } = handshake;
+    const lane = this.#openLane(uploads, infoHash, torrent);
     const sender = new BlockSender({
       socket,
       torrent,
       limits,
       budget,
+      lane,
       clock,
       sent: (bytes) => {
         counters.uploadedBytes += bytes;
+        lane.sent(bytes);
         this.#guard(() => uploaded(infoHash, bytes));
         if (this.#state === 'ending' && sender.idle) this.#finish();
       },
@@ -222,13 +232,18 @@ export class SeedConnection {
       sender,
       limits,
       counters,
+      lane,
       clock,
       fast: handshake.fast,
-      write: (message) => socket.write(message),
+      // The upload policy may have something to say when nobody is spoken to any more.
+      write: (message) => {
+        if (this.#state === 'serving') socket.write(message);
+      },
       isSeed: () => this.#end('peer-is-seed'),
     });
     const decoder = new WireDecoder(peer, { pieces: peer.pieces, blockMaxBytes: 0 });
-    this.#serving = { torrent, sender, peer, decoder };
+    lane.peer = new Served(sender, peer);
+    this.#serving = { torrent, lane, sender, peer, decoder };
     this.#enter('serving');
     counters.handshakes++;
     // Only now: a connection for an unknown torrent does not live to need it.
@@ -239,6 +254,15 @@ export class SeedConnection {
     socket.uncork();
     if (rest.length > 0) this.#received(rest);
     if (this.#congestedSinceMs === undefined) socket.resume();
+  }
+
+  #openLane(uploads: UploadControl, infoHash: InfoHash, torrent: OpenTorrent): UploadLane {
+    try {
+      return uploads.open(infoHash, torrent.torrent.length, this.#address);
+    } catch (error) {
+      torrent.release();
+      throw error;
+    }
   }
 
   /** Stops reading from a peer that does not take the answers: they are small, but it could ask for any number. */
@@ -273,8 +297,44 @@ export class SeedConnection {
     this.#state = 'closed';
     this.#serving?.decoder.stop();
     this.#serving?.sender.stop();
+    this.#serving?.lane.close();
     this.#serving?.torrent.release();
     this.#serving = undefined;
     this.#context.closed(this, this.#reason);
+  }
+}
+
+/** What a lane may do with its connection. */
+class Served implements LanePeer {
+  readonly #sender: BlockSender;
+  readonly #peer: SeedPeer;
+
+  constructor(sender: BlockSender, peer: SeedPeer) {
+    this.#sender = sender;
+    this.#peer = peer;
+  }
+
+  get nextBytes(): number {
+    return this.#sender.nextBytes;
+  }
+
+  get queuedBytes(): number {
+    return this.#sender.queuedBytes;
+  }
+
+  grant(maxBytes: number): number {
+    return this.#sender.grant(maxBytes);
+  }
+
+  pump(): void {
+    this.#sender.pump();
+  }
+
+  choke(): void {
+    this.#peer.holdBack();
+  }
+
+  unchoke(): void {
+    this.#peer.leave();
   }
 }

@@ -11,6 +11,7 @@ import { encodeMetadata, encodeMetadataData, metadataPieceCount, parseMetadata }
 import type { OpenTorrent } from './open-torrents.ts';
 import type { SeedCounters } from './seed-connection.ts';
 import { pieceCount, pieceSize } from './torrent.ts';
+import type { UploadLane } from './upload-control.ts';
 import type { WireVisitor } from './wire.ts';
 import type { BlockRequest } from './wire-encode.ts';
 import { encodeBitfield, encodeExtended, encodeRejects, encodeSimple, fullBitfield } from './wire-encode.ts';
@@ -20,6 +21,8 @@ export interface SeedPeerOptions {
   sender: BlockSender;
   limits: SeedLimits;
   counters: SeedCounters;
+  /** Decides who is unchoked, and when. */
+  lane: UploadLane;
   clock: () => number;
   /** The peer set the bit of BEP 6; we always do. */
   fast: boolean;
@@ -36,7 +39,6 @@ export class SeedPeer implements WireVisitor {
   /** One bit per piece that the peer has. */
   readonly #has: Buffer;
   #hasCount = 0;
-  #choked = true;
   #extendedHandshakes = 0;
   /** The number under which the peer wants ut_metadata, if it does. */
   #metadataId: number | undefined;
@@ -44,6 +46,8 @@ export class SeedPeer implements WireVisitor {
   #chatter = 0;
   #chatterSinceMs: number;
   #activeMs: number;
+  /** When it last said anything. */
+  #heardMs: number;
   #keepAlives = 0;
 
   constructor(options: SeedPeerOptions) {
@@ -52,6 +56,7 @@ export class SeedPeer implements WireVisitor {
     this.#has = Buffer.alloc(Math.ceil(this.pieces / 8));
     this.#activeMs = options.clock();
     this.#chatterSinceMs = this.#activeMs;
+    this.#heardMs = this.#activeMs;
   }
 
   /** What follows our handshake: what we have, which BEP 3 and 6 want first, and what we can do. */
@@ -67,9 +72,31 @@ export class SeedPeer implements WireVisitor {
     write(encodeExtended(0, handshake));
   }
 
-  /** True when the peer has wanted nothing for too long. */
+  /** True when the peer has wanted nothing for too long. One that we hold back must only be there still. */
   isIdle(): boolean {
-    return this.#options.clock() - this.#activeMs >= this.#options.limits.idleMs;
+    const { clock, lane, limits } = this.#options;
+    if (lane.heldBack) return clock() - this.#heardMs >= lane.heldBackSilenceMs;
+    return clock() - this.#activeMs >= limits.idleMs;
+  }
+
+  /** Bytes came from it. */
+  heard(): void {
+    this.#heardMs = this.#options.clock();
+  }
+
+  /** The upload policy lets it ask. */
+  leave(): void {
+    this.#activeMs = this.#options.clock();
+    this.#options.write(encodeSimple('unchoke'));
+  }
+
+  /** The upload policy holds it back. By BEP 6 every request that waits is refused by itself; without, `choke` says it of all. */
+  holdBack(): void {
+    const { write, sender, fast, counters } = this.#options;
+    const refused = sender.takeQueue();
+    counters.requestsRejected += refused.length;
+    write(encodeSimple('choke'));
+    if (fast && refused.length > 0) write(encodeRejects(refused));
   }
 
   keepAlive(): void {
@@ -79,19 +106,15 @@ export class SeedPeer implements WireVisitor {
     this.#activeMs = this.#options.clock();
   }
 
-  /** Here an upload policy decides who is unchoked, and when. For the time being everybody is, for good. */
   interested(): void {
-    if (!this.#choked) {
-      this.#countChatter();
-      return;
-    }
-    this.#choked = false;
-    this.#activeMs = this.#options.clock();
-    this.#options.write(encodeSimple('unchoke'));
+    const { lane } = this.#options;
+    if (lane.wanted) this.#countChatter();
+    else lane.wants();
   }
 
   notInterested(): void {
     this.#countChatter();
+    this.#options.lane.rests();
   }
 
   choke(): void {
@@ -152,9 +175,9 @@ export class SeedPeer implements WireVisitor {
   }
 
   request(index: number, begin: number, lengthBytes: number): void {
-    const { torrent, sender, fast } = this.#options;
+    const { torrent, sender, fast, lane } = this.#options;
     const block = this.#checkBlock({ index, begin, lengthBytes }, torrent);
-    if (this.#choked) {
+    if (!lane.unchoked) {
       this.#reject(block);
     } else if (sender.request(block)) {
       this.#activeMs = this.#options.clock();

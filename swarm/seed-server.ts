@@ -14,6 +14,7 @@ import type { SeedSource } from './open-torrents.ts';
 import { OpenTorrents } from './open-torrents.ts';
 import type { CloseCounts, CloseReason, SeedContext, SeedCounters } from './seed-connection.ts';
 import { SeedConnection } from './seed-connection.ts';
+import { UploadControl, type UploadOptions, type UploadStatus } from './upload-control.ts';
 import { makePeerId } from './wire-handshake.ts';
 
 export type { SeedHandle, SeedSource } from './open-torrents.ts';
@@ -27,6 +28,8 @@ export interface SeedServerOptions {
   /** 20 bytes; a new one by default. A peer that shows the same one is ourselves. */
   peerId?: Buffer;
   limits?: Partial<SeedLimits>;
+  /** How fast, and when a torrent has had enough; without it as fast as it goes. */
+  upload?: UploadOptions;
   /** Called as blocks leave, at most once per read. */
   onUpload?: (infoHash: InfoHash, bytes: number) => void;
   /** An error that cost a connection and was no doing of the peer: the source, the disk, or a fault of ours. For the log. */
@@ -39,6 +42,7 @@ export interface SeedStatus extends SeedCounters {
   /** At this moment. */
   connections: number;
   openTorrents: number;
+  upload: UploadStatus;
   /** Bytes that were read and wait for peers to take them, at this moment. */
   unsentBytes: number;
   /** Connections that were closed at once, because there were too many of them. */
@@ -55,6 +59,8 @@ export interface SeedServer {
   readonly port: number;
   readonly peerId: Buffer;
   status(): SeedStatus;
+  /** Bytes a second for all torrents together from now on; `undefined` for no such limit. */
+  setUploadRate(bytesPerSecond: number | undefined): void;
   /** Stops listening, lets what is being sent go out for a moment, then closes every connection and file. May be called twice. */
   close(): Promise<void>;
 }
@@ -73,6 +79,7 @@ class Listener implements SeedServer {
   readonly #limits: SeedLimits;
   readonly #server = createServer();
   readonly #torrents: OpenTorrents;
+  readonly #uploads: UploadControl;
   readonly #context: SeedContext;
   readonly #connections = new Map<SeedConnection, string>();
   readonly #perAddress = new Map<string, number>();
@@ -103,16 +110,19 @@ class Listener implements SeedServer {
   #closing: Promise<void> | undefined;
   #whenGone: (() => void) | undefined;
 
-  constructor({ source, peerId = makePeerId(), limits, onUpload, onFault, clock }: SeedServerOptions) {
+  constructor(options: SeedServerOptions) {
+    const { source, peerId = makePeerId(), limits, upload, onUpload, onFault, clock } = options;
     this.peerId = peerId;
     this.#limits = { ...seedLimits, ...limits };
     const now = clock ?? (() => performance.now());
     this.#torrents = new OpenTorrents(source, this.#limits, now);
+    this.#uploads = new UploadControl({ ...(onFault && { onFault }), ...upload }, now);
     this.#context = {
       limits: this.#limits,
       peerId,
       torrents: this.#torrents,
       budget: { heldBytes: 0 },
+      uploads: this.#uploads,
       counters: this.#counters,
       clock: now,
       uploaded: onUpload ?? (() => {}),
@@ -142,6 +152,7 @@ class Listener implements SeedServer {
       ...this.#counters,
       connections: this.#connections.size,
       openTorrents: this.#torrents.size,
+      upload: this.#uploads.status(),
       unsentBytes: this.#context.budget.heldBytes,
       refusedConnections: this.#refused,
       unknownInfoHashes: this.#closed['unknown-infohash'],
@@ -149,6 +160,10 @@ class Listener implements SeedServer {
       readFailures: this.#closed['read-failed'],
       closed: { ...this.#closed },
     };
+  }
+
+  setUploadRate(bytesPerSecond: number | undefined): void {
+    this.#uploads.setRate(bytesPerSecond);
   }
 
   close(): Promise<void> {
@@ -170,6 +185,7 @@ class Listener implements SeedServer {
       await gone;
       clearTimeout(deadline);
     }
+    this.#uploads.close();
     await Promise.all([stopped, this.#torrents.close()]);
   }
 
@@ -184,7 +200,7 @@ class Listener implements SeedServer {
       return;
     }
     this.#perAddress.set(key, count + 1);
-    this.#connections.set(new SeedConnection(socket, this.#context), key);
+    this.#connections.set(new SeedConnection(socket, key, this.#context), key);
   }
 
   #removed(connection: SeedConnection, reason: CloseReason): void {
@@ -200,6 +216,7 @@ class Listener implements SeedServer {
 
   #sweep(): void {
     for (const connection of this.#connections.keys()) connection.sweep();
+    this.#uploads.sweep();
     this.#torrents.sweep();
   }
 }

@@ -22,6 +22,15 @@ function narInfoOf(catalog: Catalog, n: number) {
   return catalog.narInfo(parseStoreHash(storeHashText(n)));
 }
 
+const nothing = {
+  nars: 0,
+  narinfos: 0,
+  rejected: 0,
+  rejectedByCode: {},
+  bytes: 0,
+  uploads: { swarming: 0, capped: 0 },
+};
+
 t.test('an accepted NAR file is found under every key', async (t) => {
   const catalog = open(t);
   const made = row(1);
@@ -36,8 +45,7 @@ t.test('an accepted NAR file is found under every key', async (t) => {
   t.equal(narInfoOf(catalog, 1), made.narInfo.text);
   t.strictSame(catalog.known(source, made.narInfoName), { state: 'accepted', fingerprint: 'fingerprint 1' });
   t.ok(catalog.hasInfoHash(entry.infoHash) && catalog.hasInfoHash(entry.narInfoHash));
-  const counts = { nars: 1, narinfos: 1, rejected: 0, rejectedByCode: {}, bytes: entry.fileSize };
-  t.strictSame(catalog.counts(), counts);
+  t.strictSame(catalog.counts(), { ...nothing, nars: 1, narinfos: 1, bytes: entry.fileSize });
   t.strictSame(catalog.sources(), [source]);
 });
 
@@ -53,7 +61,8 @@ t.test('what is not there is undefined', async (t) => {
   t.equal(catalog.known(source, narInfoName(1)), undefined);
   t.strictSame(catalog.entries(undefined, 10), []);
   t.strictSame(catalog.refusals(10), []);
-  t.strictSame(catalog.counts(), { nars: 0, narinfos: 0, rejected: 0, rejectedByCode: {}, bytes: 0 });
+  t.strictSame(catalog.counts(), nothing);
+  t.equal(catalog.upload(entry.infoHash), undefined);
   catalog.forget(source, narInfoName(1));
 });
 
@@ -354,3 +363,23 @@ function agrees(catalog: Catalog): boolean {
     })
   );
 }
+
+t.test('what was uploaded is kept with its NAR file, counted by state, and goes with it', async (t) => {
+  const catalog = open(t);
+  const [first, second] = [row(1), row(2)];
+  catalog.accept(first);
+  const free = { capped: false, uploadedBytes: 2 ** 40, roundBytes: 5, lonelySinceMs: undefined };
+  const capped = { capped: true, uploadedBytes: 7, roundBytes: 7, lonelySinceMs: 1_700_000_000_000 };
+  catalog.putUploads([
+    [first.entry.infoHash, free],
+    [second.entry.infoHash, free],
+  ]);
+  t.strictSame(catalog.upload(first.entry.infoHash), free);
+  t.equal(catalog.upload(second.entry.infoHash), undefined, 'it is not in the catalog');
+  t.strictSame(catalog.counts().uploads, { swarming: 1, capped: 0 });
+  catalog.putUploads([[first.entry.infoHash, capped]]);
+  t.strictSame(catalog.upload(first.entry.infoHash), capped);
+  t.strictSame(catalog.counts().uploads, { swarming: 0, capped: 1 });
+  catalog.forget(source, first.narInfoName);
+  t.strictSame(catalog.counts(), nothing);
+});

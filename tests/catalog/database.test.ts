@@ -87,3 +87,21 @@ t.test('damage is reported as such', async (t) => {
     { code: 'catalog-corrupt' },
   );
 });
+
+t.test('a catalog of the first schema is brought up to date, with all that is in it', async (t) => {
+  const path = `${t.testdir()}/catalog.sqlite`;
+  const db = new DatabaseSync(path);
+  db.exec(migrations[0] ?? '');
+  db.exec(`PRAGMA application_id = ${catalogApplicationId}; PRAGMA user_version = 1`);
+  db.exec("INSERT INTO meta VALUES ('storeDir', '/nix/store')");
+  db.close();
+  const catalog = openCatalog(path);
+  t.equal(catalog.getMeta('storeDir'), '/nix/store');
+  t.strictSame(catalog.counts().uploads, { swarming: 0, capped: 0 });
+  const made = row(1);
+  catalog.accept(made);
+  const upload = { capped: true, uploadedBytes: 1, roundBytes: 1, lonelySinceMs: undefined };
+  catalog.putUploads([[made.entry.infoHash, upload]]);
+  t.strictSame(catalog.upload(made.entry.infoHash), upload);
+  catalog.close();
+});

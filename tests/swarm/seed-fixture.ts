@@ -19,6 +19,8 @@ import type { SeedHandle, SeedServer, SeedSource, SeedStatus } from '../../swarm
 import { openSeedServer } from '../../swarm/seed-server.ts';
 import type { Torrent } from '../../swarm/torrent.ts';
 import { TorrentHasher } from '../../swarm/torrent.ts';
+import type { UploadCap, UploadOptions } from '../../swarm/upload-control.ts';
+import type { UploadRecord } from '../../swarm/upload-policy.ts';
 import { WireDecoder } from '../../swarm/wire.ts';
 import type { BlockRequest } from '../../swarm/wire-encode.ts';
 import { encodeRequests, encodeSimple } from '../../swarm/wire-encode.ts';
@@ -105,6 +107,7 @@ export interface SeedingOptions {
   limits?: Partial<SeedLimits>;
   peerId?: Buffer;
   clock?: () => number;
+  upload?: UploadOptions;
   onUpload?: (infoHash: InfoHash, bytes: number) => void;
   onFault?: (error: unknown) => void;
 }
@@ -126,6 +129,29 @@ export async function seeding(
     assert.equal(server.status().unsentBytes, 0, 'no memory stays accounted for');
   });
   return { server, source, held };
+}
+
+/** A cap as a seeder has it, its memory in a map; nobody else has anything. */
+export function testCap(options: Partial<UploadCap> = {}): {
+  cap: UploadCap;
+  rows: Map<InfoHash, UploadRecord>;
+} {
+  const rows = new Map<InfoHash, UploadRecord>();
+  const cap: UploadCap = {
+    initialCopies: 1,
+    cappedBytesPerSecond: 64 * 1024,
+    minSeeds: 2,
+    lonelyAfterMs: 600_000,
+    records: {
+      load: (infoHash) => rows.get(infoHash),
+      save: (records) => {
+        for (const [infoHash, record] of records) rows.set(infoHash, record);
+      },
+    },
+    seedsOf: () => 0,
+    ...options,
+  };
+  return { cap, rows };
 }
 
 /** A peer that says exactly what a test tells it to, and writes down what it hears, one line per message. */

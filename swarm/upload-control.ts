@@ -1,0 +1,384 @@
+/**
+ * Joins the upload policy, the rates and the slots of one seed server: each connection has a lane here, which says whether it may send
+ * freely, waits for its turn, or is choked.
+ *
+ * One timer for all, and only while somebody waits. Without rules and without a rate every lane is free, and costs nothing.
+ */
+import type { InfoHash } from '../nar/hash.ts';
+import { blockMaxBytes } from './limits.ts';
+import { TokenBucket } from './token-bucket.ts';
+import { UploadLedger, type UploadRecords } from './upload-ledger.ts';
+import { type UploadLimits, uploadLimits } from './upload-limits.ts';
+import { type PacedSender, rarityMax, UploadPacer } from './upload-pacer.ts';
+import { nextUploadRecord, type UploadRecord, type UploadRules, type UploadState } from './upload-policy.ts';
+import { chooseSlots, type SlotCandidate, slotsFor } from './upload-slots.ts';
+
+/** When torrents are capped, and how low; without it none ever is. */
+export interface UploadCap extends Omit<UploadRules, 'neverCappedBytes'> {
+  cappedBytesPerSecond: number;
+  /** Where what was uploaded is remembered. */
+  records: UploadRecords;
+  /** Seeds of a torrent besides this one; `undefined` when that cannot be known. */
+  seedsOf(infoHash: InfoHash): number | undefined;
+}
+
+export interface UploadOptions {
+  cap?: UploadCap;
+  /** For all torrents together; none by default. */
+  bytesPerSecond?: number | undefined;
+  limits?: Partial<UploadLimits>;
+  /** Milliseconds since 1970, for what is remembered. */
+  wallClock?: () => number;
+  /** What could not be written. */
+  onFault?: (error: unknown) => void;
+}
+
+export interface UploadStatus {
+  /** Torrents that are being served, by state. */
+  serving: Record<UploadState, number>;
+  /** The rate for all torrents together that holds now; `null` without one. */
+  rateBytesPerSecond: number | null;
+  cappedBytesPerSecond: number | null;
+  /** Peers that want something and are choked, and bytes that others asked for and wait for their turn. */
+  heldBackPeers: number;
+  heldBackBytes: number;
+}
+
+/** What a lane needs of its connection. */
+export interface LanePeer {
+  /** Its next request that could be answered now, and all that wait, in bytes. */
+  readonly nextBytes: number;
+  readonly queuedBytes: number;
+  grant(maxBytes: number): number;
+  /** Told at once; requests that wait are refused. */
+  choke(): void;
+  unchoke(): void;
+  /** No limit holds any more. */
+  pump(): void;
+}
+
+interface Flow {
+  readonly infoHash: InfoHash;
+  readonly sizeBytes: number;
+  readonly lanes: Set<UploadLane>;
+  record: UploadRecord;
+  rarity: number;
+  /** While it is capped. */
+  bucket: TokenBucket | undefined;
+}
+
+export class UploadControl {
+  readonly #cap: UploadCap | undefined;
+  readonly #rules: UploadRules | undefined;
+  readonly #limits: UploadLimits;
+  readonly #clock: () => number;
+  readonly #wallClock: () => number;
+  readonly #fault: (error: unknown) => void;
+  readonly #ledger: UploadLedger;
+  readonly #pacer: UploadPacer;
+  readonly #flows = new Map<InfoHash, Flow>();
+  #total: TokenBucket | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #flushedMs: number;
+
+  /** `clock`: milliseconds that never go back. */
+  constructor(options: UploadOptions, clock: () => number) {
+    const { cap, bytesPerSecond, wallClock = Date.now, onFault = () => {} } = options;
+    this.#cap = cap;
+    this.#limits = { ...uploadLimits, ...options.limits };
+    this.#rules = cap && { ...cap, neverCappedBytes: this.#limits.neverCappedBytes };
+    this.#clock = clock;
+    this.#wallClock = wallClock;
+    this.#fault = onFault;
+    this.#ledger = new UploadLedger(cap?.records, this.#limits);
+    this.#pacer = new UploadPacer(this.#limits, clock);
+    this.#flushedMs = clock();
+    this.setRate(bytesPerSecond);
+  }
+
+  /** Whether the rate for all torrents holds. */
+  get limited(): boolean {
+    return this.#total !== undefined;
+  }
+
+  get heldBackSilenceMs(): number {
+    return this.#limits.heldBackSilenceMs;
+  }
+
+  status(): UploadStatus {
+    const serving: UploadStatus['serving'] = { swarming: 0, capped: 0 };
+    let heldBackPeers = 0;
+    let heldBackBytes = 0;
+    for (const { record, lanes } of this.#flows.values()) {
+      serving[record.state]++;
+      for (const lane of lanes) {
+        if (lane.wanted && !lane.unchoked) heldBackPeers++;
+        if (lane.paced) heldBackBytes += lane.peer?.queuedBytes ?? 0;
+      }
+    }
+    return {
+      serving,
+      rateBytesPerSecond: this.#total?.bytesPerSecond ?? null,
+      cappedBytesPerSecond: this.#cap?.cappedBytesPerSecond ?? null,
+      heldBackPeers,
+      heldBackBytes,
+    };
+  }
+
+  /** The rate for all torrents together; `undefined` for none. */
+  setRate(bytesPerSecond: number | undefined): void {
+    if (bytesPerSecond === this.#total?.bytesPerSecond) return;
+    if (bytesPerSecond === undefined) this.#total = undefined;
+    else if (this.#total === undefined) this.#total = this.#bucket(bytesPerSecond);
+    else this.#total.setRate(bytesPerSecond, this.#clock());
+    this.#pacer.setTotal(this.#total);
+    this.#rechoke();
+    this.#run();
+  }
+
+  /** For a connection that is about to be served. Throws what the records throw. */
+  open(infoHash: InfoHash, sizeBytes: number, address: string): UploadLane {
+    let flow = this.#flows.get(infoHash);
+    if (flow === undefined) {
+      const record = this.#ledger.get(infoHash);
+      flow = { infoHash, sizeBytes, lanes: new Set(), record, rarity: 0, bucket: undefined };
+      this.#flows.set(infoHash, flow);
+      this.#look(flow);
+    }
+    const lane = new UploadLane(this, flow, address);
+    flow.lanes.add(lane);
+    return lane;
+  }
+
+  /** Looks at seeds and slots, and writes down what was uploaded. To be called every second or so. */
+  sweep(): void {
+    if (this.#cap !== undefined) for (const flow of this.#flows.values()) this.#look(flow);
+    this.#rechoke();
+    const nowMs = this.#clock();
+    if (nowMs - this.#flushedMs < this.#limits.flushMs) return;
+    this.#flushedMs = nowMs;
+    this.#flush(this.#limits.flushRecords);
+  }
+
+  /** Writes down what is left. */
+  close(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#flush(Number.POSITIVE_INFINITY);
+  }
+
+  // What lanes tell
+
+  wants(lane: UploadLane): void {
+    if (this.#hasRoom(lane)) lane.unchoke(this.#clock());
+    else lane.waitSince(this.#clock());
+  }
+
+  wait(lane: UploadLane): void {
+    this.#pacer.wait(lane);
+    // What the rates allow at once need not wait for the next tick.
+    if ((this.#total?.available(this.#clock()) ?? 1) > 0) this.#run();
+  }
+
+  sent(flow: Flow, bytes: number): void {
+    if (this.#cap !== undefined) this.#move(flow, bytes, this.#cap.seedsOf(flow.infoHash));
+  }
+
+  leave(lane: UploadLane, flow: Flow): void {
+    this.#pacer.leave(lane);
+    flow.lanes.delete(lane);
+    if (flow.lanes.size === 0) this.#flows.delete(flow.infoHash);
+  }
+
+  now(): number {
+    return this.#clock();
+  }
+
+  #look(flow: Flow): void {
+    const otherSeeds = this.#cap?.seedsOf(flow.infoHash);
+    flow.rarity = Math.min(otherSeeds ?? 0, rarityMax);
+    this.#move(flow, 0, otherSeeds);
+  }
+
+  #move(flow: Flow, sentBytes: number, otherSeeds: number | undefined): void {
+    if (this.#rules === undefined || this.#cap === undefined) return;
+    const { record, sizeBytes } = flow;
+    const facts = { sizeBytes, sentBytes, otherSeeds, nowMs: this.#wallClock() };
+    flow.record = nextUploadRecord(record, facts, this.#rules);
+    // A torrent that was looked at but never uploaded needs no row.
+    if (flow.record.uploadedBytes > 0) this.#ledger.set(flow.infoHash, flow.record);
+    const capped = flow.record.state === 'capped';
+    if (capped === (flow.bucket !== undefined)) return;
+    flow.bucket = capped ? this.#bucket(this.#cap.cappedBytesPerSecond) : undefined;
+    this.#rechoke();
+    this.#run();
+    if (!capped && !this.limited) for (const lane of flow.lanes) lane.peer?.pump();
+  }
+
+  #bucket(bytesPerSecond: number): TokenBucket {
+    return new TokenBucket(bytesPerSecond, this.#limits.burstMs, blockMaxBytes, this.#clock());
+  }
+
+  /** Whether one more peer can be unchoked at once. */
+  #hasRoom(lane: UploadLane): boolean {
+    if (!lane.paced) return true;
+    const { capped, total } = this.#slots();
+    const unchoked = (lanes: Iterable<UploadLane>): number => {
+      let count = 0;
+      for (const each of lanes) if (each.unchoked) count++;
+      return count;
+    };
+    if (lane.bucket !== undefined && unchoked(lane.neighbours) >= capped) return false;
+    if (this.#total === undefined) return true;
+    let all = 0;
+    for (const { lanes } of this.#flows.values()) all += unchoked(lanes);
+    return all < total;
+  }
+
+  #slots(): { capped: number; total: number } {
+    const { cappedSlotsMax, totalSlotsMin } = this.#limits;
+    const rate = (bytesPerSecond: number | undefined): number => bytesPerSecond ?? Number.POSITIVE_INFINITY;
+    const none = Number.POSITIVE_INFINITY;
+    return {
+      capped: slotsFor(rate(this.#cap?.cappedBytesPerSecond), { min: 1, max: cappedSlotsMax }, this.#limits),
+      total: slotsFor(rate(this.#total?.bytesPerSecond), { min: totalSlotsMin, max: none }, this.#limits),
+    };
+  }
+
+  #rechoke(): void {
+    const nowMs = this.#clock();
+    const { capped, total } = this.#slots();
+    const winners: UploadLane[] = [];
+    for (const { lanes, bucket } of this.#flows.values()) {
+      const wanting = [...lanes].filter((lane) => lane.wanted);
+      const some = bucket === undefined ? wanting : chooseSlots(wanting, capped, nowMs, this.#limits);
+      winners.push(...some);
+    }
+    const unchoked = new Set(
+      this.#total === undefined ? winners : chooseSlots(winners, total, nowMs, this.#limits),
+    );
+    for (const { lanes } of this.#flows.values()) {
+      for (const lane of lanes) {
+        if (unchoked.has(lane)) lane.unchoke(nowMs);
+        // One that said it wants nothing must not come back past the others.
+        else if (lane.wanted || lane.paced) lane.choke(nowMs);
+      }
+    }
+  }
+
+  #run(): void {
+    this.#pacer.run();
+    if (this.#pacer.waiting === 0) return;
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      this.#run();
+    }, this.#limits.tickMs);
+  }
+
+  #flush(most: number): void {
+    try {
+      this.#ledger.flush(most);
+    } catch (error) {
+      this.#fault(error);
+    }
+  }
+}
+
+/** One connection's part in the upload of its torrent. */
+export class UploadLane implements PacedSender, SlotCandidate {
+  readonly address: string;
+  readonly #control: UploadControl;
+  readonly #flow: Flow;
+  peer: LanePeer | undefined;
+  /** The peer is interested. */
+  wanted = false;
+  unchoked = false;
+  sinceMs = 0;
+  activeMs = 0;
+
+  constructor(control: UploadControl, flow: Flow, address: string) {
+    this.#control = control;
+    this.#flow = flow;
+    this.address = address;
+  }
+
+  /** Whether requests have to wait for their turn. */
+  get paced(): boolean {
+    return this.#flow.bucket !== undefined || this.#control.limited;
+  }
+
+  get rarity(): number {
+    return this.#flow.rarity;
+  }
+
+  get bucket(): TokenBucket | undefined {
+    return this.#flow.bucket;
+  }
+
+  get neighbours(): Iterable<UploadLane> {
+    return this.#flow.lanes;
+  }
+
+  get nextBytes(): number {
+    return this.peer?.nextBytes ?? 0;
+  }
+
+  /** Held back by us: its silence is not its fault. */
+  get heldBack(): boolean {
+    return this.wanted && !this.unchoked;
+  }
+
+  get heldBackSilenceMs(): number {
+    return this.#control.heldBackSilenceMs;
+  }
+
+  grant(maxBytes: number): number {
+    this.activeMs = this.#control.now();
+    return this.peer?.grant(maxBytes) ?? 0;
+  }
+
+  /** The peer is interested: it is unchoked, now or when there is room. */
+  wants(): void {
+    this.wanted = true;
+    if (!this.unchoked) this.#control.wants(this);
+  }
+
+  /** The peer has lost its interest. */
+  rests(): void {
+    this.wanted = false;
+    // Where there are slots, its one is for others.
+    if (this.paced) this.choke(this.#control.now());
+  }
+
+  wait(): void {
+    this.activeMs = this.#control.now();
+    this.#control.wait(this);
+  }
+
+  sent(bytes: number): void {
+    this.#control.sent(this.#flow, bytes);
+  }
+
+  waitSince(nowMs: number): void {
+    this.sinceMs = nowMs;
+    this.activeMs = nowMs;
+  }
+
+  unchoke(nowMs: number): void {
+    if (this.unchoked) return;
+    this.unchoked = true;
+    this.waitSince(nowMs);
+    this.peer?.unchoke();
+  }
+
+  choke(nowMs: number): void {
+    if (!this.unchoked) return;
+    this.unchoked = false;
+    this.waitSince(nowMs);
+    this.peer?.choke();
+  }
+
+  close(): void {
+    this.#control.leave(this, this.#flow);
+  }
+}

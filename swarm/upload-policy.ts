@@ -1,0 +1,89 @@
+/**
+ * How generous a seeder is with one torrent: free until its first copies are out, then at a low rate, and free again when its seeds
+ * vanish. Pure: no clock, no sockets.
+ *
+ * The legal moves, and there are no others:
+ *
+ *   swarming → capped    when `initialCopies` times the size has left since it began to swarm
+ *   capped → swarming    when fewer than `minSeeds` others were seen for `lonelyAfterMs`; the copies are counted anew
+ */
+
+export type UploadState = 'swarming' | 'capped';
+
+export interface UploadRules {
+  /** Copies that leave before a torrent is capped; fractions are allowed, 0 caps at once. */
+  initialCopies: number;
+  /** Other seeds that a torrent should have. */
+  minSeeds: number;
+  lonelyAfterMs: number;
+  /** Smaller torrents are never capped. */
+  neverCappedBytes: number;
+}
+
+/** What is remembered of a torrent that was ever uploaded. */
+export interface UploadRecord {
+  readonly state: UploadState;
+  /** Bytes of blocks, ever. */
+  readonly uploadedBytes: number;
+  /** Of those, since it last began to swarm. */
+  readonly roundBytes: number;
+  /** While capped: since when too few seeds are seen, in milliseconds since 1970. */
+  readonly lonelySinceMs: number | undefined;
+}
+
+export interface UploadFacts {
+  sizeBytes: number;
+  /** Bytes that left since the last time. */
+  sentBytes: number;
+  /** Seeds besides ourselves, as the tracker sees them; `undefined` when it cannot know. */
+  otherSeeds: number | undefined;
+  /** Milliseconds since 1970. */
+  nowMs: number;
+}
+
+export const neverUploaded: UploadRecord = {
+  state: 'swarming',
+  uploadedBytes: 0,
+  roundBytes: 0,
+  lonelySinceMs: undefined,
+};
+
+/** The same object when nothing changed. One move at most. */
+export function nextUploadRecord(record: UploadRecord, facts: UploadFacts, rules: UploadRules): UploadRecord {
+  const { sentBytes } = facts;
+  const counted =
+    sentBytes === 0
+      ? record
+      : {
+          ...record,
+          uploadedBytes: record.uploadedBytes + sentBytes,
+          roundBytes: record.roundBytes + sentBytes,
+        };
+  return counted.state === 'swarming'
+    ? fromSwarming(counted, facts, rules)
+    : fromCapped(counted, facts, rules);
+}
+
+function fromSwarming(record: UploadRecord, { sizeBytes }: UploadFacts, rules: UploadRules): UploadRecord {
+  if (sizeBytes < rules.neverCappedBytes || record.roundBytes < rules.initialCopies * sizeBytes)
+    return record;
+  return { ...record, state: 'capped', lonelySinceMs: undefined };
+}
+
+function fromCapped(record: UploadRecord, facts: UploadFacts, rules: UploadRules): UploadRecord {
+  const { sizeBytes, otherSeeds, nowMs } = facts;
+  // The limit may have been another one when it was capped.
+  if (sizeBytes < rules.neverCappedBytes) return swarmingAgain(record);
+  if (otherSeeds === undefined) return record;
+  if (otherSeeds >= rules.minSeeds) {
+    return record.lonelySinceMs === undefined ? record : { ...record, lonelySinceMs: undefined };
+  }
+  // A clock that was set back begins the wait anew rather than prolonging it.
+  const sinceMs = Math.min(record.lonelySinceMs ?? nowMs, nowMs);
+  if (nowMs - sinceMs >= rules.lonelyAfterMs) return swarmingAgain(record);
+  return sinceMs === record.lonelySinceMs ? record : { ...record, lonelySinceMs: sinceMs };
+}
+
+function swarmingAgain(record: UploadRecord): UploadRecord {
+  return { ...record, state: 'swarming', roundBytes: 0, lonelySinceMs: undefined };
+}
