@@ -6,7 +6,7 @@
  */
 
 import { type BencodeDictionary, bencode, parseBencode } from './bencode.ts';
-import { type DhtLimits, dhtAnsweredPeersMax } from './dht-limits.ts';
+import { type DhtLimits, dhtAnsweredNodesMax, dhtAnsweredPeersMax, dhtNodeBytes } from './dht-limits.ts';
 import { dhtRefusals, isPublicIpv4, parseDhtPacket, printDhtPacket } from './dht-packets.ts';
 import type { PeerAddress } from './peer-address.ts';
 
@@ -131,12 +131,14 @@ function isQuery(message: BencodeDictionary): boolean {
   return Buffer.isBuffer(type) && type.toString('latin1') === 'q';
 }
 
-/** The library puts the peers in another order each time, so that the first ones are any. */
+/** The library puts the peers in another order each time, so that the first ones are any, and the nearest nodes first. */
 function shorten(message: BencodeDictionary): void {
   const answer = message.get('r');
   if (!(answer instanceof Map)) return;
   const peers = answer.get('values');
   if (Array.isArray(peers)) answer.set('values', peers.slice(0, dhtAnsweredPeersMax));
+  const nodes = answer.get('nodes');
+  if (Buffer.isBuffer(nodes)) answer.set('nodes', nodes.subarray(0, dhtAnsweredNodesMax * dhtNodeBytes));
 }
 
 function addressBytes({ host }: PeerAddress): Uint8Array {

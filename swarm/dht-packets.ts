@@ -15,7 +15,9 @@ import {
 import {
   dhtDepthMax,
   dhtErrorMaxBytes,
+  dhtNodeBytes,
   dhtPacketMaxBytes,
+  dhtPeerBytes,
   dhtTokenMaxBytes,
   dhtTransactionMaxBytes,
   dhtValuesMax,
@@ -51,10 +53,6 @@ export const dhtRefusals = ['oversize', 'not-bencode', 'not-krpc', 'unsupported'
 export type DhtRefusal = (typeof dhtRefusals)[number];
 
 const idBytes = 20;
-/** Compact node: id, IPv4 address, port. */
-const nodeBytes = 26;
-/** Compact peer: IPv4 address, port. */
-const peerBytes = 6;
 
 /**
  * What `bytes` mean, or why they are not taken; nothing is thrown, since most of what arrives at an open port is rubbish. Addresses of
@@ -164,10 +162,10 @@ function parseAnswer(
 }
 
 function parseNodes(given: BencodeValue | undefined, localNodes: boolean): Buffer | undefined {
-  if (!Buffer.isBuffer(given) || given.length % nodeBytes !== 0) return undefined;
+  if (!Buffer.isBuffer(given) || given.length % dhtNodeBytes !== 0) return undefined;
   const taken: Buffer[] = [];
-  for (let at = 0; at < given.length; at += nodeBytes) {
-    const node = given.subarray(at, at + nodeBytes);
+  for (let at = 0; at < given.length; at += dhtNodeBytes) {
+    const node = given.subarray(at, at + dhtNodeBytes);
     if (isReachable(node.subarray(idBytes), localNodes)) taken.push(node);
   }
   return Buffer.concat(taken);
@@ -179,7 +177,7 @@ function parsePeers(given: BencodeValue | undefined, localNodes: boolean): Buffe
   const taken: Buffer[] = [];
   for (const peer of given) {
     if (!Buffer.isBuffer(peer)) return undefined;
-    if (peer.length === peerBytes && isReachable(peer, localNodes)) taken.push(peer);
+    if (peer.length === dhtPeerBytes && isReachable(peer, localNodes)) taken.push(peer);
   }
   return taken;
 }

@@ -29,4 +29,8 @@ export const sections: Readonly<Record<string, Section>> = {
     about: 'a seeder with --nars NAR files: start, memory, cold torrents, floods',
     run: async ({ nars }) => (await import('./scale.ts')).scaleRows({ rows: nars }),
   },
+  dht: {
+    about: 'the DHT node: what an announce and the child process cost, and how fast packets are judged',
+    run: async () => (await import('./dht.ts')).dht(),
+  },
 };

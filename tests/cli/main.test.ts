@@ -47,6 +47,11 @@ t.test('a wrong command line ends with 2 and says what to write', async (t) => {
     [['seeder', '--source', '/srv/cache'], /write file:\/\/\/srv\/cache/],
     [['seeder', '--source', 'file://srv/cache'], /file:\/\/\/directory/],
     [['seeder', '--source', 'https://cache.example'], /--store-paths/],
+    [['seeder', '--source', 'file:///x', '--dht', '[::]:6881'], /--dht: the DHT is spoken over IPv4/],
+    [
+      ['seeder', '--source', 'file:///x', '--dht-bootstrap', 'a.example:1'],
+      /of use with --dht HOST:PORT alone/,
+    ],
     [['seeder', '--source', 'file:///x', '--once', '--scan', '* * * * *'], /exclude each other/],
     [['sample-cache', 'x', '--compression', 'lzma'], /write zstd, xz, none/],
     [['torrent'], /FILE is missing/],

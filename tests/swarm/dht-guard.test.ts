@@ -78,18 +78,27 @@ t.test('one address gets so many answers in a window, and all together so many',
   t.ok(from('198.51.100.1') && from('198.51.100.3'), 'a new window');
 });
 
-t.test('an answer of ours keeps to a bounded number of peers, and to its transaction', async (t) => {
-  const { guard } = guardWith();
-  const peers = Array.from({ length: 5_000 }, () => Buffer.alloc(6));
-  const written = bencode({ t: 'theirs', y: 'r', r: { id: someId, token: 'tok', values: peers } });
-  const sent = guard.outgoing(written, there);
-  t.ok(sent.length < 700, `${sent.length} bytes`);
-  const kept = bencode({
-    ...{ t: 'theirs', y: 'r' },
-    r: { id: someId, token: 'tok', values: peers.slice(0, dhtAnsweredPeersMax) },
-  });
-  t.ok(sent.equals(kept));
-});
+t.test(
+  'an answer of ours keeps to a bounded number of peers and nodes, and to its transaction',
+  async (t) => {
+    const { guard } = guardWith();
+    const peers = Array.from({ length: 5_000 }, () => Buffer.alloc(6));
+    const nodes = Buffer.from(Array.from({ length: 300 * 26 }, (_, index) => index));
+    const written = bencode({ t: 'theirs', y: 'r', r: { id: someId, token: 'tok', values: peers, nodes } });
+    const sent = guard.outgoing(written, there);
+    t.ok(sent.length < 800, `${sent.length} bytes`);
+    const kept = bencode({
+      ...{ t: 'theirs', y: 'r' },
+      r: {
+        id: someId,
+        token: 'tok',
+        values: peers.slice(0, dhtAnsweredPeersMax),
+        nodes: nodes.subarray(0, 8 * 26),
+      },
+    });
+    t.ok(sent.equals(kept));
+  },
+);
 
 t.test('a node in our own network may name others there, a stranger may not', async (t) => {
   const { guard } = guardWith();
