@@ -9,7 +9,13 @@
 import type { DatabaseSync } from 'node:sqlite';
 import type { ErrorCode } from '../nar/errors.ts';
 import { NarswarmError } from '../nar/errors.ts';
-import { type InfoHash, infoHashToDigest, type Sha256, sha256ToDigest } from '../nar/hash.ts';
+import {
+  type InfoHash,
+  infoHashFromDigest,
+  infoHashToDigest,
+  type Sha256,
+  sha256ToDigest,
+} from '../nar/hash.ts';
 import type { NarInfo } from '../nar/narinfo.ts';
 import { nix32Decode } from '../nar/nix32.ts';
 import { type StoreHash, storeHashOf } from '../nar/store-path.ts';
@@ -98,6 +104,7 @@ export class Catalog {
   readonly #db: DatabaseSync;
   readonly #sql: Statements;
   #depth = 0;
+  #torrentChanges = 0;
 
   constructor(db: DatabaseSync) {
     this.#db = db;
@@ -199,6 +206,26 @@ export class Catalog {
   upload(infoHash: InfoHash): Upload | undefined {
     const row = this.#get('upload', infoHashToDigest(infoHash));
     return row && uploadOf(row);
+  }
+
+  /**
+   * The torrents of at most `limit` NAR files in the order in which they were first accepted, from after the row `after`; of a
+   * compressed one also that of its NAR. `last` is where to go on.
+   */
+  infoHashes(after: number, limit: number): { infoHashes: InfoHash[]; last: number | undefined } {
+    const rows = this.#all('infoHashes', after, pageSize(limit));
+    const infoHashes = new Set(
+      rows.flatMap((row) =>
+        [bytesOf(row, 'info_hash'), bytesOf(row, 'nar_info_hash')].map(infoHashFromDigest),
+      ),
+    );
+    const last = rows.at(-1);
+    return { infoHashes: [...infoHashes], last: last && numberOf(last, 'id') };
+  }
+
+  /** Rises whenever `infoHashes` gives something else than before. */
+  get torrentChanges(): number {
+    return this.#torrentChanges;
   }
 
   /** Kept up to date with every change: nothing is counted here. */
@@ -355,6 +382,7 @@ export class Catalog {
   }
 
   #putNarFile(entry: NarFileEntry): number {
+    this.#torrentChanges++;
     const row = this.#get(
       'putNarFile',
       sha256ToDigest(entry.fileHash),
@@ -408,6 +436,7 @@ export class Catalog {
     this.#run('dropNarInfosOfFile', narFile);
     this.#run('dropPieces', 2 * narFile, 2 * narFile + 1);
     this.#run('dropNarFile', narFile);
+    this.#torrentChanges++;
   }
 
   #putSource(url: string): number {

@@ -33,6 +33,7 @@ const statements = {
   hasInfoHash: `
     SELECT 1 WHERE EXISTS (SELECT 1 FROM nar_file WHERE info_hash = ?)
     OR EXISTS (SELECT 1 FROM nar_file WHERE nar_info_hash = ?)`,
+  infoHashes: 'SELECT id, info_hash, nar_info_hash FROM nar_file WHERE id > ? ORDER BY id LIMIT ?',
 
   narInfoText: 'SELECT text FROM narinfo WHERE store_hash = ? ORDER BY id LIMIT 1',
   narInfoNames: `SELECT name FROM narinfo WHERE source = ${sourceOf} AND name > ? ORDER BY name LIMIT ?`,

@@ -6,6 +6,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { NarswarmError } from '../nar/errors.ts';
 import { printPublicKey, printSecretKey, publicKeyOf, type SecretKey } from '../nar/signature.ts';
+import { announceToMax } from '../seeder/announce-to.ts';
 import { openSeeder } from '../seeder/main.ts';
 import { checkSchedule } from '../seeder/schedule.ts';
 import type { ScheduledRate } from '../seeder/upload-schedule.ts';
@@ -26,7 +27,14 @@ import {
 } from './program-flags.ts';
 import { serveUntilStopped } from './serve.ts';
 import { aborted } from './signals.ts';
-import { type HostPort, parseCount, parseDuration, parseHostPort, parseUploadRate } from './units.ts';
+import {
+  type HostPort,
+  parseCount,
+  parseDuration,
+  parseHostPort,
+  parseUploadRate,
+  parseUrl,
+} from './units.ts';
 
 const dataDir = defaultDataDir('seeder', process.env);
 /** More than anybody would give away of one file. */
@@ -72,6 +80,21 @@ export const command = defineCommand({
       value: 'HOST:PORT',
       help: 'where the tracker answers over UDP as well; without it only over HTTP',
       parse: parseHostPort,
+    }),
+    'announce-to': many({
+      value: 'URL',
+      help: 'another tracker, http(s)://…/announce: named in .torrent files, and told of what was asked for lately',
+      parse: (text) => parseUrl(text, ['http:', 'https:']),
+    }),
+    'tracker-whitelist': optional({
+      value: 'FILE',
+      help: 'where the infohashes of the catalog are written, and again when it changes, for opentracker -w',
+      parse: anyText,
+    }),
+    'tracker-reload': optional({
+      value: 'COMMAND',
+      help: "run by the shell after each change of that file, for instance 'systemctl kill -s HUP opentracker'",
+      parse: anyText,
     }),
     'public-host': publicHostFlag,
     dht: optional({
@@ -159,6 +182,18 @@ export const command = defineCommand({
     const secretKey = values['secret-key'] ?? (await keptKey(data, logger));
     const publicHost = values['public-host'];
     const trackerUdp = values['tracker-udp'];
+    const announceTo = values['announce-to'];
+    if (announceTo.length > announceToMax)
+      throw usageError(`--announce-to is given more than ${announceToMax} times`);
+    const { 'tracker-whitelist': whitelistFile, 'tracker-reload': reloadCommand } = values;
+    if (whitelistFile === undefined && reloadCommand !== undefined)
+      throw usageError('--tracker-reload is of use with --tracker-whitelist FILE alone');
+    if (whitelistFile !== undefined && once)
+      throw usageError('--once and --tracker-whitelist exclude each other');
+    const trackerWhitelist = whitelistFile !== undefined && {
+      file: whitelistFile,
+      ...(reloadCommand === undefined ? {} : { reloadCommand }),
+    };
     const seeder = await openSeeder({
       dataDir: data,
       sources,
@@ -177,6 +212,8 @@ export const command = defineCommand({
         bytesPerSecond: values['upload-rate'],
         schedules: values.schedule,
       },
+      ...(once ? {} : { announceTo }),
+      ...(trackerWhitelist ? { trackerWhitelist } : {}),
       ...(publicHost === undefined ? {} : { publicHost }),
       ...(dht === undefined || once ? {} : { dht: { ...dht, bootstrap } }),
       ...(scan === undefined ? {} : { scanCron: scan }),

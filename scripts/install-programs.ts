@@ -11,6 +11,7 @@ const programs: readonly (readonly [name: string, probe: readonly [string, ...st
   ['rtorrent', ['rtorrent', '-h']],
   ['nginx-light', ['nginx', '-v']],
   ['python3-libtorrent', ['/usr/bin/python3', '-c', 'import libtorrent']],
+  ['opentracker', ['opentracker', '-h']],
   ['xz-utils', ['xz', '--version']],
   ['zstd', ['zstd', '--version']],
   ['bzip2', ['bzip2', '--help']],

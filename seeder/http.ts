@@ -35,8 +35,8 @@ export interface SeederHttpOptions {
   peers: PeerDirectory;
   /** Name under which this server is known; by default what the request calls it. */
   publicUrl(request: IncomingMessage): string;
-  /** URLs of the tracker: over HTTP, and over UDP if it listens there. */
-  trackers(request: IncomingMessage): string[];
+  /** URLs of trackers, in tiers: in the first our own, over HTTP and perhaps over UDP. */
+  trackers(request: IncomingMessage): string[][];
   /** Somebody took the torrent of a NAR file. */
   noteDemand(infoHash: InfoHash): void;
   status(): object;
@@ -135,11 +135,11 @@ export function makeSeederApp(options: SeederHttpOptions): RequestListener {
   });
 }
 
-/** All of them lead to the same tracker, so that a program may ask any one. */
-function announceOf(trackers: readonly string[]): TorrentFileOptions {
-  const [announce] = trackers;
+/** Our own tracker comes first, because it names the seeder whoever asks for whatever; its URLs are alike to a program. */
+function announceOf(tiers: readonly string[][]): TorrentFileOptions {
+  const [announce] = tiers[0] ?? [];
   if (announce === undefined) return {};
-  return trackers.length === 1 ? { announce } : { announce, announceList: [trackers] };
+  return tiers.flat().length === 1 ? { announce } : { announce, announceList: tiers };
 }
 
 /** `target`: the request target without its first slash, as narinfos write their URLs. */

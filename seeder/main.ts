@@ -13,6 +13,7 @@ import { Tracker } from '../swarm/tracker.ts';
 import { openUdpTracker } from '../swarm/udp-tracker.ts';
 import type { Logger } from '../web/log.ts';
 import { openHttpServer } from '../web/server.ts';
+import { AnnounceTo } from './announce-to.ts';
 import { knownTorrent } from './catalog-torrents.ts';
 import { demandedSource, type NoteDemand, openSeederDht, type SeederDhtConfig } from './dht.ts';
 import { makeSeederApp } from './http.ts';
@@ -24,6 +25,7 @@ import { readSources } from './reading.ts';
 import { startSchedule } from './schedule.ts';
 import { CatalogSeedSource } from './seed-source.ts';
 import { makeSeederMetrics, type SeederStatus, seederStatus } from './status.ts';
+import { TrackerWhitelist } from './tracker-whitelist.ts';
 import { type SeederUpload, SeederUploads } from './upload.ts';
 
 export interface SeederConfig {
@@ -39,6 +41,10 @@ export interface SeederConfig {
   peers: { host: string; port: number };
   /** Where the tracker listens over UDP as well. */
   trackerUdp?: { host: string; port: number };
+  /** Other trackers, `http(s)://…/announce`: named in .torrent files, and told of what was asked for lately. */
+  announceTo?: readonly string[];
+  /** A whitelist for opentracker, kept up to date; `reloadCommand` is run after each change. */
+  trackerWhitelist?: { file: string; reloadCommand?: string };
   /** The name or address under which others reach this machine. */
   publicHost?: string;
   /** Without it nothing is said to the DHT. */
@@ -89,7 +95,11 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
     const uploads = new SeederUploads(config.upload, catalog, tracker, logger);
 
     let dht: Dht | undefined;
-    const noteDemand: NoteDemand = (infoHash) => dht?.noteDemand(infoHash);
+    let announceTo: AnnounceTo | undefined;
+    const noteDemand: NoteDemand = (infoHash) => {
+      dht?.noteDemand(infoHash);
+      announceTo?.noteDemand(infoHash);
+    };
     const seedServer = await openSeedServer({
       ...config.peers,
       source: demandedSource(new CatalogSeedSource(catalog, narFiles), noteDemand),
@@ -99,6 +109,16 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
     closers.push(() => seedServer.close());
     const following = uploads.follow(seedServer);
     closers.push(() => following.stop());
+
+    const { announceTo: urls = [], trackerWhitelist } = config;
+    const { peerId, port } = seedServer;
+    const otherTrackers = new AnnounceTo({ urls, peerId, port, logger });
+    announceTo = otherTrackers;
+    closers.push(() => otherTrackers.close());
+    if (trackerWhitelist !== undefined) {
+      const whitelist = new TrackerWhitelist({ catalog, logger, ...trackerWhitelist });
+      closers.push(() => whitelist.close());
+    }
 
     if (config.dht !== undefined) {
       const { publicHost } = config;
@@ -127,6 +147,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
         seedServer,
         tracker,
         udpTracker,
+        announceTo: otherTrackers,
         dht: dht?.status() ?? dhtOff,
         publicKey,
       });
@@ -144,8 +165,11 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
         peers,
         publicUrl: (request) => address.url(request, http.port),
         trackers: (request) => [
-          `${address.url(request, http.port)}/announce`,
-          ...(udpTracker === undefined ? [] : [address.udpUrl(request, udpTracker)]),
+          [
+            `${address.url(request, http.port)}/announce`,
+            ...(udpTracker === undefined ? [] : [address.udpUrl(request, udpTracker)]),
+          ],
+          ...urls.map((url) => [url]),
         ],
       }),
     });

@@ -7,6 +7,7 @@ import type { SeedServer, SeedStatus } from '../swarm/seed-server.ts';
 import type { Tracker, TrackerStatus } from '../swarm/tracker.ts';
 import { noUdpTracker, type UdpTracker, type UdpTrackerStatus } from '../swarm/udp-tracker.ts';
 import { Metrics } from '../web/metrics.ts';
+import type { AnnounceTo, AnnounceToStatus } from './announce-to.ts';
 import type { Ingest, IngestProgress } from './ingest.ts';
 
 /** Refusals shown; all of them are counted. */
@@ -27,7 +28,7 @@ export interface SeederStatus {
   };
   ingest: IngestProgress;
   swarm: SeedStatus;
-  tracker: TrackerStatus & { udp: UdpTrackerStatus };
+  tracker: TrackerStatus & { udp: UdpTrackerStatus; others: AnnounceToStatus };
   dht: DhtStatus;
   /** The first of them, by source and name. */
   refusals: Pick<Refusal, 'source' | 'narInfoName' | 'code' | 'message'>[];
@@ -40,19 +41,20 @@ export interface StatusParts {
   tracker: Tracker;
   /** Absent when there is none. */
   udpTracker: UdpTracker | undefined;
+  announceTo: AnnounceTo;
   dht: DhtStatus;
   publicKey: PublicKey;
 }
 
 export function seederStatus(parts: StatusParts): SeederStatus {
-  const { catalog, ingest, seedServer, tracker, udpTracker, dht, publicKey } = parts;
+  const { catalog, ingest, seedServer, tracker, udpTracker, announceTo, dht, publicKey } = parts;
   const { rejectedByCode, ...counts } = catalog.counts();
   return {
     role: 'seeder',
     catalog: { ...counts, rejectedByCode, publicKey: printPublicKey(publicKey) },
     ingest: ingest.progress(),
     swarm: seedServer.status(),
-    tracker: { ...tracker.status(), udp: udpTracker?.status() ?? noUdpTracker },
+    tracker: { ...tracker.status(), udp: udpTracker?.status() ?? noUdpTracker, others: announceTo.status() },
     dht,
     refusals: catalog
       .refusals(refusalsShown)
@@ -134,6 +136,16 @@ export function makeSeederMetrics(status: () => SeederStatus): Metrics {
         value,
       }));
     },
+  );
+  counter(
+    'narswarm_tracker_sent',
+    'Announces of this seeder that other trackers took',
+    ({ tracker }) => tracker.others.announces,
+  );
+  counter(
+    'narswarm_tracker_failures',
+    'Announces of this seeder that other trackers did not take',
+    ({ tracker }) => tracker.others.failures,
   );
   gauge('narswarm_tracker_torrents', 'Torrents that somebody announced', ({ tracker }) => tracker.torrents);
   gauge('narswarm_tracker_peers', 'Peers that the tracker knows', ({ tracker }) => tracker.peers);

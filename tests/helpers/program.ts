@@ -16,6 +16,8 @@ const pollMs = 10;
 
 export interface Program {
   readonly process: ChildProcess;
+  /** The ready line. */
+  readonly ready: string;
   readonly url: string;
   /** `host:port` of the BitTorrent listener, when there is one. */
   readonly peers: string | undefined;
@@ -65,6 +67,7 @@ export async function startProgram(args: string[]): Promise<Program> {
   const url = words[2] ?? '';
   return {
     process: child,
+    ready,
     url,
     peers: after('peers'),
     tracker: after('tracker'),

@@ -54,6 +54,10 @@ export class Child {
     this.#closed.catch(() => {});
   }
 
+  get pid(): number | undefined {
+    return this.#process.pid;
+  }
+
   /** The end of what it said. */
   get output(): string {
     return this.#output;
