@@ -94,8 +94,8 @@ export const dhtTokenMaxBytes = 64;
 export const dhtErrorMaxBytes = 256;
 
 /**
- * Peers in one answer, as many as uTorrent gives. The library would send all it knows, 80 KB in answer to 100 bytes, and to whatever
- * address the question claimed to be from.
+ * Peers in one answer, as many as uTorrent gives. The library would send all it knows, up to 64 KB in answer to 100 bytes, and
+ * to whatever address the question claimed to be from.
  */
 export const dhtAnsweredPeersMax = 50;
 
