@@ -45,6 +45,10 @@ export class SharedTorrents implements SeedSource {
     }
   }
 
+  mayHold(infoHash: InfoHash): boolean {
+    return this.#options.state.torrentByInfoHash(infoHash) !== undefined;
+  }
+
   async open(infoHash: InfoHash): Promise<SeedHandle | undefined> {
     const { state, held } = this.#options;
     const stored = state.torrentByInfoHash(infoHash);

@@ -55,6 +55,7 @@ async function serve(path: string): Promise<void> {
     async close(): Promise<void> {},
   };
   const source = {
+    mayHold: (infoHash: string) => infoHash === torrent.infoHash,
     open: async (infoHash: string) => (infoHash === torrent.infoHash ? handle : undefined),
   };
   const server = await openSeedServer({ host: '127.0.0.1', port: 0, source });

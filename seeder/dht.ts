@@ -19,6 +19,7 @@ export type NoteDemand = (infoHash: InfoHash) => void;
 /** A source that tells which torrents peers ask for: when one is opened for a handshake, and as its bytes are read. */
 export function demandedSource(source: SeedSource, note: NoteDemand): SeedSource {
   return {
+    mayHold: (infoHash) => source.mayHold(infoHash),
     async open(infoHash) {
       const handle = await source.open(infoHash);
       if (handle === undefined) return undefined;

@@ -14,7 +14,7 @@ export interface SeedSource {
    * Whether the torrent may be held, told at once. What is not held so costs no more than this one question: nothing is closed to make room for
    * it, and nobody waits.
    */
-  mayHold?(infoHash: InfoHash): boolean;
+  mayHold(infoHash: InfoHash): boolean;
   /** `undefined` for a torrent that is not held. Throws when that could not be told. */
   open(infoHash: InfoHash): Promise<SeedHandle | undefined>;
 }
@@ -71,8 +71,7 @@ export class OpenTorrents {
 
   /** False only for a torrent that is not held. Throws what the source throws. */
   mayHold(infoHash: InfoHash): boolean {
-    if (this.#entries.has(infoHash) || this.#source.mayHold === undefined) return true;
-    return this.#source.mayHold(infoHash);
+    return this.#entries.has(infoHash) || this.#source.mayHold(infoHash);
   }
 
   /** Throws what the source throws. `full`: as many torrents as allowed are open, and all of them are in use. */

@@ -41,6 +41,7 @@ async function readTorrents(): Promise<Torrent[]> {
 async function seed(): Promise<void> {
   const held = new Map<InfoHash, Torrent>(torrents.map((torrent) => [torrent.infoHash, torrent]));
   const source = {
+    mayHold: (infoHash: InfoHash) => held.has(infoHash),
     async open(infoHash: InfoHash) {
       const torrent = held.get(infoHash);
       if (torrent === undefined) return undefined;

@@ -36,6 +36,7 @@ export class TestCatalog {
   static async open(nars: MadeNar[]): Promise<TestCatalog> {
     const catalog = new TestCatalog(nars);
     const source: SeedSource = {
+      mayHold: (infoHash) => nars.some(({ torrent }) => torrent.infoHash === infoHash),
       open: async (infoHash) => {
         const nar = nars.find(({ torrent }) => torrent.infoHash === infoHash);
         if (nar === undefined) return undefined;

@@ -68,6 +68,10 @@ export class FileSource implements SeedSource {
     return held;
   }
 
+  mayHold(infoHash: InfoHash): boolean {
+    return this.held.has(infoHash);
+  }
+
   async open(infoHash: InfoHash): Promise<SeedHandle | undefined> {
     await this.onOpen?.(infoHash);
     const held = this.held.get(infoHash);
