@@ -73,6 +73,11 @@ export class MadeSeederProcess {
     return (Number(fields[11]) + Number(fields[12])) / 100;
   }
 
+  /** Bytes that it has read from files so far, wherever they came from. */
+  bytesRead(): number {
+    return Number(/^rchar: (\d+)$/m.exec(readFileSync(`/proc/${this.#child.pid}/io`, 'latin1'))?.[1]);
+  }
+
   /** How long its event loop stood still at most since this was last asked. */
   async eventLoopDelay(): Promise<{ maxMs: number; p99Ms: number }> {
     const answer = once(this.#lines, 'line');

@@ -30,7 +30,8 @@ export interface ScaleOptions {
   nodeFlags?: string[];
 }
 
-const python = '/usr/bin/python3';
+/** Runs the flood. */
+export const python = '/usr/bin/python3';
 const peersForMemory = 200;
 const atOnce = 4;
 /** The seeder takes at most 256 connections from one address. */
@@ -166,7 +167,7 @@ class ScaleBench {
     const knownFor = async (seconds: number): Promise<{ perSecond: number; p50: number; p99: number }> => {
       const times: number[] = [];
       const endMs = performance.now() + seconds * 1000;
-      const torrents = this.#fresh(500).map((number) => madeTorrent(number, this.#hasher));
+      const torrents = this.#any(500).map((number) => madeTorrent(number, this.#hasher));
       const work = async (job: number): Promise<void> => {
         for (let i = job; performance.now() < endMs; i += 4) {
           const torrent = torrents[i % torrents.length];
@@ -229,9 +230,7 @@ class ScaleBench {
       await response.arrayBuffer();
       if (!response.ok) throw new Error(`${path}: ${response.status}`);
     };
-    const fileHashes = this.#fresh(Math.min(5_000, this.#wholeRows() / 2)).map((number) =>
-      madeTorrent(number, this.#hasher).name.slice(0, 52),
-    );
+    const fileHashes = this.#any(5_000).map((number) => madeTorrent(number, this.#hasher).name.slice(0, 52));
     const resolve = async (): Promise<void> => {
       const response = await fetch(`${url}/resolve`, {
         method: 'POST',
@@ -308,12 +307,18 @@ class ScaleBench {
     return Math.ceil(rows / wholeEvery);
   }
 
-  /** Numbers of whole NAR files that were not asked for before, by chance. */
+  /** Numbers of whole NAR files, by chance. */
+  #any(count: number): number[] {
+    const { wholeEvery = 1 } = this.#options;
+    return Array.from({ length: count }, () => Math.floor(Math.random() * this.#wholeRows()) * wholeEvery);
+  }
+
+  /** The same, of such as were not asked for before. */
   #fresh(count: number): number[] {
     const numbers: number[] = [];
     while (numbers.length < count) {
       if (this.#asked.size >= this.#wholeRows()) throw new Error('every NAR file was asked for');
-      const number = Math.floor(Math.random() * this.#wholeRows()) * (this.#options.wholeEvery ?? 1);
+      const [number = 0] = this.#any(1);
       if (this.#asked.has(number)) continue;
       this.#asked.add(number);
       numbers.push(number);
