@@ -20,7 +20,13 @@ import { torrentOf } from './catalog-torrents.ts';
 import { feed, feedMaxItems } from './feed.ts';
 import type { NarFiles } from './nar-files.ts';
 import type { PeerDirectory } from './peer-directory.ts';
-import { resolveLine, resolveMaxBodyBytes, resolveRequest, resolveTurnLines } from './resolve.ts';
+import {
+  parseInTurns,
+  resolveLine,
+  resolveMaxBodyBytes,
+  resolveRequest,
+  resolveTurnLines,
+} from './resolve.ts';
 
 /** Behind cache.nixos.org (40): who asks a seeder over HTTP should ask the real cache first. */
 const cachePriority = 50;
@@ -96,7 +102,14 @@ export function makeSeederApp(options: SeederHttpOptions): RequestListener {
         }
         response.setHeader('Content-Type', 'application/x-ndjson');
         response.setHeader('Cache-Control', 'no-store');
-        const { fileHashes } = wanted.data;
+        const fileHashes = await parseInTurns(wanted.data.fileHashes);
+        if ('badIndex' in fileHashes) {
+          response
+            .status(400)
+            .type('text/plain')
+            .send(`fileHashes.${fileHashes.badIndex}: not a SHA-256 hash\n`);
+          return;
+        }
         const peersOf = (infoHash: InfoHash): PeerAddress[] => options.peers.peersOf(infoHash, request);
         for (let at = 0; at < fileHashes.length; at += resolveTurnLines) {
           const some = fileHashes.slice(at, at + resolveTurnLines);

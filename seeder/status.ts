@@ -62,8 +62,9 @@ export function seederStatus(parts: StatusParts): SeederStatus {
   };
 }
 
-export function makeSeederMetrics(status: () => SeederStatus): Metrics {
+export function makeSeederMetrics(look: () => SeederStatus): Metrics {
   const metrics = new Metrics();
+  const status = keptForThisTurn(look);
   const gauge = (name: string, help: string, read: (now: SeederStatus) => number): void =>
     metrics.callback('gauge', name, help, () => read(status()));
   const counter = (name: string, help: string, read: (now: SeederStatus) => number): void =>
@@ -160,4 +161,18 @@ export function makeSeederMetrics(status: () => SeederStatus): Metrics {
     Object.entries(status().dht.droppedByReason).map(([reason, value]) => ({ labels: { reason }, value })),
   );
   return metrics;
+}
+
+/** All metrics of one answer are read in one go: one look serves them all. */
+function keptForThisTurn<T>(look: () => T): () => T {
+  let kept: { value: T } | undefined;
+  return () => {
+    if (kept === undefined) {
+      kept = { value: look() };
+      queueMicrotask(() => {
+        kept = undefined;
+      });
+    }
+    return kept.value;
+  };
 }

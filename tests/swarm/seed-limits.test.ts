@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { truncate, writeFile } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import t from 'tap';
+import { infoHashFromDigest } from '../../nar/hash.ts';
 import { addressKey } from '../../swarm/address-key.ts';
 import { encodeMetadata } from '../../swarm/metadata.ts';
 import type { SeedServer, SeedStatus } from '../../swarm/seed-server.ts';
@@ -300,6 +301,23 @@ t.test('a peer that asks for answers and does not read them is no longer read fr
   t.equal((await allGone(server)).closed['slow-reader'], 1);
   await peer.destroy();
   await downloadHonestly(server, one);
+});
+
+t.test('a handshake for an unknown torrent closes no torrent to make room', async (t) => {
+  const { server, source, one } = await hostileTest(t, 100, { limits: { openTorrentsMax: 1 } });
+  await downloadHonestly(server, one);
+  await allGone(server);
+  for (let i = 0; i < 20; i++) {
+    const peer = RawPeer.open(server.port, {
+      ...one.torrent,
+      infoHash: infoHashFromDigest(Buffer.alloc(20, i)),
+    });
+    await peer.closed;
+  }
+  t.equal((await allGone(server)).unknownInfoHashes, 20);
+  t.equal(server.status().openTorrents, 1);
+  await downloadHonestly(server, one);
+  t.equal(source.opened, 1);
 });
 
 const chatter: [string, Buffer][] = [
