@@ -44,12 +44,9 @@ export function parseStorePath(text: string): StorePath {
   const slash = text.lastIndexOf('/');
   if (!text.startsWith('/') || slash < 1)
     throw invalid(text, 'it is not an absolute path in a store directory');
-  if (
-    text
-      .slice(1, slash)
-      .split('/')
-      .some((part) => part === '' || part === '.' || part === '..')
-  ) {
+  const storeDir = text.slice(1, slash);
+  // A zero byte ends a path for the kernel, and no tool prints control characters as they are.
+  if (hasControlCharacter(storeDir) || storeDir.split('/').some((part) => ['', '.', '..'].includes(part))) {
     throw invalid(text, 'its store directory is not in plain form');
   }
   parseStorePathName(text.slice(slash + 1));
@@ -67,6 +64,12 @@ export function storeDirOf(path: StorePath): string {
 export function storeHashOf(path: StorePath | StorePathName): StoreHash {
   const start = path.lastIndexOf('/') + 1;
   return path.slice(start, start + storeHashCharacters) as StoreHash;
+}
+
+function hasControlCharacter(text: string): boolean {
+  for (let i = 0; i < text.length; i++)
+    if (text.charCodeAt(i) < 0x20 || text.charCodeAt(i) === 0x7f) return true;
+  return false;
 }
 
 function invalid(text: string, why: string): NarswarmError {

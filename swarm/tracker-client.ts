@@ -42,7 +42,7 @@ export interface AnnounceAnswer {
 export async function announce(options: Announce): Promise<AnnounceAnswer> {
   try {
     const signals = [AbortSignal.timeout(announceTimeoutMs), ...(options.signal ? [options.signal] : [])];
-    return parseAnswer(await get(announceUrl(options), AbortSignal.any(signals)));
+    return parseAnnounceAnswer(await get(announceUrl(options), AbortSignal.any(signals)));
   } catch (error) {
     if (options.signal?.aborted)
       throw new NarswarmError('aborted', 'announcing was given up', { cause: error });
@@ -98,7 +98,8 @@ async function get(url: URL, signal: AbortSignal): Promise<Buffer> {
   });
 }
 
-function parseAnswer(body: Buffer): AnnounceAnswer {
+/** Throws `tracker-failed` for what is none, a refusal included; `bencode-invalid` for what is not bencode. */
+export function parseAnnounceAnswer(body: Buffer): AnnounceAnswer {
   const answer = parseBencode(body, { anyKeyOrder: true });
   if (!(answer instanceof Map)) throw failed('its answer is no dictionary');
   const failure = answer.get('failure reason');

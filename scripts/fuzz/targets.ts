@@ -1,0 +1,14 @@
+/** Everything that is fuzzed, by name. */
+
+import { nixTargets } from './nix-targets.ts';
+import { swarmTargets } from './swarm-targets.ts';
+import type { Target } from './target.ts';
+import { textTargets } from './text-targets.ts';
+import { wireTargets } from './wire-targets.ts';
+
+export const targets: Readonly<Record<string, Target>> = {
+  ...wireTargets,
+  ...swarmTargets,
+  ...nixTargets,
+  ...textTargets,
+};
