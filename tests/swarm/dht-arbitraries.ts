@@ -1,7 +1,7 @@
 /** Packets of the DHT, honest and hostile, for property tests. */
 
 import fc from 'fast-check';
-import { type BencodeInput, bencode } from '../../swarm/bencode.ts';
+import { type BencodeInput, bencode, parseBencode } from '../../swarm/bencode.ts';
 import { dhtErrorMaxBytes, dhtTokenMaxBytes, dhtTransactionMaxBytes } from '../../swarm/dht-limits.ts';
 import { type DhtPacket, printDhtPacket } from '../../swarm/dht-packets.ts';
 import { someId } from './dht-fixture.ts';
@@ -95,9 +95,22 @@ const hostilePacket = fc
   .dictionary(fc.constantFrom('t', 'y', 'q', 'a', 'r', 'e', 'v', 'ro'), anyValue, { maxKeys: 6 })
   .map((message) => bencode(message));
 
-/** Hostile ones, rubbish, and honest ones with a byte changed. */
+/** An honest packet in which one value is another one: what kills a library that takes types for granted. */
+const twistedPacket = fc
+  .tuple(honestPacket, fc.constantFrom('', 'a', 'r'), fc.nat(), anyValue)
+  .map(([packet, inner, which, value]) => {
+    const message = parseBencode(printDhtPacket(packet)) as Map<string, BencodeInput>;
+    const inside = message.get(inner);
+    const twisted = inside instanceof Map ? inside : message;
+    const keys = [...twisted.keys()];
+    twisted.set(keys[which % keys.length] ?? '', value);
+    return bencode(message);
+  });
+
+/** Hostile ones, rubbish, and honest ones with a value or a byte changed. */
 export const anyPacket = fc.oneof(
   hostilePacket,
+  twistedPacket,
   bytes(0, 80),
   fc.tuple(honestPacket, fc.nat(), fc.nat(255)).map(([packet, where, value]) => {
     const changed = printDhtPacket(packet);
