@@ -19,6 +19,7 @@ import { demandedSource, type NoteDemand, openSeederDht, type SeederDhtConfig } 
 import { makeSeederApp } from './http.ts';
 import { Ingest } from './ingest.ts';
 import { type NarFiles, narFilesOnDisk } from './nar-files.ts';
+import { openFilesMax, shareOpenFiles } from './open-files.ts';
 import { PeerDirectory } from './peer-directory.ts';
 import { PublicAddress } from './public-address.ts';
 import { readSources } from './reading.ts';
@@ -90,6 +91,10 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
     const store = await openDirectoryStore(storeDir);
     closers.push(() => store.close());
 
+    const maxOpenFiles = await openFilesMax();
+    const openFiles = shareOpenFiles(maxOpenFiles);
+    if (!openFiles.enough) logger.warn('few-open-files', { maxOpenFiles, ...openFiles.seed });
+
     const narFiles = config.narFiles ?? narFilesOnDisk(storeDir);
     const tracker = new Tracker({ known: (infoHash) => knownTorrent(catalog, infoHash), clock: Date.now });
     const uploads = new SeederUploads(config.upload, catalog, tracker, logger);
@@ -104,6 +109,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
       ...config.peers,
       source: demandedSource(new CatalogSeedSource(catalog, narFiles), noteDemand),
       upload: uploads.options(),
+      limits: openFiles.seed,
       onFault: (error) => logger.warn('seeding-failed', { error }),
     });
     closers.push(() => seedServer.close());
@@ -154,6 +160,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
 
     const http = await openHttpServer({
       ...config.http,
+      limits: openFiles.http,
       app: makeSeederApp({
         catalog,
         narFiles,

@@ -30,7 +30,7 @@ const seeder = await openSeeder({
   narFiles: {
     open: (entry) => (entry.location.source === sourceUrl ? madeNarFiles : onDisk).open(entry),
   },
-  logger: makeLogger(),
+  logger: makeLogger({ level: 'warn' }),
 });
 process.stdout.write(readyLine({ role: 'seeder', ...seeder }));
 for await (const _line of createInterface({ input: process.stdin })) {

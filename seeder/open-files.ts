@@ -1,0 +1,49 @@
+/**
+ * How many files and sockets the system lets this process have open, and how they are shared out.
+ *
+ * Each part keeps within its own share, so that none of them takes the last descriptor of another: a server that cannot accept, or a
+ * database that cannot open its log, because peers hold everything.
+ */
+
+import { readFile } from 'node:fs/promises';
+import { type SeedLimits, seedLimits } from '../swarm/limits.ts';
+import { defaultHttpLimits, type HttpLimits } from '../web/server.ts';
+
+/** For what is always open: database, threads, listeners, the DHT's process, and the files that are being verified. */
+const reserved = 64;
+/** A connection that downloads over HTTP has a NAR file open, too. */
+const perHttpConnection = 2;
+
+export interface OpenFileShares {
+  seed: Pick<SeedLimits, 'connectionsMax' | 'connectionsPerAddressMax' | 'openTorrentsMax'>;
+  http: Pick<HttpLimits, 'connections'>;
+  /** False when the system allows less than the defaults want. */
+  enough: boolean;
+}
+
+/** `max`: descriptors that the process may have; `undefined` where that could not be told, which leaves the defaults as they are. */
+export function shareOpenFiles(max: number | undefined): OpenFileShares {
+  const { connectionsMax, connectionsPerAddressMax, openTorrentsMax } = seedLimits;
+  const { connections } = defaultHttpLimits;
+  const wanted = connectionsMax + openTorrentsMax + connections * perHttpConnection;
+  const part = Math.min(1, ((max ?? Number.POSITIVE_INFINITY) - reserved) / wanted);
+  const share = (limit: number): number => Math.max(2, Math.floor(limit * part));
+  const peers = share(connectionsMax);
+  return {
+    seed: {
+      connectionsMax: peers,
+      // However few there are, no single address gets them all.
+      connectionsPerAddressMax: Math.min(connectionsPerAddressMax, Math.floor(peers / 2)),
+      openTorrentsMax: share(openTorrentsMax),
+    },
+    http: { connections: share(connections) },
+    enough: part === 1,
+  };
+}
+
+/** `undefined` where the system does not tell. Node raises its soft limit to the hard one when it starts. */
+export async function openFilesMax(): Promise<number | undefined> {
+  const text = await readFile('/proc/self/limits', 'latin1').catch(() => '');
+  const [, soft] = /^Max open files\s+(\d+)/m.exec(text) ?? [];
+  return soft === undefined ? undefined : Number(soft);
+}
