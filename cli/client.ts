@@ -1,10 +1,10 @@
 /** `narswarm client`. */
 
-import { mkdir } from 'node:fs/promises';
 import { openClient } from '../client/main.ts';
 import { makeLogger } from '../web/log.ts';
 import { defineCommand, usageError } from './command.ts';
 import { summaryOf } from './commands.ts';
+import { makeDataDir } from './directories.ts';
 import { anyText, many, toggle, withDefault } from './flags.ts';
 import { readPublicKeys } from './key-flags.ts';
 import {
@@ -81,7 +81,7 @@ export const command = defineCommand({
     if (values.catalog.length > 0 && catalogKeys.length === 0) {
       throw usageError('a catalog is believed only under its key; write --catalog-key KEY as well');
     }
-    await mkdir(values.data, { recursive: true });
+    await makeDataDir(values.data);
     const publicHost = values['public-host'];
     const client = await openClient({
       dataDir: values.data,

@@ -1,6 +1,5 @@
 /** `narswarm seeder`. */
 
-import { mkdir } from 'node:fs/promises';
 import { isIPv6 } from 'node:net';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
@@ -14,6 +13,7 @@ import { bootstrapNodesMax } from '../swarm/dht-limits.ts';
 import { type Logger, makeLogger } from '../web/log.ts';
 import { type CommandIo, defineCommand, usageError } from './command.ts';
 import { summaryOf } from './commands.ts';
+import { checkSourceDirs, makeDataDir } from './directories.ts';
 import { anyText, many, optional, toggle, withDefault } from './flags.ts';
 import { makeSecretKey, writeNew } from './key-files.ts';
 import { readSecretKey } from './key-flags.ts';
@@ -154,7 +154,7 @@ export const command = defineCommand({
     once: toggle('read the sources once, then end'),
   },
   notes: [
-    'With --once the exit status is 1 when a narinfo of the sources is refused, and a summary is printed.',
+    'With --once the exit status is 1 when a narinfo is refused or a source cannot be read, and a summary is printed.',
     'Standard output has one line when the seeder listens: ready seeder URL peers HOST:PORT tracker URL, and with',
     '--tracker-udp also tracker-udp URL.',
   ],
@@ -177,7 +177,8 @@ export const command = defineCommand({
       throw usageError('--dht-bootstrap is of use with --dht HOST:PORT alone');
     if (bootstrap.length > bootstrapNodesMax)
       throw usageError(`--dht-bootstrap is given more than ${bootstrapNodesMax} times`);
-    await mkdir(data, { recursive: true });
+    await checkSourceDirs(sources);
+    await makeDataDir(data);
     const logger = makeLogger();
     const secretKey = values['secret-key'] ?? (await keptKey(data, logger));
     const publicHost = values['public-host'];
@@ -270,19 +271,25 @@ function keyHost(name: string): string {
 /** What a summary needs of a seeder. */
 interface OnceSeeder {
   ingested: Promise<void>;
-  status(): { catalog: { nars: number; rejected: number; rejectedByCode?: Record<string, number> } };
+  status(): {
+    catalog: { nars: number; rejected: number; rejectedByCode?: Record<string, number> };
+    ingest: { failed: { source: string; message: string }[] };
+  };
   close(): Promise<void>;
 }
 
 async function runOnce(seeder: OnceSeeder, io: CommandIo): Promise<number> {
   const stop = aborted(io.signal).then(() => true);
   const stopped = await Promise.race([seeder.ingested.then(() => false), stop]);
-  const { nars, rejected, rejectedByCode = {} } = seeder.status().catalog;
+  const { catalog, ingest } = seeder.status();
+  const { nars, rejected, rejectedByCode = {} } = catalog;
   await seeder.close();
   if (stopped) io.out('stopped before all was read; the next run goes on from here\n');
   io.out(
     `${nars} NAR files in the catalog, ${rejected} ${rejected === 1 ? 'narinfo' : 'narinfos'} refused\n`,
   );
   for (const [code, count] of Object.entries(rejectedByCode)) io.out(`  ${count} ${code}\n`);
-  return rejected > 0 && !stopped ? 1 : 0;
+  for (const { source, message } of ingest.failed)
+    io.out(`  ${source} was not read to its end: ${message}\n`);
+  return (rejected > 0 || ingest.failed.length > 0) && !stopped ? 1 : 0;
 }

@@ -1,6 +1,6 @@
 /** `narswarm up`: seeder and client in one process on this machine, and a closure fetched through them to see. */
 
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Client, openClient } from '../client/main.ts';
@@ -11,6 +11,7 @@ import { openSeeder, type Seeder } from '../seeder/main.ts';
 import { makeLogger } from '../web/log.ts';
 import { type CommandIo, defineCommand, usageError } from './command.ts';
 import { summaryOf } from './commands.ts';
+import { checkSourceDirs, makeDataDir } from './directories.ts';
 import { anyText, many, optional } from './flags.ts';
 import { makeSecretKey } from './key-files.ts';
 import { clientHttpDefault, parseSource, seederHttpDefault, trustedKeyFlag } from './program-flags.ts';
@@ -53,9 +54,10 @@ export const command = defineCommand({
     if (storePaths === undefined && values.source.some((source) => !source.startsWith('file:'))) {
       throw usageError('a cache behind HTTP cannot be listed; write --store-paths FILE|URL as well');
     }
+    await checkSourceDirs(values.source);
+    if (values.data !== undefined) await makeDataDir(values.data);
     const dir = values.data ?? (await mkdtemp(join(tmpdir(), 'narswarm-up-')));
     try {
-      await mkdir(dir, { recursive: true });
       const sample = values.source.length === 0 ? await makeSample(dir, io) : undefined;
       const seeding: Seeding = {
         sources: sample === undefined ? values.source : [sample.url],
@@ -145,6 +147,7 @@ async function show(
     );
     try {
       if (sample !== undefined) await demonstrate(client, sample, io);
+      io.serving();
       io.out(whatNext(seeder, client, seeding.trustedKeys, sample));
       io.out(`ready up ${client.url} peers ${seeder.peersAddress} tracker ${seeder.trackerUrl}\n`);
       await aborted(io.signal);

@@ -1,8 +1,8 @@
 /** The client: a substituter for Nix on this machine, built of its parts here and nowhere else. */
 
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NarswarmError } from '../nar/errors.ts';
+import { lockDataDir } from '../store/data-lock.ts';
 import { openDirectoryStore } from '../store/directory-store.ts';
 import { printPeer } from '../swarm/peer-address.ts';
 import { HttpCache } from '../upstream/http-cache.ts';
@@ -66,7 +66,8 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     }
   };
   try {
-    await mkdir(dataDir, { recursive: true });
+    const lock = lockDataDir(dataDir);
+    closers.push(() => lock.close());
     const state = new ClientState({
       path: join(dataDir, 'client.sqlite'),
       narInfos: limits.narInfos,

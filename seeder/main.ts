@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { openCatalog } from '../catalog/catalog.ts';
 import type { PublicKey, SecretKey } from '../nar/signature.ts';
 import { publicKeyOf } from '../nar/signature.ts';
+import { lockDataDir } from '../store/data-lock.ts';
 import { openDirectoryStore } from '../store/directory-store.ts';
 import { type Dht, dhtOff } from '../swarm/dht.ts';
 import { printPeer } from '../swarm/peer-address.ts';
@@ -75,7 +76,7 @@ export interface Seeder {
   close(): Promise<void>;
 }
 
-/** Throws `config-invalid` or `catalog-incompatible`. */
+/** Throws `config-invalid`, `catalog-incompatible`, or `store-failed` when another process has the data directory. */
 export async function openSeeder(config: SeederConfig): Promise<Seeder> {
   const { dataDir, secretKey, logger } = config;
   // Whoever opens, closes: in the opposite order, also when a later step fails.
@@ -84,6 +85,8 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
     for (let closer = closers.pop(); closer !== undefined; closer = closers.pop()) await closer();
   };
   try {
+    const lock = lockDataDir(dataDir);
+    closers.push(() => lock.close());
     const storeDir = join(dataDir, 'store');
     await mkdir(storeDir, { recursive: true });
     const catalog = openCatalog(join(dataDir, 'catalog.sqlite'));

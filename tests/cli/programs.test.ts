@@ -134,3 +134,38 @@ t.test('--once reads the source, sums up, and fails when something was refused',
   t.equal(bad.status, 1, bad.errors);
   t.match(bad.out, /^4 NAR files in the catalog, 1 narinfo refused\n {2}1 nar-file-missing\n$/);
 });
+
+t.test('--once fails when a source could not be read', async (t) => {
+  const args = ['seeder', '--data', join(t.testdir(), 'data'), '--once', '--source', 'http://127.0.0.1:9'];
+  const paths = join(t.testdir({ paths: '/nix/store/8r551z29g4jx3fr1vx8jh8bhgzwm3h4r-x\n' }), 'paths');
+  const { status, out } = await runCommand([...args, '--store-paths', paths]);
+  t.equal(status, 1);
+  t.match(out, /^0 NAR files in the catalog, 0 narinfos refused\n {2}http:\/\/127\.0\.0\.1:9 was not read/);
+});
+
+t.test('a second process on the same data directory is told so', async (t) => {
+  const { base, cache, key } = await sampleCache(t);
+  const seeder = ['seeder', '--source', `file://${cache}`, '--trusted-key', key, '--peers', '127.0.0.1:0'];
+  for (const command of [seeder, ['client']]) {
+    const args = [...command, '--data', join(base, command[0] ?? ''), ...anyPort];
+    const first = await start(t, args);
+    const second = await runCommand(args);
+    t.equal(second.status, 1);
+    t.match(second.errors, /the data directory \S+ is used by another narswarm process/);
+    t.equal(second.out, '');
+    t.equal((await end(first.child, 'SIGTERM')).status, 0);
+  }
+});
+
+t.test('directories that are not there or cannot be made are named', async (t) => {
+  const dir = t.testdir({ file: '' });
+  const source = await runCommand(['seeder', '--data', join(dir, 'data'), '--source', `file://${dir}/none`]);
+  t.equal(source.status, 2);
+  t.match(source.errors, /--source: \S+\/none is not there/);
+  const file = await runCommand(['up', '--data', join(dir, 'data'), '--source', `file://${dir}/file`]);
+  t.equal(file.status, 2);
+  t.match(file.errors, /--source: \S+\/file is no directory/);
+  const data = await runCommand(['client', '--data', join(dir, 'file', 'x')]);
+  t.equal(data.status, 1);
+  t.match(data.errors, /^narswarm: cannot make the data directory \S+\/file\/x [^\n]*\n$/);
+});
