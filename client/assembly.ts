@@ -19,6 +19,9 @@ const recentBytes = 2 * 1024 * 1024;
 /** Writes that may be under way, so that the source does not wait for the disk, nor memory grow when the disk is slow. */
 const unwrittenMaxBytes = 1024 * 1024;
 
+/** What a file may still need when the disk takes no more of it: then it goes on in memory, and is not kept. */
+export const withoutDiskMaxBytes = 16 * 1024 * 1024;
+
 export interface AssemblyOptions {
   writer: NarFileWriter;
   fileHash: Sha256;
@@ -67,14 +70,14 @@ export class Assembly {
     if (sizeBytes !== undefined && this.#appended + bytes.length > sizeBytes) {
       throw new NarswarmError('file-size-mismatch', `more than ${sizeBytes} bytes`);
     }
-    if (this.#writeError !== undefined) throw this.#writeError;
+    this.#throwIfDiskIsNeeded();
     this.#hash.update(bytes);
     const writing = this.#write(bytes);
     this.#recent.push({ start: this.#appended, bytes });
     this.#appended += bytes.length;
     this.#forgetOld();
     if (this.#appended - this.#written > unwrittenMaxBytes) await writing;
-    if (this.#writeError !== undefined) throw this.#writeError;
+    this.#throwIfDiskIsNeeded();
     if (this.#appended === sizeBytes) this.finish();
     else if (checked) this.#released = this.#appended;
     else this.#released = Math.max(0, this.#appended - heldBackBytes);
@@ -110,7 +113,14 @@ export class Assembly {
     return bytes.subarray(position - start, position - start + length);
   }
 
-  /** Never rejects: a failure is thrown by the next `append`, and by the writer's `commit`. */
+  /** Throws store-failed when a write failed and the rest is too much for memory: what is not written is never forgotten. */
+  #throwIfDiskIsNeeded(): void {
+    const { sizeBytes = Number.POSITIVE_INFINITY } = this.#options;
+    if (this.#writeError !== undefined && sizeBytes - this.#written > withoutDiskMaxBytes)
+      throw this.#writeError;
+  }
+
+  /** Never rejects: a failure is thrown by the next `append` that needs the disk, and by the writer's `commit`. */
   async #write(bytes: Buffer): Promise<void> {
     try {
       await this.writer.write(bytes);

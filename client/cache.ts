@@ -13,6 +13,9 @@ import type { ClientState, HeldFile } from './state.ts';
 /** Rows looked at in one step of an eviction. */
 const evictionBatch = 64;
 
+/** Freed at least when the disk is full, so that not every file that follows finds it full again. */
+const roomMinBytes = 64 * 1024 * 1024;
+
 export interface HeldFilesOptions {
   store: NarFileStore;
   state: ClientState;
@@ -111,7 +114,12 @@ export class HeldFiles {
       }
       return undefined;
     }
-    this.#state.touchHeld(fileHash);
+    try {
+      this.#state.touchHeld(fileHash);
+    } catch (error) {
+      // What is held can be read, also when nothing can be written.
+      this.#logger.warn('state-failed', { error });
+    }
     return new UsedFile(handle, () => {
       this.#use(fileHash, -1);
       if (this.#bytes > this.#cacheSizeBytes) void this.#evict();
@@ -125,6 +133,18 @@ export class HeldFiles {
       limitBytes: this.#cacheSizeBytes,
       evicted: this.#evicted,
     };
+  }
+
+  /**
+   * The disk is full, whoever filled it: what is kept yields, the least recently used first, until there is room for
+   * `sizeBytes` and some more. Never rejects.
+   */
+  async makeRoom(sizeBytes: number): Promise<void> {
+    await this.#evicting;
+    this.#evicting ??= this.#freeNow(Math.max(sizeBytes, roomMinBytes)).finally(() => {
+      this.#evicting = undefined;
+    });
+    await this.#evicting;
   }
 
   /** Waits for a running eviction. */
@@ -159,6 +179,26 @@ export class HeldFiles {
         }
       }
     }
+  }
+
+  async #freeNow(wantedBytes: number): Promise<void> {
+    let freed = 0;
+    let files = 0;
+    try {
+      for (const row of this.#state.heldFiles('oldest', this.#files)) {
+        if (freed >= wantedBytes) break;
+        if (this.#inUse.has(row.fileHash)) continue;
+        // The file first: the database needs room as well, to forget it.
+        await this.#store.remove(row.name);
+        this.#forget(row);
+        freed += row.sizeBytes;
+        files++;
+      }
+    } catch (error) {
+      this.#logger.error('eviction-failed', { error });
+    }
+    this.#evicted += files;
+    this.#logger.warn('disk-full', { freedBytes: freed, files });
   }
 
   #forget(row: HeldFile): void {

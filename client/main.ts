@@ -124,6 +124,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       counts,
       limits,
       logger,
+      onDiskFull: () => void held.makeRoom(0),
       storeDir: () => cacheInfo.storeDir(),
     });
     const nars = new NarServer({ state, held, transfers, upstreams, catalogCaches, counts, limits, logger });

@@ -8,6 +8,7 @@
 import { isCompression, narFileName } from '../nar/compression.ts';
 import { NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
+import { isDiskFull } from '../store/disk-error.ts';
 import type { NarFileHandle } from '../store/nar-file-store.ts';
 import type { HeldFiles } from './cache.ts';
 import { asNarswarmError, NarFetch, type NarFetchOptions } from './nar-fetch.ts';
@@ -147,6 +148,7 @@ export class NarJob {
         counts.failed++;
         logger.warn('nar-failed', { fileHash, error: this.#failure });
       }
+      await this.#makeRoom(this.#failure);
     }
     this.#bell.ring();
     if (this.#failure === undefined) await this.#keep();
@@ -172,7 +174,13 @@ export class NarJob {
       onKept();
     } catch (error) {
       logger.error('nar-not-kept', { fileHash, error });
+      await this.#makeRoom(error);
     }
+  }
+
+  /** For the files that come next. */
+  async #makeRoom(error: unknown): Promise<void> {
+    if (isDiskFull(error)) await this.#options.held.makeRoom(this.sizeBytes ?? 0);
   }
 
   async #dispose(): Promise<void> {

@@ -66,9 +66,12 @@ export class NarServer {
       return true;
     }
     const running = transfers.running(fileHash);
-    if (running !== undefined) return this.#follow(request, response, fileHash, running);
+    if (running !== undefined) return this.#follow(request, response, { given, fileHash, reader: running });
     const file = await held.open(fileHash);
-    if (file === undefined) return this.#follow(request, response, fileHash, transfers.join(given, fileHash));
+    if (file === undefined) {
+      const reader = transfers.join(given, fileHash);
+      return this.#follow(request, response, { given, fileHash, reader });
+    }
     try {
       const source = narSource(fileHash, file.sizeBytes, (position, length) => file.read(position, length));
       const { sentBytes } = await sendFile(request, response, source);
@@ -84,8 +87,7 @@ export class NarServer {
   async #follow(
     request: IncomingMessage,
     response: ServerResponse,
-    fileHash: Sha256,
-    reader: NarReader,
+    { given, fileHash, reader }: { given: GivenNarInfo; fileHash: Sha256; reader: NarReader },
   ): Promise<boolean> {
     const gone = new AbortController();
     const onClose = (): void => gone.abort();
@@ -102,6 +104,8 @@ export class NarServer {
     } catch (error) {
       if (gone.signal.aborted) return true;
       if (response.headersSent) throw error;
+      // A disk that is full or broken is no reason why Nix should not get the file.
+      if (isNarswarmError(error, 'store-failed')) return await this.#passGiven(request, response, given);
       if (isNarswarmError(error)) return false;
       throw error;
     } finally {
@@ -110,7 +114,7 @@ export class NarServer {
     }
   }
 
-  /** A NAR file that cannot be verified, from where its narinfo came from. */
+  /** A NAR file that cannot be verified, or not be kept meanwhile, from where its narinfo came from. */
   #passGiven(request: IncomingMessage, response: ServerResponse, given: GivenNarInfo): Promise<boolean> {
     const { upstreams, catalogCaches } = this.#options;
     const origin = [...upstreams, ...catalogCaches].filter(({ url }) => url === given.origin);

@@ -3,6 +3,7 @@
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import { type NarInfo, parseNarInfo, withUrl } from '../nar/narinfo.ts';
 import { type StoreHash, storeDirOf } from '../nar/store-path.ts';
+import { isDiskFull } from '../store/disk-error.ts';
 import type { HttpCache } from '../upstream/http-cache.ts';
 import type { Logger } from '../web/log.ts';
 import type { ClientLimits } from './config.ts';
@@ -20,6 +21,8 @@ export interface NarInfoFinderOptions {
   counts: Counts;
   limits: ClientLimits;
   logger: Logger;
+  /** A narinfo could not be remembered for lack of room. */
+  onDiskFull(): void;
   /** The store directory of the caches, when it is known. */
   storeDir(): string | undefined;
 }
@@ -131,6 +134,7 @@ export class NarInfoFinder {
       state.give(remembered);
     } catch (error) {
       logger.error('state-failed', { error });
+      if (isDiskFull(error)) this.#options.onDiskFull();
     }
     return remembered;
   }

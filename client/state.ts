@@ -17,6 +17,9 @@ const schemaVersion = 1;
 /** Rows removed at once when a table is full, so that a full table is not trimmed at every insert. */
 const trimRows = 256;
 
+/** Narinfos kept in memory while the disk takes none, 2 KiB each: those of one large closure. */
+const unsavedMax = 5_000;
+
 /** A narinfo as it was given out. */
 export interface GivenNarInfo {
   storeHash: StoreHash;
@@ -92,6 +95,8 @@ export class ClientState {
   readonly #statements = new Map<string, StatementSync>();
   readonly #limits: Record<'given' | 'torrents', number>;
   readonly #rows: Record<'given' | 'torrents', number>;
+  /** By URL key: what was given out and could not be written. */
+  readonly #unsaved = new Map<string, GivenNarInfo>();
   #lastUsed = 0;
   #open = true;
 
@@ -120,21 +125,17 @@ export class ClientState {
     this.#rows = { given: this.#count('given'), torrents: this.#count('torrents') };
   }
 
-  /** Remembers a narinfo before it is given out. */
-  give({ storeHash, urlKey, origin, narUrl, narInfo }: GivenNarInfo): void {
-    const { changes } = this.#prepare(
-      'UPDATE given SET origin = ?, nar_url = ?, text = ?, used = ? WHERE store_hash = ? AND url_key = ?',
-    ).run(origin, narUrl, narInfo.text, this.#now(), storeHash, urlKey);
-    if (changes > 0) return;
-    this.#prepare('INSERT INTO given VALUES (?, ?, ?, ?, ?, ?)').run(
-      storeHash,
-      urlKey,
-      origin,
-      narUrl,
-      narInfo.text,
-      this.#now(),
-    );
-    this.#trim('given');
+  /** Remembers a narinfo before it is given out. When this throws, it is known until the client stops. */
+  give(given: GivenNarInfo): void {
+    try {
+      this.#save(given);
+      this.#unsaved.delete(given.urlKey);
+    } catch (error) {
+      this.#unsaved.set(given.urlKey, given);
+      const oldest = this.#unsaved.keys().next();
+      if (this.#unsaved.size > unsavedMax && !oldest.done) this.#unsaved.delete(oldest.value);
+      throw error;
+    }
   }
 
   /** The narinfo of a store path that was given out last. */
@@ -146,6 +147,8 @@ export class ClientState {
 
   /** The narinfo that was last given out with a URL. */
   givenByUrl(urlKey: string): GivenNarInfo | undefined {
+    const unsaved = this.#unsaved.get(urlKey);
+    if (unsaved !== undefined) return unsaved;
     return givenFrom(
       this.#prepare('SELECT * FROM given WHERE url_key = ? ORDER BY used DESC LIMIT 1').get(urlKey),
     );
@@ -233,6 +236,22 @@ export class ClientState {
     if (!this.#open) return;
     this.#open = false;
     this.#db.close();
+  }
+
+  #save({ storeHash, urlKey, origin, narUrl, narInfo }: GivenNarInfo): void {
+    const { changes } = this.#prepare(
+      'UPDATE given SET origin = ?, nar_url = ?, text = ?, used = ? WHERE store_hash = ? AND url_key = ?',
+    ).run(origin, narUrl, narInfo.text, this.#now(), storeHash, urlKey);
+    if (changes > 0) return;
+    this.#prepare('INSERT INTO given VALUES (?, ?, ?, ?, ?, ?)').run(
+      storeHash,
+      urlKey,
+      origin,
+      narUrl,
+      narInfo.text,
+      this.#now(),
+    );
+    this.#trim('given');
   }
 
   #prepare(sql: string): StatementSync {

@@ -23,6 +23,17 @@ export function diskError(attempt: string, cause: unknown): NarswarmError {
   return new NarswarmError('store-failed', `cannot ${attempt}: ${why}`, { cause });
 }
 
+/** SQLite's code for a write that found no room. */
+const sqliteFull = 13;
+
+/** True when the disk or a quota is full, whether a file or a database found out. */
+export function isDiskFull(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const code = errorCode(error);
+  if (code === 'ENOSPC' || code === 'EDQUOT') return true;
+  return ('errcode' in error && error.errcode === sqliteFull) || isDiskFull(error.cause);
+}
+
 /** The system's code for an error, such as `ENOENT`. */
 export function errorCode(error: unknown): string | undefined {
   if (typeof error !== 'object' || error === null || !('code' in error)) return undefined;
