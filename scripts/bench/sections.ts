@@ -33,4 +33,12 @@ export const sections: Readonly<Record<string, Section>> = {
     about: 'the DHT node: what an announce and the child process cost, and how fast packets are judged',
     run: async () => (await import('./dht.ts')).dht(),
   },
+  ingest: {
+    about: 'a directory of 1 GiB of NARs into the catalog, beside xz or zstd and sha256sum on as many cores',
+    run: async (options) => (await import('./ingest.ts')).compressed(options),
+  },
+  'ingest-small': {
+    about: '100,000 NARs of 20 KB into the catalog, and again when nothing is new',
+    run: async (options) => (await import('./ingest.ts')).small(options),
+  },
 };
