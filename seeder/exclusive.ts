@@ -26,15 +26,23 @@ export async function forEachBounded<T>(
 ): Promise<void> {
   const running = new Set<Promise<void>>();
   let failure: { error: unknown } | undefined;
+  let wake = (): void => undefined;
   try {
     for await (const item of items) {
       const one: Promise<void> = action(item)
         .catch((error: unknown) => {
           failure ??= { error };
         })
-        .finally(() => running.delete(one));
+        .finally(() => {
+          running.delete(one);
+          wake();
+        });
       running.add(one);
-      if (running.size >= limit) await Promise.race(running);
+      if (running.size >= limit) {
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
       if (failure !== undefined) break;
     }
   } finally {

@@ -132,6 +132,9 @@ export class HttpSource implements CacheSource {
     }
   }
 
+  /** Nobody knows before the walk is over. */
+  async count(): Promise<undefined> {}
+
   async finish(): Promise<void> {
     this.#frontier?.close();
     this.#frontier = undefined;
@@ -196,7 +199,7 @@ export class HttpSource implements CacheSource {
     opened: OpenNar,
     signal: AbortSignal,
   ): Promise<Outcome> {
-    const { store, storeDir, pool, catalog } = this.#parts;
+    const { store, storeDir, pool, catalog, batch } = this.#parts;
     const fileHash = await this.#stored(narInfo, compression, opened, signal);
     const name = narFileName(fileHash, compression);
     const path = storedPath(name);
@@ -204,7 +207,7 @@ export class HttpSource implements CacheSource {
     try {
       const job = { path: join(storeDir, path), compression, fileHash, fileSize, narHash, narSize };
       const verified = await pool.verify(job, signal);
-      recordVerified(this.#parts, key, narInfo, { ...verified, compression, path });
+      await batch.run(() => recordVerified(catalog, key, narInfo, { ...verified, compression, path }));
       this.#parts.onVerified(verified.fileSize);
       return 'accepted';
     } finally {

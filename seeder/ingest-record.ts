@@ -6,25 +6,23 @@ import type { Compression } from '../nar/compression.ts';
 import { isNarswarmError } from '../nar/errors.ts';
 import type { NarInfo } from '../nar/narinfo.ts';
 import { publicKeyOf, type SecretKey } from '../nar/signature.ts';
-import type { VerifiedNarFile } from './verify.ts';
+import type { SignedNarFile } from './verify-worker.ts';
 
-/** Signs what was verified and takes it into the catalog, in one transaction. `path`: relative to the source or the store. */
+/** Takes what was verified and signed into the catalog, in one transaction. `path`: relative to the source or the store. */
 export function recordVerified(
-  { catalog, secretKey }: { catalog: Catalog; secretKey: SecretKey },
+  catalog: Catalog,
   key: NarInfoKey,
   narInfo: NarInfo,
-  verified: VerifiedNarFile & { compression: Compression; path: string },
+  verified: SignedNarFile & { compression: Compression; path: string },
 ): void {
-  const { file, nar, fileHash, fileSize, compression, path, mtimeNs } = verified;
+  const { file, nar, fileHash, fileSize, compression, path, mtimeNs, sigs } = verified;
   const { narHash, narSize } = narInfo;
-  const torrentInfo = signTorrentInfo(
-    { fileHash, fileSize, compression, narHash, narSize, infoHash: file.infoHash, narInfoHash: nar.infoHash },
-    secretKey,
-  );
+  const hashes = { fileHash, narHash, infoHash: file.infoHash, narInfoHash: nar.infoHash };
+  const location = { source: key.source, path, sizeBytes: fileSize, mtimeNs };
   catalog.accept({
     ...key,
     narInfo,
-    entry: { ...torrentInfo, location: { source: key.source, path, sizeBytes: fileSize, mtimeNs } },
+    entry: { ...hashes, fileSize, compression, narSize, sigs, location },
     filePieces: file.pieces,
     narPieces: nar.pieces,
   });

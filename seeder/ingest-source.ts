@@ -14,6 +14,7 @@ import {
   verifyNarInfo,
 } from '../nar/signature.ts';
 import { storeDirOf } from '../nar/store-path.ts';
+import type { CatalogBatch } from './catalog-batch.ts';
 import type { VerifyPool } from './verify-pool.ts';
 
 /**
@@ -26,6 +27,8 @@ export interface CacheSource {
   readonly url: string;
   /** The narinfos that there are, by what `take` wants. Only one run at a time. */
   items(signal: AbortSignal): AsyncIterable<string>;
+  /** How many items there are, at no cost in memory; `undefined` when that cannot be known. Beside `items`. */
+  count(signal: AbortSignal): Promise<number | undefined>;
   /** Reads one, and records what became of it. Throws what is no fault of that narinfo. Several at once. */
   take(item: string, signal: AbortSignal): Promise<Outcome>;
   /** After all items. */
@@ -38,6 +41,7 @@ export interface SourceParts {
   readonly url: string;
   readonly catalog: Catalog;
   readonly pool: VerifyPool;
+  readonly batch: CatalogBatch;
   readonly trustedKeys: readonly PublicKey[];
   readonly secretKey: SecretKey;
   /** Called with the store directory of the cache before the first item; throws when that is not ours. */

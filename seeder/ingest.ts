@@ -6,6 +6,7 @@ import { cacheInfoDefaultStoreDir } from '../nar/cache-info.ts';
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import type { PublicKey, SecretKey } from '../nar/signature.ts';
 import type { NarFileStore } from '../store/nar-file-store.ts';
+import { CatalogBatch } from './catalog-batch.ts';
 import { forEachBounded } from './exclusive.ts';
 import { HttpSource } from './http-source.ts';
 import type { CacheSource, SourceParts } from './ingest-source.ts';
@@ -62,6 +63,7 @@ export interface IngestProgress {
 export class Ingest {
   readonly #options: IngestOptions;
   readonly #pool: VerifyPool;
+  readonly #batch: CatalogBatch;
   readonly #sources: CacheSource[];
   readonly #clock: () => number;
   readonly #stopping = new AbortController();
@@ -74,8 +76,9 @@ export class Ingest {
   constructor(options: IngestOptions) {
     this.#options = options;
     this.#clock = options.clock ?? Date.now;
-    const { workers } = options;
-    this.#pool = new VerifyPool(workers === undefined ? {} : { workers });
+    const { workers, trustedKeys, secretKey } = options;
+    this.#pool = new VerifyPool({ ...(workers === undefined ? {} : { workers }), trustedKeys, secretKey });
+    this.#batch = new CatalogBatch(options.catalog);
     this.#sources = options.sources.map((url) => this.#openSource(url));
   }
 
@@ -165,6 +168,7 @@ export class Ingest {
       trustedKeys,
       secretKey,
       pool: this.#pool,
+      batch: this.#batch,
       onStoreDir: (storeDir) => this.#takeStoreDir(url, storeDir),
       onVerified: (sizeBytes) => {
         this.#progress.bytes += sizeBytes;

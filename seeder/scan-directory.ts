@@ -3,42 +3,33 @@
  * of the catalog are the only record of how far a scan has come.
  */
 
-import { open, opendir, realpath } from 'node:fs/promises';
+import { opendir, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { NarInfoKey } from '../catalog/catalog.ts';
 import { cacheInfoDefaultStoreDir, cacheInfoMaxBytes, parseCacheInfo } from '../nar/cache-info.ts';
-import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
-import { type NarInfo, narInfoMaxBytes, parseNarInfo } from '../nar/narinfo.ts';
-import { parseStoreHash } from '../nar/store-path.ts';
+import { NarswarmError } from '../nar/errors.ts';
+import type { NarInfo } from '../nar/narinfo.ts';
 import { diskError, errorCode } from '../store/disk-error.ts';
 import { Exclusive, forEachBounded } from './exclusive.ts';
 import { recordKnown, recordVerified } from './ingest-record.ts';
 import {
   type CacheSource,
-  checkNarInfo,
   type Outcome,
   policyTag,
   recordRefusal,
   type SourceParts,
 } from './ingest-source.ts';
-import { type FileVersion, narPathOf, printFingerprint, sameVersion, versionOf } from './scan-fingerprint.ts';
-import { realPathWithin, sourcePathOf } from './scan-path.ts';
+import { type FileVersion, sameVersion, versionOf } from './scan-fingerprint.ts';
+import { type NarInfoRead, narInfoSuffix, readSmall } from './scan-read.ts';
+import { errorOf } from './verify-pool.ts';
 
-/** Directory entries read at once. */
+/** Directory entries read at once, and when they are only counted. */
 const directoryReadEntries = 256;
+const countReadEntries = 4096;
 /** Rows read at once when looking for narinfos that are gone, and files looked at side by side. */
 const sweepPageRows = 1000;
 const sweepAtOnce = 16;
-
-const suffix = '.narinfo';
-
-/** What `take` finds out, step by step: it makes the fingerprint. */
-interface Seen {
-  narInfo: FileVersion | undefined;
-  nar: FileVersion | undefined;
-  narPath: string | undefined;
-}
 
 export class DirectorySource implements CacheSource {
   readonly url: string;
@@ -66,25 +57,42 @@ export class DirectorySource implements CacheSource {
       const directory = await opendir(this.#directory, { bufferSize: directoryReadEntries });
       for await (const { name } of directory) {
         if (signal.aborted) throw new NarswarmError('aborted', 'the scan was given up');
-        if (name.endsWith(suffix) && !name.startsWith('.')) yield name;
+        if (isNarInfoName(name)) yield name;
       }
     } catch (cause) {
       throw diskError(`list ${this.#directory}`, cause);
     }
   }
 
-  async take(name: string, signal: AbortSignal): Promise<Outcome> {
-    const { catalog } = this.#parts;
-    const known = catalog.known(this.url, name);
-    const seen: Seen = { narInfo: undefined, nar: undefined, narPath: undefined };
+  /** Reads the directory once more, and holds nothing of it. */
+  async count(signal: AbortSignal): Promise<number> {
+    let count = 0;
+    for await (const { name } of await opendir(this.#directory, { bufferSize: countReadEntries })) {
+      if (signal.aborted) break;
+      if (isNarInfoName(name)) count++;
+    }
+    return count;
+  }
+
+  async take(narInfoName: string, signal: AbortSignal): Promise<Outcome> {
+    const { catalog, pool } = this.#parts;
+    const known = catalog.known(this.url, narInfoName);
+    const key = { source: this.url, narInfoName, fingerprint: '' };
     try {
-      seen.narInfo = await versionOf(join(this.#directory, name));
-      if (known !== undefined && (await this.#isUnchanged(known.fingerprint, seen.narInfo))) {
-        return known.state === 'accepted' ? 'unchanged' : 'refused';
-      }
-      return await this.#read(name, seen, signal);
+      const job = {
+        directory: this.#directory,
+        realDirectory: this.#realDirectory,
+        storeDir: this.#storeDir,
+        policy: this.#policy,
+        narInfoName,
+        known: known?.fingerprint,
+      };
+      const read = await pool.read(job, signal);
+      if (read === 'unchanged') return known?.state === 'refused' ? 'refused' : 'unchanged';
+      key.fingerprint = read.fingerprint;
+      if ('refused' in read) throw errorOf(read.refused);
+      return await this.#verify(key, read, signal);
     } catch (error) {
-      const key = { source: this.url, narInfoName: name, fingerprint: this.#fingerprint(seen) };
       return recordRefusal(catalog, key, error);
     }
   }
@@ -104,7 +112,7 @@ export class DirectorySource implements CacheSource {
     let text: string;
     try {
       this.#realDirectory = await realpath(this.#directory);
-      text = (await readSmall(join(this.#directory, 'nix-cache-info'), cacheInfoMaxBytes)).toString();
+      text = readSmall(join(this.#directory, 'nix-cache-info'), cacheInfoMaxBytes).toString();
       this.#hasCacheInfo = true;
     } catch (cause) {
       if (this.#realDirectory === '' || errorCode(cause) !== 'ENOENT') {
@@ -118,58 +126,27 @@ export class DirectorySource implements CacheSource {
     this.#policy = policyTag(this.#parts, this.#storeDir);
   }
 
-  async #isUnchanged(fingerprint: string, narInfo: FileVersion | undefined): Promise<boolean> {
-    const before = narPathOf(fingerprint);
-    if (before === undefined) return false;
-    const { narPath } = before;
-    const nar = narPath === undefined ? undefined : await versionOf(join(this.#directory, narPath));
-    return this.#fingerprint({ narInfo, nar, narPath }) === fingerprint;
-  }
-
-  #fingerprint(seen: Seen): string {
-    return printFingerprint({ ...seen, policy: this.#policy });
-  }
-
-  async #read(name: string, seen: Seen, signal: AbortSignal): Promise<Outcome> {
-    const narInfo = await this.#readNarInfo(name, seen.narInfo);
-    const compression = checkNarInfo(narInfo, name, this.#storeDir, this.#parts.trustedKeys);
-    const narPath = sourcePathOf(narInfo.url);
-    seen.narPath = narPath;
+  async #verify(
+    key: NarInfoKey,
+    { narInfo, compression, narPath, nar }: NarInfoFound,
+    signal: AbortSignal,
+  ): Promise<Outcome> {
     return this.#narFiles.run<Outcome>(narPath, async () => {
-      const path = join(this.#directory, narPath);
-      const nar = await versionOf(path);
-      seen.nar = nar;
-      if ((await realPathWithin(this.#realDirectory, path)) === undefined || nar === undefined) {
-        throw new NarswarmError('nar-file-missing', `there is no file ${narPath}`);
-      }
-      const key = { source: this.url, narInfoName: name, fingerprint: this.#fingerprint(seen) };
       if (this.#isRecorded(key, narInfo, narPath, nar)) return 'accepted';
       const { fileHash, fileSize, narHash, narSize } = narInfo;
-      const job = { path, compression, fileHash, fileSize, narHash, narSize };
+      const job = { path: join(this.#directory, narPath), compression, fileHash, fileSize, narHash, narSize };
       const verified = await this.#parts.pool.verify(job, signal);
       const { mtimeNs, inode } = verified;
       const read: FileVersion = { sizeBytes: verified.fileSize, mtimeNs, inode, isFile: true };
-      if (!sameVersion(read, nar) || !sameVersion(read, await versionOf(path))) {
+      if (!sameVersion(read, nar)) {
         throw new NarswarmError('not-held', `${narPath} changed while it was read`);
       }
-      recordVerified(this.#parts, key, narInfo, { ...verified, compression, path: narPath });
+      await this.#parts.batch.run(() =>
+        recordVerified(this.#parts.catalog, key, narInfo, { ...verified, compression, path: narPath }),
+      );
       this.#parts.onVerified(verified.fileSize);
       return 'accepted';
     });
-  }
-
-  async #readNarInfo(name: string, version: FileVersion | undefined): Promise<NarInfo> {
-    checkName(name);
-    if (version?.isFile !== true) throw new NarswarmError('narinfo-corrupt', `${name} is no file`);
-    const path = join(this.#directory, name);
-    if ((await realPathWithin(this.#realDirectory, path)) === undefined) {
-      throw new NarswarmError('not-held', `${name} went away`);
-    }
-    try {
-      return parseNarInfo(await readSmall(path, narInfoMaxBytes));
-    } catch (cause) {
-      throw diskError(`read ${name}`, cause);
-    }
   }
 
   /** Whether the NAR file was verified before, under another narinfo or other keys, and is still the same. */
@@ -205,31 +182,8 @@ export class DirectorySource implements CacheSource {
   }
 }
 
-function checkName(name: string): void {
-  try {
-    parseStoreHash(name.slice(0, -suffix.length));
-  } catch (cause) {
-    if (!isNarswarmError(cause)) throw cause;
-    throw new NarswarmError('narinfo-corrupt', `${name.slice(0, 100)} is not named after a store path`, {
-      cause,
-    });
-  }
-}
+type NarInfoFound = Extract<NarInfoRead, { nar: FileVersion }>;
 
-/** A file of at most `maxBytes`; a longer one is cut one byte later, so that its parser refuses it. */
-async function readSmall(path: string, maxBytes: number): Promise<Buffer> {
-  const file = await open(path, 'r');
-  try {
-    const { size } = await file.stat();
-    const buffer = Buffer.allocUnsafe(Math.min(size, maxBytes + 1));
-    let filled = 0;
-    while (filled < buffer.length) {
-      const { bytesRead } = await file.read(buffer, filled, buffer.length - filled, filled);
-      if (bytesRead === 0) break;
-      filled += bytesRead;
-    }
-    return buffer.subarray(0, filled);
-  } finally {
-    await file.close();
-  }
+function isNarInfoName(name: string): boolean {
+  return name.endsWith(narInfoSuffix) && !name.startsWith('.');
 }

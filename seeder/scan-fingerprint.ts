@@ -1,6 +1,6 @@
 /** By what the scanner of a directory sees that nothing has changed, without reading a byte. */
 
-import type { BigIntStats } from 'node:fs';
+import { type BigIntStats, statSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { diskError, errorCode } from '../store/disk-error.ts';
 
@@ -34,14 +34,29 @@ export function narPathOf(fingerprint: string): { narPath: string | undefined } 
 
 /** Follows symbolic links. `undefined` when there is nothing. Throws `store-failed`. */
 export async function versionOf(path: string): Promise<FileVersion | undefined> {
-  let stats: BigIntStats;
   try {
-    stats = await stat(path, { bigint: true });
+    return versionIn(await stat(path, { bigint: true }));
   } catch (cause) {
-    if (['ENOENT', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG'].includes(errorCode(cause) ?? '')) return undefined;
-    throw diskError(`look at ${path}`, cause);
+    return absentOr(path, cause);
   }
+}
+
+/** The same, for threads that have nothing else to do. */
+export function versionOfSync(path: string): FileVersion | undefined {
+  try {
+    return versionIn(statSync(path, { bigint: true }));
+  } catch (cause) {
+    return absentOr(path, cause);
+  }
+}
+
+export function versionIn(stats: BigIntStats): FileVersion {
   return { sizeBytes: Number(stats.size), mtimeNs: stats.mtimeNs, inode: stats.ino, isFile: stats.isFile() };
+}
+
+function absentOr(path: string, cause: unknown): undefined {
+  if (['ENOENT', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG'].includes(errorCode(cause) ?? '')) return undefined;
+  throw diskError(`look at ${path}`, cause);
 }
 
 export function sameVersion(a: FileVersion | undefined, b: FileVersion | undefined): boolean {

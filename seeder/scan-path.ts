@@ -6,7 +6,7 @@
  * resolved; so one that would lead out of the directory in that reading is refused as well.
  */
 
-import { realpath } from 'node:fs/promises';
+import { realpathSync } from 'node:fs';
 import { sep } from 'node:path';
 import { NarswarmError } from '../nar/errors.ts';
 import { diskError, errorCode } from '../store/disk-error.ts';
@@ -37,12 +37,12 @@ function readings(narUrl: string): string[] {
 
 /**
  * Where a path leads when all symbolic links are followed; `undefined` when to nothing. Throws `path-escapes` when that is outside
- * `realDirectory`.
+ * `realDirectory`. Synchronous, for the worker threads.
  */
-export async function realPathWithin(realDirectory: string, path: string): Promise<string | undefined> {
+export function realPathWithin(realDirectory: string, path: string): string | undefined {
   let real: string;
   try {
-    real = await realpath(path);
+    real = realpathSync.native(path);
   } catch (cause) {
     if (['ENOENT', 'ENOTDIR', 'ENAMETOOLONG'].includes(errorCode(cause) ?? '')) return undefined;
     throw diskError(`follow ${path}`, cause);

@@ -1,11 +1,13 @@
-/** Verifies NAR files on worker threads, so that the event loop never waits for a hash. */
+/** Reads narinfos and verifies NAR files on worker threads, so that the event loop never waits for a hash or a signature. */
 
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { NarswarmError } from '../nar/errors.ts';
+import { type PublicKey, printPublicKey, printSecretKey, type SecretKey } from '../nar/signature.ts';
 import type { Torrent } from '../swarm/torrent.ts';
-import type { VerifiedNarFile, VerifyJob } from './verify.ts';
-import type { VerifyAnswer, VerifyRequest } from './verify-worker.ts';
+import type { NarInfoJob, NarInfoRead, RefusalWords } from './scan-read.ts';
+import type { VerifyJob } from './verify.ts';
+import type { SignedNarFile, VerifyAnswer, VerifyRequest, WorkerKeys } from './verify-worker.ts';
 
 /** Jobs that wait at one worker, so that it need not wait for the main thread between small files. */
 export const jobsPerWorker = 32;
@@ -13,13 +15,18 @@ export const jobsPerWorker = 32;
 /** NAR bytes that wait at one worker: behind more, a job had better wait for whichever worker is free first. */
 export const waitingBytesPerWorker = 1024 * 1024;
 
+/** A narinfo at a worker counts as a NAR of this size, which takes as long. */
+const narInfoWeightBytes = 16 * 1024;
+
 /** queued → running → settled; a job whose worker dies before its turn goes back to queued. */
 interface Task {
   readonly id: number;
-  readonly job: VerifyJob;
-  readonly resolve: (verified: VerifiedNarFile) => void;
+  readonly job: VerifyJob | NarInfoJob;
+  readonly resolve: (answer: Settled) => void;
   readonly reject: (error: unknown) => void;
 }
+
+type Settled = SignedNarFile | NarInfoRead;
 
 interface Lane {
   /** Opened with the first job, and again after it died. */
@@ -34,17 +41,27 @@ export interface VerifyPoolOptions {
   workers?: number;
   /** Another worker, for tests. */
   workerUrl?: URL;
+  /** Whoever signs narinfos; nobody by default. */
+  trustedKeys?: readonly PublicKey[];
+  /** Signs the torrentinfos; without it what is verified comes without signatures. */
+  secretKey?: SecretKey;
 }
 
 export class VerifyPool {
   readonly #workerUrl: URL;
   readonly #lanes: Lane[];
+  readonly #keys: WorkerKeys;
   #queue: Task[] = [];
+  #dispatching = false;
   #nextId = 0;
   #closed = false;
 
   constructor(options: VerifyPoolOptions = {}) {
-    const { workers = availableParallelism() } = options;
+    const { workers = availableParallelism(), trustedKeys = [], secretKey } = options;
+    this.#keys = {
+      trustedKeys: trustedKeys.map(printPublicKey),
+      secretKey: secretKey && printSecretKey(secretKey),
+    };
     this.#workerUrl = options.workerUrl ?? new URL('./verify-worker.ts', import.meta.url);
     this.#lanes = Array.from({ length: workers }, () => ({
       worker: undefined,
@@ -62,16 +79,29 @@ export class VerifyPool {
    * Rejects as `verifyNarFile` throws; with `verify-crashed` when the worker died over it, with `aborted` when `signal`
    * says so or the pool closes.
    */
-  async verify(job: VerifyJob, signal?: AbortSignal): Promise<VerifiedNarFile> {
+  async verify(job: VerifyJob, signal?: AbortSignal): Promise<SignedNarFile> {
+    const settled = await this.#submit(job, signal);
+    if (typeof settled === 'object' && 'file' in settled) return settled;
+    throw new NarswarmError('verify-crashed', 'the verifying thread answered something else');
+  }
+
+  /** What is wrong with the narinfo is in the answer; rejects with `verify-crashed` and `aborted` as `verify` does. */
+  async read(job: NarInfoJob, signal?: AbortSignal): Promise<NarInfoRead> {
+    const settled = await this.#submit(job, signal);
+    if (typeof settled === 'string' || 'fingerprint' in settled) return settled;
+    throw new NarswarmError('verify-crashed', 'the verifying thread answered something else');
+  }
+
+  async #submit(job: VerifyJob | NarInfoJob, signal: AbortSignal | undefined): Promise<Settled> {
     if (this.#closed || signal?.aborted) throw aborted();
     const id = this.#nextId++;
     let abort: (() => void) | undefined;
     try {
-      return await new Promise<VerifiedNarFile>((resolve, reject) => {
+      return await new Promise<Settled>((resolve, reject) => {
         this.#queue.push({ id, job, resolve, reject });
         abort = () => this.#abort(id);
         signal?.addEventListener('abort', abort);
-        this.#dispatch();
+        this.#dispatchSoon();
       });
     } finally {
       if (abort) signal?.removeEventListener('abort', abort);
@@ -93,15 +123,25 @@ export class VerifyPool {
     );
   }
 
+  /** After what else happens in this turn, so that one message takes all of it. */
+  #dispatchSoon(): void {
+    if (this.#dispatching) return;
+    this.#dispatching = true;
+    setImmediate(() => {
+      this.#dispatching = false;
+      if (!this.#closed) this.#dispatch();
+    });
+  }
+
   /** Hands queued jobs to the workers that have least to do, those of one worker in one message. */
   #dispatch(): void {
     const batches = new Map<Lane, Task[]>();
     for (let task = this.#queue[0]; task !== undefined; task = this.#queue[0]) {
-      const lane = this.#laneFor(task.job.narSize);
+      const lane = this.#laneFor(bytesOf(task));
       if (lane === undefined) break;
       this.#queue.shift();
       lane.running.set(task.id, task);
-      lane.waitingBytes += task.job.narSize;
+      lane.waitingBytes += bytesOf(task);
       const batch = batches.get(lane);
       if (batch) batch.push(task);
       else batches.set(lane, [task]);
@@ -114,17 +154,16 @@ export class VerifyPool {
   }
 
   /** An idle worker takes anything; a busy one what is small. */
-  #laneFor(narSize: number): Lane | undefined {
+  #laneFor(bytes: number): Lane | undefined {
     const free = this.#lanes.filter(
       ({ running, waitingBytes }) =>
-        running.size === 0 ||
-        (running.size < jobsPerWorker && waitingBytes + narSize <= waitingBytesPerWorker),
+        running.size === 0 || (running.size < jobsPerWorker && waitingBytes + bytes <= waitingBytesPerWorker),
     );
     return free.sort((a, b) => a.waitingBytes - b.waitingBytes || a.running.size - b.running.size)[0];
   }
 
   #open(lane: Lane): Worker {
-    const worker = new Worker(this.#workerUrl);
+    const worker = new Worker(this.#workerUrl, { workerData: this.#keys });
     let cause: unknown;
     worker.on('message', (answer: VerifyAnswer) => this.#settle(lane, answer));
     worker.on('error', (error) => {
@@ -140,17 +179,18 @@ export class VerifyPool {
     const task = lane.running.get(answer.id);
     if (task === undefined) return;
     lane.running.delete(answer.id);
-    lane.waitingBytes -= task.job.narSize;
+    lane.waitingBytes -= bytesOf(task);
     if ('verified' in answer) {
       const { verified } = answer;
       task.resolve({ ...verified, file: withBuffer(verified.file), nar: withBuffer(verified.nar) });
+    } else if ('read' in answer) {
+      task.resolve(answer.read);
     } else if ('refused' in answer) {
-      const { code, message, offset } = answer.refused;
-      task.reject(new NarswarmError(code, message, offset === undefined ? {} : { offset }));
+      task.reject(errorOf(answer.refused));
     } else {
       task.reject(new NarswarmError('verify-crashed', `verifying failed: ${answer.failed}`));
     }
-    this.#dispatch();
+    this.#dispatchSoon();
   }
 
   /** A worker does its jobs in order, so that the first is the one over which it died. The others go back. */
@@ -161,7 +201,7 @@ export class VerifyPool {
     lane.waitingBytes = 0;
     this.#queue = [...others, ...this.#queue];
     culprit?.reject(new NarswarmError('verify-crashed', 'the verifying thread died', { cause }));
-    if (!this.#closed) this.#dispatch();
+    this.#dispatchSoon();
   }
 
   #abort(id: number): void {
@@ -173,6 +213,16 @@ export class VerifyPool {
     const lane = this.#lanes.find(({ running }) => running.has(id));
     lane?.worker?.postMessage({ abort: id } satisfies VerifyRequest);
   }
+}
+
+/** The error that a worker put into words. */
+export function errorOf({ code, message, offset }: RefusalWords): NarswarmError {
+  return new NarswarmError(code, message, offset === undefined ? {} : { offset });
+}
+
+/** What a job weighs: a narinfo is read in a moment. */
+function bytesOf({ job }: Task): number {
+  return 'narInfoName' in job ? narInfoWeightBytes : job.narSize;
 }
 
 /** A Buffer arrives from another thread as a plain Uint8Array. */

@@ -13,6 +13,7 @@ import { NarReader } from '../nar/nar-reader.ts';
 import { errorCode } from '../store/disk-error.ts';
 import { type Torrent, TorrentHasher } from '../swarm/torrent.ts';
 import { decompress } from './decompress.ts';
+import { sameVersion, versionIn, versionOfSync } from './scan-fingerprint.ts';
 
 /** Bytes read at once. */
 export const verifyReadBytes = 256 * 1024;
@@ -58,8 +59,9 @@ export async function verifyNarFile(job: VerifyJob, signal?: AbortSignal): Promi
     const before = fstatSync(fd, { bigint: true });
     if (!before.isFile()) throw new NarswarmError('nar-file-missing', 'the URL does not name a file');
     const verified = await new Pass(job, fd, Number(before.size), signal).run();
-    const after = fstatSync(fd, { bigint: true });
-    if (after.size !== before.size || after.mtimeNs !== before.mtimeNs) throw changed();
+    // By its path: another file may have taken the place of the one that was read.
+    const after = versionOfSync(job.path);
+    if (!sameVersion(after, versionIn(before))) throw changed();
     return { ...verified, mtimeNs: before.mtimeNs, inode: before.ino };
   } finally {
     closeSync(fd);
