@@ -15,6 +15,7 @@ import { type CommandIo, defineCommand, usageError } from './command.ts';
 import { summaryOf } from './commands.ts';
 import { checkSourceDirs, makeDataDir } from './directories.ts';
 import { anyText, many, optional, toggle, withDefault } from './flags.ts';
+import { ingestLine, type ShownProgress } from './ingest-line.ts';
 import { makeSecretKey, writeNew } from './key-files.ts';
 import { readSecretKey } from './key-flags.ts';
 import {
@@ -25,6 +26,7 @@ import {
   seederPeersDefault,
   trustedKeyFlag,
 } from './program-flags.ts';
+import { ProgressLine } from './progress-line.ts';
 import { serveUntilStopped } from './serve.ts';
 import { aborted } from './signals.ts';
 import {
@@ -179,7 +181,9 @@ export const command = defineCommand({
       throw usageError(`--dht-bootstrap is given more than ${bootstrapNodesMax} times`);
     await checkSourceDirs(sources);
     await makeDataDir(data);
-    const logger = makeLogger();
+    // The line of the progress and those of the log share the terminal.
+    const line = io.noteIsTerminal ? new ProgressLine(io.note) : undefined;
+    const logger = makeLogger(line === undefined ? {} : { human: true, write: (text) => line.above(text) });
     const secretKey = values['secret-key'] ?? (await keptKey(data, logger));
     const publicHost = values['public-host'];
     const trackerUdp = values['tracker-udp'];
@@ -204,6 +208,7 @@ export const command = defineCommand({
       http: once && !given.has('http') ? anyPort : values.http,
       peers: once && !given.has('peers') ? anyPort : values.peers,
       logger,
+      ...(line === undefined ? {} : { onProgress: showOn(line) }),
       ...(trackerUdp === undefined || once ? {} : { trackerUdp }),
       upload: {
         initialCopies: values['initial-copies'],
@@ -241,6 +246,13 @@ function parseScheduledRate(text: string): ScheduledRate {
   if (at < 0) throw usageError(`${JSON.stringify(text)} is not CRON=RATE; write '0 8 * * 1-5=20MiB/s'`);
   checkSchedule(cron);
   return { cron, bytesPerSecond: rate === 'unlimited' ? undefined : parseUploadRate(rate) };
+}
+
+function showOn(line: ProgressLine): (progress: ShownProgress & { running: boolean }) => void {
+  return (progress) => {
+    if (progress.running) line.show(ingestLine(progress));
+    else line.end();
+  };
 }
 
 /** The key of the data directory, made at the first start. */

@@ -52,6 +52,8 @@ function words(item: unknown): string {
 /** The unit is at the end of the name. */
 function show(name: string, value: unknown): string {
   if (typeof value === 'number' && /bytes$/i.test(name)) return printSize(value);
+  if (typeof value === 'number' && /bytesPerSecond$/i.test(name)) return `${printSize(value)}/s`;
+  if (typeof value === 'number' && /^seconds|Seconds$/.test(name)) return printDuration(value * 1000);
   if (typeof value === 'number' && /Ms$/.test(name)) {
     return value < momentMinMs ? printDuration(value) : new Date(value).toISOString();
   }

@@ -9,6 +9,7 @@ import type { NarFileStore } from '../store/nar-file-store.ts';
 import { CatalogBatch } from './catalog-batch.ts';
 import { forEachBounded } from './exclusive.ts';
 import { HttpSource } from './http-source.ts';
+import { PaceMeter } from './ingest-pace.ts';
 import type { CacheSource, SourceParts } from './ingest-source.ts';
 import { DirectorySource } from './scan-directory.ts';
 import { VerifyPool } from './verify-pool.ts';
@@ -54,6 +55,12 @@ export interface IngestProgress {
   later: number;
   /** Bytes of NAR files that were verified in this run. */
   bytes: number;
+  /** Of late; after a run, all through it. */
+  bytesPerSecond: number;
+  /** Narinfos that there are; missing until they are counted, and when a source cannot be listed. */
+  total?: number | undefined;
+  /** At the pace of late; missing as long as nobody can tell, and after the run. */
+  secondsLeft?: number | undefined;
   /** When this run began, in milliseconds since 1970; 0 before the first. */
   startedMs: number;
   /** Sources that could not be read to the end, and why. */
@@ -68,7 +75,9 @@ export class Ingest {
   readonly #clock: () => number;
   readonly #stopping = new AbortController();
   #run: Promise<void> | undefined;
-  #progress: IngestProgress = freshProgress(0);
+  #progress: Counted = freshProgress(0);
+  #meter = new PaceMeter(0);
+  #endedMs = 0;
   #toldMs = 0;
   #closed: Promise<void> | undefined;
 
@@ -88,7 +97,14 @@ export class Ingest {
   }
 
   progress(): IngestProgress {
-    return { ...this.#progress, failed: [...this.#progress.failed] };
+    const { done, bytes, total, running, startedMs, failed } = this.#progress;
+    const seconds = (this.#endedMs - startedMs) / 1000;
+    const pace = running
+      ? this.#meter.pace(this.#clock(), done, bytes, total)
+      : { bytesPerSecond: seconds > 0 ? Math.round(bytes / seconds) : 0 };
+    // Some may have come after the others were counted.
+    const all = total === undefined ? {} : { total: Math.max(total, done) };
+    return { ...this.#progress, ...all, ...pace, failed: [...failed] };
   }
 
   /**
@@ -115,7 +131,10 @@ export class Ingest {
   }
 
   async #readAll(signal: AbortSignal): Promise<void> {
-    this.#progress = { ...freshProgress(this.#clock()), running: true };
+    const startedMs = this.#clock();
+    this.#progress = { ...freshProgress(startedMs), running: true };
+    this.#meter = new PaceMeter(startedMs);
+    const counting = this.#countAll(this.#progress, signal);
     const errors: unknown[] = [];
     try {
       for (const source of this.#sources) {
@@ -129,11 +148,28 @@ export class Ingest {
         }
       }
     } finally {
+      await counting;
+      this.#endedMs = this.#clock();
       this.#progress.running = false;
       this.#tell(true);
     }
     if (errors.length === 1) throw errors[0];
     if (errors.length > 1) throw new AggregateError(errors, `${errors.length} sources could not be read`);
+  }
+
+  /** Beside the reading, which need not wait for it. A source that cannot be counted fails when it is read. */
+  async #countAll(progress: Counted, signal: AbortSignal): Promise<void> {
+    try {
+      let total = 0;
+      for (const source of this.#sources) {
+        const count = await source.count(signal);
+        if (count === undefined || signal.aborted) return;
+        total += count;
+      }
+      progress.total = total;
+    } catch {
+      // Then the total stays unknown.
+    }
   }
 
   async #read(source: CacheSource, signal: AbortSignal): Promise<void> {
@@ -146,6 +182,7 @@ export class Ingest {
         if (outcome === 'refused' || outcome === 'later') progress[outcome]++;
       } finally {
         progress.pending--;
+        this.#meter.note(this.#clock(), progress.done, progress.bytes);
         this.#tell(false);
       }
     });
@@ -196,7 +233,10 @@ export class Ingest {
   }
 }
 
-function freshProgress(startedMs: number): IngestProgress {
+/** What is counted; the rest of the progress follows from it. */
+type Counted = Omit<IngestProgress, 'bytesPerSecond' | 'secondsLeft'>;
+
+function freshProgress(startedMs: number): Counted {
   return { running: false, pending: 0, done: 0, refused: 0, later: 0, bytes: 0, startedMs, failed: [] };
 }
 

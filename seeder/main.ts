@@ -18,7 +18,7 @@ import { AnnounceTo } from './announce-to.ts';
 import { knownTorrent } from './catalog-torrents.ts';
 import { demandedSource, type NoteDemand, openSeederDht, type SeederDhtConfig } from './dht.ts';
 import { makeSeederApp } from './http.ts';
-import { Ingest } from './ingest.ts';
+import { Ingest, type IngestProgress } from './ingest.ts';
 import { type NarFiles, narFilesOnDisk } from './nar-files.ts';
 import { openFilesMax, shareOpenFiles } from './open-files.ts';
 import { PeerDirectory } from './peer-directory.ts';
@@ -59,6 +59,8 @@ export interface SeederConfig {
   storePaths?: string;
   /** What the catalog's NAR files are read through; by default where they lie on disk. */
   narFiles?: NarFiles;
+  /** Gets the progress of reading the sources, at most four times a second, in place of the log. */
+  onProgress?: (progress: IngestProgress) => void;
   logger: Logger;
 }
 
@@ -147,6 +149,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
         onFault: (error) => logger.warn('udp-tracker-failed', { error }),
       }));
     closers.push(() => udpTracker?.close());
+    const silent = config.onProgress !== undefined;
     const ingest = new Ingest({ ...config, catalog, store });
     const publicKey = publicKeyOf(secretKey);
     const status = (): SeederStatus =>
@@ -188,7 +191,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
 
     closers.push(() => ingest.close());
     if (config.scanCron !== undefined) {
-      const schedule = startSchedule(config.scanCron, () => readSources(ingest, logger));
+      const schedule = startSchedule(config.scanCron, () => readSources(ingest, logger, { silent }));
       closers.push(() => schedule.stop());
     }
     return {
@@ -198,7 +201,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
       udpTrackerUrl: udpTracker && `udp://${printPeer(udpTracker)}`,
       publicKey,
       status,
-      ingested: readSources(ingest, logger),
+      ingested: readSources(ingest, logger, { silent }),
       close,
     };
   } catch (error) {

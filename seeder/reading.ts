@@ -7,9 +7,19 @@ import type { Ingest } from './ingest.ts';
 /** Between two lines about a long reading. */
 const progressLineMs = 5_000;
 
+export interface ReadingOptions {
+  /** No events of the progress: it is shown elsewhere. */
+  silent?: boolean;
+}
+
 /** Resolves when the sources were read, or the ingest was closed; what failed is logged, and tried again next time. */
-export async function readSources(ingest: Ingest, logger: Logger): Promise<void> {
-  const timer = setInterval(() => logger.info('ingest-progress', { ...ingest.progress() }), progressLineMs);
+export async function readSources(
+  ingest: Ingest,
+  logger: Logger,
+  { silent = false }: ReadingOptions = {},
+): Promise<void> {
+  const tell = (): void => logger.info('ingest-progress', { ...ingest.progress() });
+  const timer = silent ? undefined : setInterval(tell, progressLineMs);
   try {
     await ingest.run();
     logger.info('ingest-done', { ...ingest.progress() });

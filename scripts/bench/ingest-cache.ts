@@ -106,12 +106,12 @@ export async function makeSmallCache(
   narFiles: number,
   contentBytes: number,
   secretKey: SecretKey,
-): Promise<BenchCache> {
+): Promise<BenchCache & { lastNar: Buffer }> {
   await begin(dir);
   const content = Buffer.alloc(contentBytes, 'a small file of a store path. ');
   const head = Buffer.concat([narMagic, narRegularStart(contentBytes, false)]);
   const nar = Buffer.concat([head, content, Buffer.alloc(narPaddingBytes(contentBytes)), narNodeEnd]);
-  const cache = { dir, narFiles, narBytes: narFiles * nar.length, fileBytes: narFiles * nar.length };
+  const bytes = narFiles * nar.length;
   for (let index = 0; index < narFiles; index++) {
     nar.writeUInt32LE(index, head.length);
     const narHash = sha256FromDigest(createHash('sha256').update(nar).digest());
@@ -127,7 +127,7 @@ export async function makeSmallCache(
     } as const;
     writeNarInfo(dir, `small-${index}`, url, values, secretKey);
   }
-  return cache;
+  return { dir, narFiles, narBytes: bytes, fileBytes: bytes, lastNar: nar };
 }
 
 async function begin(dir: string): Promise<void> {

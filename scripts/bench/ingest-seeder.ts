@@ -26,17 +26,16 @@ export interface SeederArgs {
   trustedKey: string;
 }
 
-/** One `seeder --once`. `during` gets the process, and ends when its signal aborts. */
+/** One `seeder --once`, whose BitTorrent port is `peersPort`. */
 export async function runSeeder(
   { dataDir, sourceDir, trustedKey }: SeederArgs,
-  during: (url: { http: string; peers: string }, signal: AbortSignal) => Promise<void> = async () => {},
-  ports: { http: string; peers: string } = { http: '127.0.0.1:0', peers: '127.0.0.1:0' },
+  peersPort = 0,
 ): Promise<IngestRun> {
   const args = ['--source', `file://${sourceDir}`, '--data', dataDir, '--trusted-key', trustedKey];
   const startedMs = performance.now();
   const child = spawn(
     process.execPath,
-    ['--import', watch, main, 'seeder', '--once', ...args, '--http', ports.http, '--peers', ports.peers],
+    ['--import', watch, main, 'seeder', '--once', ...args, '--peers', `127.0.0.1:${peersPort}`],
     { stdio: ['ignore', 'ignore', 'pipe', 'pipe'] },
   );
   let errors = '';
@@ -47,9 +46,6 @@ export async function runSeeder(
   const timer = setInterval(() => {
     peakMemoryBytes = Math.max(peakMemoryBytes, peakOf(child));
   }, memoryEveryMs);
-  const over = new AbortController();
-  const working = during(ports, over.signal);
-  working.catch(() => undefined);
   try {
     const report = child.stdio[3];
     if (report === null || report === undefined || !('read' in report)) throw new Error('no pipe');
@@ -62,8 +58,6 @@ export async function runSeeder(
   } finally {
     clearInterval(timer);
     child.kill('SIGKILL');
-    over.abort();
-    await working;
   }
 }
 

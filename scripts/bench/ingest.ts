@@ -13,6 +13,7 @@ import {
   planSizes,
   shell,
 } from './ingest-cache.ts';
+import { freePort, probePeer } from './ingest-probe.ts';
 import { type IngestRun, runSeeder } from './ingest-seeder.ts';
 import type { SectionOptions } from './sections.ts';
 import { median, type Row } from './table.ts';
@@ -64,7 +65,10 @@ export async function small({ dir }: SectionOptions): Promise<Row[]> {
   const dataDir = join(dir, 'data');
   await mkdir(dataDir);
   const args = { dataDir, sourceDir: cache.dir, trustedKey };
-  const first = await runSeeder(args);
+  const port = await freePort();
+  const probe = probePeer(cache.lastNar, port);
+  const first = await runSeeder(args, port).finally(() => probe.stop());
+  const waits = await probe.waitsMs;
   const second = await runSeeder(args);
   await rm(dataDir, { recursive: true });
   await rm(cache.dir, { recursive: true });
@@ -77,6 +81,12 @@ export async function small({ dir }: SectionOptions): Promise<Row[]> {
       ratio: perSecond / smallReach,
       reach: 1,
       note: notes(first),
+    },
+    {
+      what: 'a peer meanwhile, connection to whole file',
+      ours: `p50 ${percentile(waits, 0.5).toFixed(0)} ms, p99 ${percentile(waits, 0.99).toFixed(0)} ms`,
+      theirs: '',
+      note: `${waits.length} times`,
     },
     {
       what: 'the same again, nothing new',
@@ -125,4 +135,9 @@ async function compare(
 function notes({ peakMemoryBytes, loopDelayMaxMs, loopDelayP99Ms }: IngestRun): string {
   const mib = (peakMemoryBytes / mebibyte).toFixed(0);
   return `peak ${mib} MiB; loop p99 ${loopDelayP99Ms.toFixed(0)} ms, max ${loopDelayMaxMs.toFixed(0)} ms`;
+}
+
+function percentile(values: readonly number[], share: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.floor(sorted.length * share)] ?? Number.NaN;
 }
