@@ -10,7 +10,7 @@ import { type InfoHash, parseInfoHash, parseSha256 } from '../nar/hash.ts';
 import { parseStoreHash } from '../nar/store-path.ts';
 import type { PeerAddress } from '../swarm/peer-address.ts';
 import { type TorrentFileOptions, torrentFile } from '../swarm/torrent.ts';
-import { makeApp } from '../web/app.ts';
+import { errorAnswer, makeApp } from '../web/app.ts';
 import { jsonBody } from '../web/json-body.ts';
 import type { Logger } from '../web/log.ts';
 import type { Metrics } from '../web/metrics.ts';
@@ -52,7 +52,7 @@ export interface SeederHttpOptions {
 
 export function makeSeederApp(options: SeederHttpOptions): RequestListener {
   const { catalog, logger } = options;
-  return makeApp({
+  const app = makeApp({
     logger,
     routes(router) {
       router.get('/nix-cache-info', async (request, response) => {
@@ -122,9 +122,6 @@ export function makeSeederApp(options: SeederHttpOptions): RequestListener {
         response.end();
       });
 
-      router.get('/announce', (request, response) => sendBencoded(response, options.peers.announce(request)));
-      router.get('/scrape', (request, response) => sendBencoded(response, options.peers.scrape(request)));
-
       router.get('/feed.xml', async (request, response) => {
         const text = feed(catalog.newest(feedMaxItems), options.publicUrl(request));
         await sendText(request, response, text, 'application/rss+xml; charset=utf-8');
@@ -146,6 +143,17 @@ export function makeSeederApp(options: SeederHttpOptions): RequestListener {
       });
     },
   });
+  return trackerFirst(options, app);
+}
+
+/** The tracker's requests are the most by far, and looking for their route would take longer than answering them. */
+function trackerFirst({ peers, logger }: SeederHttpOptions, app: RequestListener): RequestListener {
+  return (request, response) => {
+    const path = request.method === 'GET' ? request.url?.split('?', 1)[0] : undefined;
+    if (path === '/announce') sendBencoded(response, logger, () => peers.announce(request));
+    else if (path === '/scrape') sendBencoded(response, logger, () => peers.scrape(request));
+    else app(request, response);
+  };
 }
 
 /** Our own tracker comes first, because it names the seeder whoever asks for whatever; its URLs are alike to a program. */
@@ -194,7 +202,15 @@ async function sendText(
 }
 
 /** Trackers answer 200 also to say no: the bencoded text tells. */
-function sendBencoded(response: ServerResponse, body: Buffer): void {
+function sendBencoded(response: ServerResponse, logger: Logger, answer: () => Buffer): void {
+  let body: Buffer;
+  try {
+    body = answer();
+  } catch (error) {
+    logger.error('request-failed', { error });
+    response.writeHead(errorAnswer(error).status).end();
+    return;
+  }
   response.writeHead(200, {
     'Content-Type': 'text/plain',
     'Content-Length': body.length,

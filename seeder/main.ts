@@ -10,7 +10,7 @@ import { openDirectoryStore } from '../store/directory-store.ts';
 import { type Dht, dhtOff } from '../swarm/dht.ts';
 import { printPeer } from '../swarm/peer-address.ts';
 import { openSeedServer } from '../swarm/seed-server.ts';
-import { Tracker } from '../swarm/tracker.ts';
+import { Tracker, type TrackerLimits } from '../swarm/tracker.ts';
 import { openUdpTracker } from '../swarm/udp-tracker.ts';
 import type { Logger } from '../web/log.ts';
 import { openHttpServer } from '../web/server.ts';
@@ -43,6 +43,8 @@ export interface SeederConfig {
   peers: { host: string; port: number };
   /** Where the tracker listens over UDP as well. */
   trackerUdp?: { host: string; port: number };
+  /** What the tracker allows; `trackerLimits` by default. */
+  trackerLimits?: Partial<TrackerLimits>;
   /** Other trackers, `http(s)://…/announce`: named in .torrent files, and told of what was asked for lately. */
   announceTo?: readonly string[];
   /** A whitelist for opentracker, kept up to date; `reloadCommand` is run after each change. */
@@ -101,7 +103,11 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
     if (!openFiles.enough) logger.warn('few-open-files', { maxOpenFiles, ...openFiles.seed });
 
     const narFiles = config.narFiles ?? narFilesOnDisk(storeDir);
-    const tracker = new Tracker({ known: (infoHash) => knownTorrent(catalog, infoHash), clock: Date.now });
+    const tracker = new Tracker({
+      known: (infoHash) => knownTorrent(catalog, infoHash),
+      clock: Date.now,
+      ...(config.trackerLimits && { limits: config.trackerLimits }),
+    });
     const uploads = new SeederUploads(config.upload, catalog, tracker, logger);
 
     let dht: Dht | undefined;

@@ -3,7 +3,7 @@
 import { isNarswarmError } from '../nar/errors.ts';
 import { bencode } from './bencode.ts';
 import { IpAddress } from './ip-address.ts';
-import type { PermanentPeers, Tracker, TrackerRefusal, TrackerRequest } from './tracker.ts';
+import type { PermanentPeers, Tracker, TrackerAnswer, TrackerRefusal, TrackerRequest } from './tracker.ts';
 import { parseAnnounceQuery, parseScrapeQuery } from './tracker-query.ts';
 
 export interface TrackerHttpRequest {
@@ -19,17 +19,7 @@ export function announceOverHttp(tracker: Tracker, request: TrackerHttpRequest):
   return answering(tracker, () => {
     const answer = tracker.announce(parseAnnounceQuery(request.query), requestOf(request));
     if ('refused' in answer) return refusal(answer);
-    // Compact whatever was asked for: every program of the last fifteen years reads it.
-    return bencode(
-      new Map<string, number | Buffer>([
-        ['complete', answer.seeds],
-        ['incomplete', answer.others],
-        ['interval', tracker.limits.intervalSeconds],
-        ['min interval', tracker.limits.minIntervalSeconds],
-        ['peers', answer.ipv4],
-        ['peers6', answer.ipv6],
-      ]),
-    );
+    return announceAnswer(tracker, answer);
   });
 }
 
@@ -49,6 +39,16 @@ export function scrapeOverHttp(tracker: Tracker, request: TrackerHttpRequest): B
     return bencode(new Map([['files', files]]));
   });
 }
+
+/** Compact whatever was asked for: every program of the last fifteen years reads it. Written by hand, since it is most of what is sent. */
+function announceAnswer({ limits }: Tracker, { seeds, others, ipv4, ipv6 }: TrackerAnswer): Buffer {
+  const times = `8:intervali${limits.intervalSeconds}e12:min intervali${limits.minIntervalSeconds}e`;
+  const head = `d8:completei${seeds}e10:incompletei${others}e${times}5:peers${ipv4.length}:`;
+  const between = `6:peers6${ipv6.length}:`;
+  return Buffer.concat([Buffer.from(head, 'latin1'), ipv4, Buffer.from(between, 'latin1'), ipv6, end]);
+}
+
+const end = Buffer.from('e');
 
 function answering(tracker: Tracker, make: () => Buffer): Buffer {
   try {

@@ -63,11 +63,28 @@ function parse(query: string): Map<string, Buffer[]> {
 
 /** Bytes, not text: an infohash is seldom UTF-8. A `%` without two digits stands for itself. */
 function unescapeBytes(text: string): Buffer {
-  if (!text.includes('%')) return Buffer.from(text, 'latin1');
-  const plain = text.replace(/%([0-9a-fA-F]{2})/g, (_escape, digits: string) =>
-    String.fromCharCode(Number.parseInt(digits, 16)),
-  );
-  return Buffer.from(plain, 'latin1');
+  const bytes = Buffer.allocUnsafe(text.length);
+  let length = 0;
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    const high = code === percent ? digitOf(text.charCodeAt(at + 1)) : -1;
+    const low = high < 0 ? -1 : digitOf(text.charCodeAt(at + 2));
+    if (low < 0) bytes[length++] = code;
+    else {
+      bytes[length++] = high * 16 + low;
+      at += 2;
+    }
+  }
+  return bytes.subarray(0, length);
+}
+
+const percent = 0x25;
+
+/** Of a hexadecimal digit; -1 for what is none, the end of the text included. */
+function digitOf(code: number): number {
+  if (code >= 48 && code <= 57) return code - 48;
+  const letter = code | 32;
+  return letter >= 97 && letter <= 102 ? letter - 87 : -1;
 }
 
 function portOf(port: number): number {

@@ -51,7 +51,7 @@ export interface UdpTrackerStatus {
   malformed: number;
   /** Announces and scrapes with a connection id that is too old, of another address, or made up. */
   unconnected: number;
-  /** Answers that could not be sent. */
+  /** Answers that were dropped because too many waited. */
   unsent: number;
 }
 
@@ -189,11 +189,7 @@ class Listener implements UdpTracker {
       this.#status.unsent++;
       return;
     }
-    this.#socket.send(answer, 0, answer.length, port, address, this.#sent);
+    // Without a callback, which would cost as much as the rest: nobody could do something about an address that is not reached.
+    this.#socket.send(answer, 0, answer.length, port, address);
   }
-
-  /** An address that cannot be reached is nobody's fault here. */
-  readonly #sent = (error: Error | null): void => {
-    if (error !== null) this.#status.unsent++;
-  };
 }

@@ -29,6 +29,11 @@ export const sections: Readonly<Record<string, Section>> = {
     about: 'a seeder with --nars NAR files: start, memory, cold torrents, floods',
     run: async ({ nars }) => (await import('./scale.ts')).scaleRows({ rows: nars }),
   },
+  tracker: {
+    about:
+      'announces a second over UDP and HTTP, beside bittorrent-tracker and opentracker; memory of a peer',
+    run: async (options) => (await import('./tracker.ts')).trackerRows(options),
+  },
   dht: {
     about: 'the DHT node: what an announce and the child process cost, and how fast packets are judged',
     run: async () => (await import('./dht.ts')).dht(),
