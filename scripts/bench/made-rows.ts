@@ -1,7 +1,10 @@
 /** The catalog rows of made NAR files: hashes, torrents and both signatures are real, each row follows from its number. */
 import { createHash } from 'node:crypto';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { AcceptedNarFile, NarFileEntry } from '../../catalog/catalog.ts';
 import { signTorrentInfo } from '../../catalog/torrentinfo.ts';
+import { printCacheInfo } from '../../nar/cache-info.ts';
 import { narFileName } from '../../nar/compression.ts';
 import { type InfoHash, infoHashFromDigest, sha256FromDigest } from '../../nar/hash.ts';
 import { makeNarInfo } from '../../nar/narinfo.ts';
@@ -12,7 +15,7 @@ import { policyTag } from '../../seeder/ingest-source.ts';
 import type { NarFiles } from '../../seeder/nar-files.ts';
 import { printFingerprint } from '../../seeder/scan-fingerprint.ts';
 import { makeTorrent, type Torrent } from '../../swarm/torrent.ts';
-import { type MadeFile, type MadeHasher, makeFile, readMadeFile } from './made-files.ts';
+import { type MadeFile, MadeHasher, makeFile, readMadeFile } from './made-files.ts';
 
 export const storeDir = '/nix/store';
 export const sourceUrl = 'file:///srv/made-cache';
@@ -102,6 +105,22 @@ export const madeNarFiles: NarFiles = {
     };
   },
 };
+
+/** Made NAR files and their narinfos as a binary cache in a directory. */
+export async function writeMadeCache(dir: string, numbers: { first: number; count: number }): Promise<void> {
+  const hasher = new MadeHasher();
+  await mkdir(join(dir, 'nar'));
+  await writeFile(
+    join(dir, 'nix-cache-info'),
+    printCacheInfo({ storeDir, wantMassQuery: true, priority: 40 }),
+  );
+  for (let number = numbers.first; number < numbers.first + numbers.count; number++) {
+    const { narInfo, narInfoName } = acceptedOf(number, hasher);
+    const file = makeFile(number);
+    await writeFile(join(dir, narInfo.url), readMadeFile(file, 0, file.fileSize));
+    await writeFile(join(dir, narInfoName), narInfo.text);
+  }
+}
 
 function hashesOf(file: MadeFile, hasher: MadeHasher) {
   const hashes = hasher.hash(file);

@@ -7,10 +7,11 @@ import { once } from 'node:events';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type FirstBlock, fetchFirstBlock } from './first-block.ts';
 import { makeCatalog } from './made-catalog.ts';
 import { MadeHasher, makeFile, readMadeFile } from './made-files.ts';
-import { madeTorrent } from './made-rows.ts';
+import { madeTorrent, writeMadeCache } from './made-rows.ts';
 import { MadeSeederProcess } from './made-seeder-process.ts';
 import type { Row } from './table.ts';
 
@@ -27,6 +28,8 @@ export interface ScaleOptions {
   /** Of handshakes for unknown torrents. */
   floodPerSecond?: number;
   floodSeconds?: number;
+  /** NAR files that are new in a source; they stay in the catalog. */
+  newFiles?: number;
   nodeFlags?: string[];
 }
 
@@ -65,12 +68,13 @@ export async function scaleRows(given: ScaleOptions): Promise<Row[]> {
 async function measure(options: ScaleOptions, dataDir: string): Promise<Row[]> {
   const { rows, samples = 3_000, connections = 1_000, nodeFlags = [] } = options;
   const title = rows.toLocaleString('en');
+  const table: Row[] = [];
   const seeder = await MadeSeederProcess.start(dataDir, { nodeFlags });
   try {
     const { catalog } = await seeder.status();
-    if (catalog.nars !== rows) throw new Error(`${catalog.nars} rows in the catalog, not ${rows}`);
+    if (catalog.nars < rows) throw new Error(`${catalog.nars} rows in the catalog, not ${rows}`);
     const bench = new ScaleBench(seeder, options);
-    const table: Row[] = [
+    table.push(
       atMost('start to the ready line', seeder.startMs, limits.startMs, 'ms'),
       ...(await bench.cold('one after the other', samples, 1)),
       ...(await bench.cold(`${atOnce} at once`, samples, atOnce)),
@@ -78,10 +82,47 @@ async function measure(options: ScaleOptions, dataDir: string): Promise<Row[]> {
       ...(await bench.many(connections)),
       ...(await bench.flood()),
       ...(await bench.http()),
-    ];
-    return table.map((row) => ({ ...row, what: `${title} NAR files: ${row.what}` }));
+    );
   } finally {
     await seeder.stop();
+  }
+  table.push(...(await ingest(options, dataDir)));
+  return table.map((row) => ({ ...row, what: `${title} NAR files: ${row.what}` }));
+}
+
+/** What is new in a source: taken into the catalog while the rest is there. */
+async function ingest(options: ScaleOptions, dataDir: string): Promise<Row[]> {
+  const { rows, newFiles = 2_000 } = options;
+  const sourceDir = await mkdtemp(join(tmpdir(), 'narswarm-scale-source-'));
+  try {
+    await writeMadeCache(sourceDir, { first: rows, count: newFiles });
+    const seeder = await MadeSeederProcess.start(dataDir, { sourceDir });
+    try {
+      const started = performance.now();
+      await seeder.eventLoopDelay();
+      for (;;) {
+        const { ingest } = await seeder.status();
+        if (!ingest.running) break;
+        await sleep(20);
+      }
+      const seconds = (performance.now() - started) / 1000;
+      const { maxMs } = await seeder.eventLoopDelay();
+      const { ingest, catalog } = await seeder.status();
+      if (ingest.refused > 0 || catalog.nars < rows + newFiles)
+        throw new Error('not everything was taken in');
+      return [
+        {
+          what: `${newFiles} more are verified and taken in`,
+          ours: `${(newFiles / seconds).toFixed(0)}/s`,
+          theirs: '',
+        },
+        atMost(`the seeder's event loop meanwhile`, maxMs, limits.eventLoopMs, 'ms'),
+      ];
+    } finally {
+      await seeder.stop();
+    }
+  } finally {
+    await rm(sourceDir, { recursive: true });
   }
 }
 

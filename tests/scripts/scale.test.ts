@@ -73,6 +73,7 @@ t.test(
       connections: 300,
       floodPerSecond: 500,
       floodSeconds: 3,
+      newFiles: 100,
     });
     t.ok(table.length >= 15);
     for (const { what, ours } of table) {
