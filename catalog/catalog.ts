@@ -19,7 +19,7 @@ import {
 import type { NarInfo } from '../nar/narinfo.ts';
 import { nix32Decode } from '../nar/nix32.ts';
 import { type StoreHash, storeHashOf } from '../nar/store-path.ts';
-import { attempt, openDatabase } from './database.ts';
+import { attempt, type DatabaseOptions, openDatabase } from './database.ts';
 import {
   bytesOf,
   entryOf,
@@ -92,8 +92,8 @@ export interface CatalogCounts {
 /**
  * Throws catalog-incompatible when `path` is no catalog, or one of a newer narswarm. `:memory:` gives an empty one.
  */
-export function openCatalog(path: string): Catalog {
-  return new Catalog(openDatabase(path));
+export function openCatalog(path: string, options: DatabaseOptions = {}): Catalog {
+  return new Catalog(openDatabase(path, options));
 }
 
 /**

@@ -18,6 +18,9 @@ export const catalogCacheBytes = 32 * 1024 * 1024;
  */
 export const catalogLogPages = 4000;
 
+/** The same where another thread moves them, 256 MiB: only reached when that one fails. */
+export const catalogLogPagesElsewhere = 32_000;
+
 /** The write-ahead log is cut back to this after a large transaction, so that it does not keep the disk. */
 export const catalogLogMaxBytes = 64 * 1024 * 1024;
 
@@ -27,11 +30,16 @@ export const catalogBusyMs = 5000;
 /** A narinfo is 2 KB on average, of which a page of 4 KiB would hold only one. */
 const pageBytes = 8192;
 
+export interface DatabaseOptions {
+  /** Who moves pages from the log into the database: whoever writes, or a checkpointer. */
+  checkpoints?: 'here' | 'elsewhere';
+}
+
 /**
  * Throws catalog-incompatible for a database that is no catalog or has a newer schema, and leaves it as it was;
  * catalog-corrupt or store-failed when it cannot be read.
  */
-export function openDatabase(path: string): DatabaseSync {
+export function openDatabase(path: string, options: DatabaseOptions = {}): DatabaseSync {
   const db = attempt('opening the catalog', () => new DatabaseSync(path, { timeout: catalogBusyMs }));
   try {
     return attempt(`opening the catalog ${path}`, () => {
@@ -43,7 +51,8 @@ export function openDatabase(path: string): DatabaseSync {
       db.exec(
         `PRAGMA journal_size_limit = ${catalogLogMaxBytes}; PRAGMA cache_size = ${-catalogCacheBytes / 1024}`,
       );
-      db.exec(`PRAGMA wal_autocheckpoint = ${catalogLogPages}`);
+      const logPages = options.checkpoints === 'elsewhere' ? catalogLogPagesElsewhere : catalogLogPages;
+      db.exec(`PRAGMA wal_autocheckpoint = ${logPages}`);
       if (version < migrations.length) migrate(db);
       return db;
     });

@@ -3,6 +3,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openCatalog } from '../catalog/catalog.ts';
+import { openCheckpointer } from '../catalog/checkpointer.ts';
 import type { PublicKey, SecretKey } from '../nar/signature.ts';
 import { publicKeyOf } from '../nar/signature.ts';
 import { lockDataDir } from '../store/data-lock.ts';
@@ -93,8 +94,12 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
     closers.push(() => lock.close());
     const storeDir = join(dataDir, 'store');
     await mkdir(storeDir, { recursive: true });
-    const catalog = openCatalog(join(dataDir, 'catalog.sqlite'));
+    const catalogPath = join(dataDir, 'catalog.sqlite');
+    const catalog = openCatalog(catalogPath, { checkpoints: 'elsewhere' });
     closers.push(() => catalog.close());
+    const onFault = (error: unknown): void => logger.error('checkpoints-failed', { error });
+    const checkpointer = openCheckpointer(catalogPath, onFault);
+    closers.push(() => checkpointer.close());
     const store = await openDirectoryStore(storeDir);
     closers.push(() => store.close());
 

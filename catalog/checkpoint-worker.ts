@@ -1,0 +1,30 @@
+/** Moves what is in a catalog's write-ahead log into the database, on a thread of its own; see checkpointer.ts. */
+
+import { DatabaseSync } from 'node:sqlite';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parentPort, workerData } from 'node:worker_threads';
+import { catalogLogPages } from './database.ts';
+
+/** How often it looks. With a row a millisecond, the log grows by some 5,000 pages meanwhile. */
+const everyMs = 500;
+/**
+ * A log that grows without a pause never has a moment in which it could begin anew: from this length on, writers wait for that moment. What
+ * they wait for is only what came in since the last look.
+ */
+const restartPages = 4 * catalogLogPages;
+
+const { path } = workerData as { path: string };
+const db = new DatabaseSync(path);
+db.exec('PRAGMA synchronous = NORMAL; PRAGMA cache_size = -64');
+const passive = db.prepare('PRAGMA wal_checkpoint(PASSIVE)');
+const restart = db.prepare('PRAGMA wal_checkpoint(RESTART)');
+const stopping = new AbortController();
+parentPort?.once('message', () => stopping.abort());
+
+while (!stopping.signal.aborted) {
+  await sleep(everyMs, undefined, { signal: stopping.signal }).catch(() => undefined);
+  const { log } = passive.get() ?? {};
+  if (Number(log) > restartPages) restart.get();
+}
+db.close();
+parentPort?.close();
