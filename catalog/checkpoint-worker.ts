@@ -8,10 +8,10 @@ import { catalogLogPages } from './database.ts';
 /** How often it looks. With a row a millisecond, the log grows by some 5,000 pages meanwhile. */
 const everyMs = 500;
 /**
- * A log that grows without a pause never has a moment in which it could begin anew: from this length on, writers wait for that moment. What
- * they wait for is only what came in since the last look.
+ * A log that grows without a pause never has a moment in which it could begin anew: from this length on, 256 MiB, writers wait for that moment.
+ * What they wait for is what came in since the last look, and two syncs of the disk.
  */
-const restartPages = 4 * catalogLogPages;
+const restartPages = 8 * catalogLogPages;
 
 const { path } = workerData as { path: string };
 const db = new DatabaseSync(path);

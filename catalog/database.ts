@@ -18,8 +18,8 @@ export const catalogCacheBytes = 32 * 1024 * 1024;
  */
 export const catalogLogPages = 4000;
 
-/** The same where another thread moves them, 256 MiB: only reached when that one fails. */
-export const catalogLogPagesElsewhere = 32_000;
+/** The same where another thread moves them, 512 MiB: only reached when that one fails. */
+export const catalogLogPagesElsewhere = 64_000;
 
 /** The write-ahead log is cut back to this after a large transaction, so that it does not keep the disk. */
 export const catalogLogMaxBytes = 64 * 1024 * 1024;

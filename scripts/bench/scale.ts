@@ -207,8 +207,8 @@ class ScaleBench {
     const { floodPerSecond = 5_000, floodSeconds = 10 } = this.#options;
     const knownFor = async (seconds: number): Promise<{ perSecond: number; p50: number; p99: number }> => {
       const times: number[] = [];
-      const endMs = performance.now() + seconds * 1000;
       const torrents = this.#any(500).map((number) => madeTorrent(number, this.#hasher));
+      const endMs = performance.now() + seconds * 1000;
       const work = async (job: number): Promise<void> => {
         for (let i = job; performance.now() < endMs; i += 4) {
           const torrent = torrents[i % torrents.length];

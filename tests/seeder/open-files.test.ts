@@ -70,7 +70,10 @@ t.test(
       child.kill('SIGKILL');
       await exited;
     });
-    const [line] = await once(createInterface(child.stdout), 'line');
+    const lines = createInterface(child.stdout);
+    const died = exited.then(() => Promise.reject(new Error(`the seeder ended: ${log}`)));
+    const [line] = await Promise.race([once(lines, 'line'), died]);
+    died.catch(() => {});
     const [, url = '', port = ''] = /^ready seeder (\S+) peers \S+:(\d+)/.exec(String(line)) ?? [];
     const status = async () =>
       (await (await fetch(`${url}/status`)).json()) as {

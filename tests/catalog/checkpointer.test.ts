@@ -1,0 +1,36 @@
+import { copyFile, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+import { openCatalog } from '../../catalog/catalog.ts';
+import { openCheckpointer } from '../../catalog/checkpointer.ts';
+import { until } from '../helpers/program.ts';
+import { row } from './made-rows.ts';
+
+t.test('what is in the log comes into the database while the catalog is open and written to', async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'narswarm-checkpoints-'));
+  t.teardown(() => rm(dir, { recursive: true }));
+  const path = join(dir, 'catalog.sqlite');
+  const catalog = openCatalog(path, { checkpoints: 'elsewhere' });
+  const checkpointer = openCheckpointer(path, (error) => t.fail(String(error)));
+  for (let n = 0; n < 500; n++) catalog.accept(row(n));
+
+  // Without its log, a copy of the database has only what was moved into it.
+  const copy = join(dir, 'copy.sqlite');
+  await until(async () => {
+    await copyFile(path, copy);
+    const copied = openCatalog(copy);
+    const { nars } = copied.counts();
+    copied.close();
+    return nars === 500;
+  });
+  catalog.accept(row(500));
+  t.equal(catalog.counts().nars, 501);
+
+  await checkpointer.close();
+  await checkpointer.close();
+  catalog.close();
+  const again = openCatalog(path);
+  t.equal(again.counts().nars, 501);
+  again.close();
+});
