@@ -87,6 +87,8 @@ async function passFrom(
     const value = answer.headers[name];
     if (typeof value === 'string') passed[name] = value;
   }
+  // No encoding at all, but Nix resumes no answer that says so.
+  if (passed['content-encoding']?.toLowerCase() === 'identity') delete passed['content-encoding'];
   response.writeHead(answer.status, passed);
   if (method === 'HEAD') {
     await answer.body.return();

@@ -241,6 +241,26 @@ t.test(
   },
 );
 
+t.test('an upstream that says Content-Encoding: identity does not keep Nix from resuming', async (t) => {
+  const lab = await Lab.open(t);
+  const bare = madeNar({
+    name: 'bare',
+    sizeBytes: 9_000,
+    narInfo: { url: 'nar/bare.nar.xz', fileHash: undefined },
+  });
+  const upstream = await lab.upstream([bare, small]);
+  upstream.intercept = (request, response) => {
+    if (request.url?.includes('nar/') === true) response.setHeader('content-encoding', 'identity');
+    return false;
+  };
+  const client = await lab.client([upstream]);
+  for (const nar of [bare, small]) {
+    const answer = await fetchNar(client, nar);
+    t.same(answer.body, nar.bytes);
+    t.notOk('content-encoding' in answer.headers);
+  }
+});
+
 t.test('without FileSize the size is what the upstream says, or unknown until the end', async (t) => {
   const lab = await Lab.open(t);
   const nar = madeNar({ name: 'unsized', sizeBytes: 200_000, narInfo: { fileSize: undefined } });
