@@ -5,7 +5,7 @@ import { makeLogger } from '../web/log.ts';
 import { defineCommand, usageError } from './command.ts';
 import { summaryOf } from './commands.ts';
 import { makeDataDir } from './directories.ts';
-import { anyText, many, toggle, withDefault } from './flags.ts';
+import { anyText, many, optional, toggle, withDefault } from './flags.ts';
 import { readPublicKeys } from './key-flags.ts';
 import {
   clientHttpDefault,
@@ -16,7 +16,7 @@ import {
   trustedKeyFlag,
 } from './program-flags.ts';
 import { serveUntilStopped } from './serve.ts';
-import { parseHostPort, parseSize } from './units.ts';
+import { parseHostPort, parseSize, parseUploadRate } from './units.ts';
 
 export const command = defineCommand({
   name: 'client',
@@ -41,7 +41,14 @@ export const command = defineCommand({
       parse: parseSize,
       fallback: '10GiB',
     }),
-    share: toggle('seed what is kept, if a --trusted-key signed it; others then see what this machine has'),
+    share: toggle(
+      'seed what is fetched and kept, if a --trusted-key signed it; others then see what this machine has',
+    ),
+    'upload-rate': optional({
+      value: 'RATE',
+      help: 'what --share may upload; without it there is no limit',
+      parse: parseUploadRate,
+    }),
     'trusted-key': { ...trustedKeyFlag, help: `${trustedKeyFlag.help}; only what they signed is shared` },
     data: withDefault({
       value: 'DIR',
@@ -93,6 +100,7 @@ export const command = defineCommand({
       peers: values.peers,
       cacheSizeBytes: values['cache-size'],
       share: values.share,
+      uploadBytesPerSecond: values['upload-rate'],
       noUpstream,
       logger: makeLogger(),
       ...(publicHost === undefined ? {} : { publicHost }),

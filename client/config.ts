@@ -20,6 +20,8 @@ export interface ClientConfig {
   /** What the NAR files that are kept may take on disk. */
   cacheSizeBytes: number;
   share: boolean;
+  /** What sharing may take, in bytes; no limit without it. */
+  uploadBytesPerSecond?: number | undefined;
   /** The name under which other machines reach `peers`; for display, as a tracker goes by the sender's address. */
   publicHost?: string;
   /** Take narinfos and NAR files from the catalogs and their swarms alone. */

@@ -101,7 +101,13 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     closers.push(() => cacheInfo.close());
 
     const counts = new Counts();
-    const shareOptions = { peers: config.peers, catalogs: catalogUrls, trustedKeys, catalogKeys };
+    const shareOptions = {
+      peers: config.peers,
+      catalogs: catalogUrls,
+      trustedKeys,
+      catalogKeys,
+      uploadBytesPerSecond: config.uploadBytesPerSecond,
+    };
     const share = shares
       ? await Share.open({ ...shareOptions, state, held, limits, logger, clock })
       : undefined;
@@ -115,6 +121,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       limits,
       logger,
       clock,
+      share,
       onKept: () => share?.onKept(),
     });
     closers.push(() => transfers.close());

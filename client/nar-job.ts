@@ -25,6 +25,10 @@ export interface NarJobOptions
     trustTorrent: boolean,
     signal: AbortSignal,
   ): ReturnType<NarFetchOptions['plan']>;
+  /** More of it can be read. */
+  onProgress(): void;
+  /** The fetch is over; `kept` when the file is held now. */
+  onEnd(kept: boolean): void;
   /** The file is held now. */
   onKept(): void;
   /** Nothing is left to do and nobody reads. May come twice. */
@@ -60,7 +64,10 @@ export class NarJob {
       signal,
       createWriter: () => held.create(this.#storeName),
       plan: (trustTorrent) => plan(() => this.sizeBytes, trustTorrent, signal),
-      onProgress: () => this.#bell.ring(),
+      onProgress: () => {
+        options.onProgress();
+        this.#bell.ring();
+      },
     });
     this.#done = this.#run();
   }
@@ -68,6 +75,11 @@ export class NarJob {
   /** Size of the whole file, once it is known. */
   get sizeBytes(): number | undefined {
     return this.#fetch.sizeBytes;
+  }
+
+  /** Bytes from the start that can be read. */
+  get releasedBytes(): number {
+    return this.#fetch.assembly?.released ?? 0;
   }
 
   /** True when a new request must start a new job. */
@@ -153,6 +165,7 @@ export class NarJob {
     this.#bell.ring();
     if (this.#failure === undefined) await this.#keep();
     this.#ended = true;
+    this.#options.onEnd(this.#file !== undefined);
     if (this.#readers === 0) await this.#dispose();
   }
 

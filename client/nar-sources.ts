@@ -6,6 +6,7 @@ import { storeHashOf } from '../nar/store-path.ts';
 import { TorrentFetch } from '../swarm/fetcher.ts';
 import type { HttpCache, OpenNar } from '../upstream/http-cache.ts';
 import type { Found } from './catalog-client.ts';
+import type { SharedFetch } from './shared-fetch.ts';
 import type { GivenNarInfo } from './state.ts';
 import { StallGuard } from './waiting.ts';
 
@@ -104,17 +105,30 @@ async function* guarded(body: AsyncIterable<Buffer>, guard: StallGuard): AsyncGe
   }
 }
 
+/** What a fetch from the swarm has to do with sharing. */
+export interface SharedSwarm {
+  readonly fetch: SharedFetch;
+  /** Resolves when the trackers were asked for peers. */
+  asked(): Promise<void>;
+}
+
 /** The peers of one torrent. */
 export class SwarmSource implements NarSource {
   readonly kind = 'swarm';
   readonly name = 'swarm';
   readonly #find: (signal: AbortSignal) => Promise<Found | undefined>;
   readonly #stallMs: number;
+  readonly #shared: SharedSwarm | undefined;
 
-  /** `find` is called at each attempt, for the peers of that moment. */
-  constructor(find: (signal: AbortSignal) => Promise<Found | undefined>, stallMs: number) {
+  /** `find` is called at each attempt, for the peers of that moment. `shared`: the NAR file is shared while it is fetched. */
+  constructor(
+    find: (signal: AbortSignal) => Promise<Found | undefined>,
+    stallMs: number,
+    shared: SharedSwarm | undefined,
+  ) {
     this.#find = find;
     this.#stallMs = stallMs;
+    this.#shared = shared;
   }
 
   async open(fromByte: number, signal: AbortSignal): Promise<OpenNarBytes | undefined> {
@@ -124,14 +138,24 @@ export class SwarmSource implements NarSource {
   }
 
   async *#pieces({ torrent, peers }: Found, fromByte: number, signal: AbortSignal): AsyncGenerator<NarBytes> {
-    const fetch = new TorrentFetch({ torrent, fromByte, stallMs: this.#stallMs, signal });
+    const shared = this.#shared;
+    const fetch = new TorrentFetch({
+      torrent,
+      fromByte,
+      stallMs: this.#stallMs,
+      signal,
+      ...(shared && { share: shared.fetch }),
+    });
+    const forget = shared?.fetch.namePeersTo(fetch);
     try {
       fetch.addPeers(peers);
-      fetch.noMorePeers();
+      if (shared === undefined) fetch.noMorePeers();
+      else void shared.asked().then(() => fetch.noMorePeers());
       for await (const { offset, bytes } of fetch) {
         yield { bytes: bytes.subarray(Math.max(0, fromByte - offset)), checked: true };
       }
     } finally {
+      forget?.();
       await fetch.close();
     }
   }

@@ -1,11 +1,15 @@
 /** `--share`: serves to peers what this client holds and may share, and announces it. Without it nothing here runs. */
 
+import type { Sha256 } from '../nar/hash.ts';
 import type { PublicKey } from '../nar/signature.ts';
 import { openSeedServer, type SeedServer } from '../swarm/seed-server.ts';
+import type { Torrent } from '../swarm/torrent.ts';
 import type { Logger } from '../web/log.ts';
 import { Announcer } from './announcer.ts';
 import type { HeldFiles } from './cache.ts';
 import type { ClientLimits } from './config.ts';
+import type { FetchedBytes, SharedFetch } from './shared-fetch.ts';
+import { SharedFetches, sharedFetchMinBytes } from './shared-fetches.ts';
 import { SharedTorrents } from './shared-torrents.ts';
 import type { ClientState } from './state.ts';
 
@@ -17,6 +21,8 @@ export interface ShareOptions {
   trustedKeys: readonly PublicKey[];
   catalogKeys: readonly PublicKey[];
   limits: ClientLimits;
+  /** Upload of everything, in bytes; no limit without it. */
+  uploadBytesPerSecond: number | undefined;
   logger: Logger;
   clock: () => number;
 }
@@ -24,16 +30,39 @@ export interface ShareOptions {
 export class Share {
   readonly #server: SeedServer;
   readonly #announcer: Announcer;
+  readonly #shared: SharedTorrents;
+  readonly #fetches: SharedFetches;
+  readonly #held: HeldFiles;
 
-  private constructor(server: SeedServer, announcer: Announcer) {
+  private constructor(
+    server: SeedServer,
+    announcer: Announcer,
+    parts: { shared: SharedTorrents; fetches: SharedFetches; held: HeldFiles },
+  ) {
     this.#server = server;
     this.#announcer = announcer;
+    this.#shared = parts.shared;
+    this.#fetches = parts.fetches;
+    this.#held = parts.held;
   }
 
   /** Rejects when it cannot listen. */
   static async open(options: ShareOptions): Promise<Share> {
-    const shared = new SharedTorrents(options);
-    const server = await openSeedServer({ ...options.peers, source: shared });
+    const { held, uploadBytesPerSecond, catalogs, logger } = options;
+    const fetches: SharedFetches = new SharedFetches({
+      catalogs,
+      logger,
+      peerId: () => server.peerId,
+      port: () => server.port,
+      uploadedBytes: () => server.status().uploadedBytes,
+    });
+    const shared = new SharedTorrents({ ...options, fetches });
+    const server: SeedServer = await openSeedServer({
+      ...options.peers,
+      source: shared,
+      upload: { bytesPerSecond: uploadBytesPerSecond },
+      onListener: (infoHash, peer) => fetches.onListener(infoHash, peer),
+    });
     const announcer = new Announcer({
       ...options,
       shared,
@@ -42,7 +71,7 @@ export class Share {
       uploadedBytes: () => server.status().uploadedBytes,
       random: Math.random,
     });
-    return new Share(server, announcer);
+    return new Share(server, announcer, { shared, fetches, held });
   }
 
   get host(): string {
@@ -53,16 +82,40 @@ export class Share {
     return this.#server.port;
   }
 
+  /** Shares a NAR file while it is fetched, if it may be and is worth it. To be ended. */
+  begin(fileHash: Sha256, narInfo: string, torrent: Torrent, bytes: FetchedBytes): SharedFetch | undefined {
+    if (torrent.length < sharedFetchMinBytes) return undefined;
+    if (this.#shared.torrentOf({ fileHash, narInfo })?.infoHash !== torrent.infoHash) return undefined;
+    return this.#fetches.begin({ torrent, bytes, openHeld: () => this.#held.open(fileHash) });
+  }
+
+  /** Resolves when the trackers were asked for the peers of such a NAR file. */
+  asked(fetch: SharedFetch): Promise<void> {
+    return this.#fetches.asked(fetch);
+  }
+
+  end(fetch: SharedFetch, kept: boolean): void {
+    this.#fetches.end(fetch, kept);
+  }
+
   onKept(): void {
     this.#announcer.onKept();
   }
 
   status() {
     const { uploadedBytes, connections, openTorrents } = this.#server.status();
-    return { enabled: true, uploadedBytes, connections, openTorrents, ...this.#announcer.status() };
+    return {
+      enabled: true,
+      uploadedBytes,
+      connections,
+      openTorrents,
+      sharedFetches: this.#fetches.size,
+      ...this.#announcer.status(),
+    };
   }
 
   async close(): Promise<void> {
+    await this.#fetches.close();
     await this.#announcer.close();
     await this.#server.close();
   }

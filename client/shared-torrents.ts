@@ -1,4 +1,4 @@
-/** What may be seeded: held NAR files whose torrent a catalog signed and whose narinfo a trusted cache key signed. */
+/** What may be seeded: NAR files, held or being fetched, whose torrent a catalog signed and whose narinfo a trusted cache key signed. */
 
 import { NarswarmError } from '../nar/errors.ts';
 import type { InfoHash } from '../nar/hash.ts';
@@ -8,6 +8,7 @@ import type { SeedHandle, SeedSource } from '../swarm/seed-server.ts';
 import type { Torrent } from '../swarm/torrent.ts';
 import type { HeldFiles } from './cache.ts';
 import { isTorrentInfoOf, parseResolved } from './resolved.ts';
+import type { SharedFetches } from './shared-fetches.ts';
 import type { ClientState, HeldFile } from './state.ts';
 
 export interface SharedTorrentsOptions {
@@ -15,6 +16,8 @@ export interface SharedTorrentsOptions {
   held: HeldFiles;
   trustedKeys: readonly PublicKey[];
   catalogKeys: readonly PublicKey[];
+  /** What is shared while it is fetched. */
+  fetches: SharedFetches;
 }
 
 export class SharedTorrents implements SeedSource {
@@ -30,7 +33,7 @@ export class SharedTorrents implements SeedSource {
    *
    * The cache's signature covers NarHash, the catalog's ties FileHash and infohash to NarHash: both are needed.
    */
-  torrentOf(file: HeldFile): Torrent | undefined {
+  torrentOf(file: Pick<HeldFile, 'fileHash' | 'narInfo'>): Torrent | undefined {
     const { state, trustedKeys, catalogKeys } = this.#options;
     const stored = state.torrent(file.fileHash);
     if (stored === undefined) return undefined;
@@ -50,7 +53,9 @@ export class SharedTorrents implements SeedSource {
   }
 
   async open(infoHash: InfoHash): Promise<SeedHandle | undefined> {
-    const { state, held } = this.#options;
+    const { state, held, fetches } = this.#options;
+    const running = fetches.open(infoHash);
+    if (running !== undefined) return running;
     const stored = state.torrentByInfoHash(infoHash);
     const file = stored && state.held(stored.fileHash);
     const torrent = file && this.torrentOf(file);

@@ -2,6 +2,7 @@
 
 import { NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
+import type { Torrent } from '../swarm/torrent.ts';
 import type { HttpCache } from '../upstream/http-cache.ts';
 import type { Logger } from '../web/log.ts';
 import { BadSources } from './bad-sources.ts';
@@ -11,7 +12,9 @@ import type { ClientLimits } from './config.ts';
 import type { Counts } from './counts.ts';
 import type { NarPlan } from './nar-fetch.ts';
 import { NarJob, type NarReader } from './nar-job.ts';
-import { HttpSource, type NarSource, SwarmSource } from './nar-sources.ts';
+import { HttpSource, type NarSource, type SharedSwarm, SwarmSource } from './nar-sources.ts';
+import type { Share } from './share.ts';
+import type { SharedFetch } from './shared-fetch.ts';
 import type { GivenNarInfo } from './state.ts';
 
 /** NAR files fetched at once. Nix asks for 16 to 25; this is for several machines behind one client. */
@@ -28,6 +31,8 @@ export interface TransfersOptions {
   limits: ClientLimits;
   logger: Logger;
   clock: () => number;
+  /** With `--share`. */
+  share: Share | undefined;
   onKept(fileHash: Sha256): void;
 }
 
@@ -56,7 +61,12 @@ export class Transfers {
     if (this.#closed) throw new NarswarmError('aborted', 'the client is stopping');
     if (this.#running.size >= jobsMax)
       throw new NarswarmError('upstream-failed', `${jobsMax} fetches are running`);
-    const { catalogs, counts, held, limits, logger, onKept } = this.#options;
+    const { catalogs, counts, held, limits, logger, share, onKept } = this.#options;
+    let shared: SharedFetch | undefined;
+    const sharing = (torrent: Torrent): SharedSwarm | undefined => {
+      shared ??= share?.begin(fileHash, given.narInfo.text, torrent, job);
+      return shared && share && { fetch: shared, asked: async () => shared && share.asked(shared) };
+    };
     const job: NarJob = new NarJob({
       given,
       fileHash,
@@ -65,7 +75,12 @@ export class Transfers {
       counts,
       held,
       bad: this.#bad,
-      plan: (sizeBytes, trustTorrent, signal) => this.#plan(given, fileHash, sizeBytes, trustTorrent, signal),
+      plan: (sizeBytes, trustTorrent, signal) =>
+        this.#plan({ given, fileHash, sizeBytes, trustTorrent, sharing, signal }),
+      onProgress: () => shared?.onReleased(),
+      onEnd: (kept) => {
+        if (shared !== undefined) share?.end(shared, kept);
+      },
       distrustTorrent: () => catalogs.distrust(fileHash),
       onKept: () => onKept(fileHash),
       onIdle: () => {
@@ -92,13 +107,15 @@ export class Transfers {
    * The swarm first, when torrent and peers are to be had at once; then HTTP: the cache that gave the narinfo, the other
    * upstreams in order, and at the very end a catalog as a web server. Without HTTP the swarm gets more patience.
    */
-  async #plan(
-    given: GivenNarInfo,
-    fileHash: Sha256,
-    sizeBytes: () => number | undefined,
-    trustTorrent: boolean,
-    signal: AbortSignal,
-  ): Promise<NarPlan> {
+  async #plan(wanted: {
+    given: GivenNarInfo;
+    fileHash: Sha256;
+    sizeBytes: () => number | undefined;
+    trustTorrent: boolean;
+    sharing: (torrent: Torrent) => SharedSwarm | undefined;
+    signal: AbortSignal;
+  }): Promise<NarPlan> {
+    const { given, fileHash, sizeBytes, trustTorrent, sharing, signal } = wanted;
     const { upstreams, catalogCaches, catalogs, limits } = this.#options;
     const http = (cache: HttpCache): NarSource => new HttpSource(cache, given, limits.httpStallMs, sizeBytes);
     const others = upstreams.filter(({ url }) => url !== given.origin);
@@ -118,6 +135,7 @@ export class Transfers {
         return now?.torrent.infoHash === (found ?? now)?.torrent.infoHash ? now : undefined;
       },
       patient ? limits.swarmPatienceMs : limits.swarmStallMs,
+      found && sharing(found.torrent),
     );
     const ready = found !== undefined && found.peers.length > 0;
     return {

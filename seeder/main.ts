@@ -126,6 +126,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
       source: demandedSource(new CatalogSeedSource(catalog, narFiles), noteDemand),
       upload: uploads.options(),
       limits: openFiles.seed,
+      deals: true,
       onFault: (error) => logger.warn('seeding-failed', { error }),
     });
     closers.push(() => seedServer.close());

@@ -7,6 +7,12 @@ import { extensionDepthMax, extensionValuesMax } from './limits.ts';
 /** The numbers that we give to extensions: a peer puts them in front of what it sends to us. */
 export const ourExtensions = { ut_metadata: 1 } as const;
 
+/**
+ * Our own: a seed that deals says with it, in one byte, that the peer is to ask for suggested pieces only (1) or for anything (0). A peer
+ * announces it when it shares what it fetches.
+ */
+export const dealExtension = { ns_deal: 2 } as const;
+
 export interface ExtendedHandshake {
   /** The numbers that the peer gave to extensions, from 1 to 255. Those it switched off (0) are left out. */
   extensions: Map<string, number>;
@@ -16,6 +22,8 @@ export interface ExtendedHandshake {
   requestsQueuedMax?: number;
   /** BEP 21: the peer will not download. */
   uploadOnly: boolean;
+  /** Where the peer listens. */
+  listenPort?: number;
   /** What the peer calls itself, at most 64 characters; not to be trusted. */
   client?: string;
 }
@@ -25,11 +33,16 @@ export function encodeExtendedHandshake(handshake: {
   metadataBytes?: number;
   requestsQueuedMax: number;
   uploadOnly: boolean;
+  /** It deals pieces out, or takes part in it. */
+  deals?: boolean;
+  /** Where others reach it. */
+  listenPort?: number;
 }): Buffer {
-  const { metadataBytes, requestsQueuedMax, uploadOnly } = handshake;
+  const { metadataBytes, requestsQueuedMax, uploadOnly, deals = false, listenPort } = handshake;
   return bencode({
-    m: ourExtensions,
+    m: { ...(deals ? dealExtension : {}), ...ourExtensions },
     ...(metadataBytes === undefined ? {} : { metadata_size: metadataBytes }),
+    ...(listenPort === undefined ? {} : { p: listenPort }),
     reqq: requestsQueuedMax,
     ...(uploadOnly ? { upload_only: 1 } : {}),
     v: 'narswarm',
@@ -49,10 +62,12 @@ export function parseExtendedHandshake(payload: Buffer): ExtendedHandshake {
   const metadataBytes = dictionary.get('metadata_size');
   const requestsQueuedMax = dictionary.get('reqq');
   const client = dictionary.get('v');
+  const listenPort = dictionary.get('p');
   return {
     extensions,
     ...(isCount(metadataBytes) ? { metadataBytes } : {}),
     ...(isCount(requestsQueuedMax) ? { requestsQueuedMax } : {}),
+    ...(isCount(listenPort) && listenPort < 65_536 ? { listenPort } : {}),
     uploadOnly: dictionary.get('upload_only') === 1,
     ...(Buffer.isBuffer(client) ? { client: client.toString('utf8').slice(0, 64) } : {}),
   };

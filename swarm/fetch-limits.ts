@@ -19,6 +19,8 @@ export interface FetchLimits {
   slowMs: number;
   /** Bytes a second, of all peers together while they are waited for, below which the swarm counts as stalled: a modem's worth. */
   leastBytesPerSecond: number;
+  /** Milliseconds that the next piece is waited for before a seed that deals is asked for it although it did not suggest it. */
+  dealPatienceMs: number;
   /** Milliseconds after a refused request in which the peer is asked for nothing. */
   rejectedPauseMs: number;
   /** Requests that one peer may refuse before it is given up. */
@@ -48,6 +50,7 @@ export const fetchLimits: Readonly<FetchLimits> = {
   assumedRequests: 200,
   slowMs: 2_000,
   leastBytesPerSecond: 16 * 1024,
+  dealPatienceMs: 2_000,
   rejectedPauseMs: 250,
   rejects: 500,
   rejectsOfPiece: 3,

@@ -2,7 +2,7 @@
 
 import { connect, type Socket } from 'node:net';
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
-import { encodeExtendedHandshake, parseExtendedHandshake } from './extension.ts';
+import { dealExtension, encodeExtendedHandshake, parseExtendedHandshake } from './extension.ts';
 import type { FetchLimits } from './fetch-limits.ts';
 import { blockBytes } from './limits.ts';
 import type { PeerAddress } from './peer-address.ts';
@@ -10,8 +10,10 @@ import { pieceCount, type Torrent } from './torrent.ts';
 import { WireDecoder, type WireVisitor } from './wire.ts';
 import {
   type BlockRequest,
+  encodeBitfield,
   encodeCancels,
   encodeExtended,
+  encodeIndexed,
   encodeKeepAlive,
   encodeRequests,
   encodeSimple,
@@ -47,6 +49,16 @@ export interface FetchPeerOptions {
   peerId: Buffer;
   limits: FetchLimits;
   events: FetchPeerEvents;
+  /** When what is fetched is shared: what there is already, and where others get it. */
+  share?: FetchShare | undefined;
+}
+
+/** What peers are told by who shares what it fetches. */
+export interface FetchShare {
+  /** Where others may connect to. */
+  readonly listenPort: number;
+  /** One bit for each piece that is there. */
+  bits(): Buffer;
 }
 
 export class FetchPeer implements WireVisitor {
@@ -64,6 +76,9 @@ export class FetchPeer implements WireVisitor {
   #rejects = 0;
   readonly #rejectsOfPiece = new Map<number, number>();
   #pausedUntilMs = 0;
+  /** It deals: it wants to be asked for what it suggests, and for the rest only in need. */
+  #deals = false;
+  readonly #suggested = new Set<number>();
   #everUnchoked = false;
   #chatter = 0;
   #closed = false;
@@ -120,6 +135,16 @@ export class FetchPeer implements WireVisitor {
   has(index: number): boolean {
     if (this.#pieces === 'all') return true;
     return ((this.#pieces[index >> 3] ?? 0) & (0x80 >> (index & 7))) !== 0;
+  }
+
+  /** Whether it is to be asked for a piece: one that deals only for those that it suggested. */
+  offers(index: number): boolean {
+    return this.has(index) && (!this.#deals || this.#suggested.has(index));
+  }
+
+  /** Says that a piece is here now. */
+  tellHave(index: number): void {
+    if (this.#decoder !== undefined) this.#send(encodeIndexed('have', index));
   }
 
   /** How many more blocks it should be asked for now. It fills up in batches, which the other side can read at once. */
@@ -201,7 +226,7 @@ export class FetchPeer implements WireVisitor {
   #readHandshake(bytes: Buffer): void {
     const read = this.#reader.push(bytes);
     if (read === undefined) return;
-    const { torrent, peerId, limits } = this.#options;
+    const { torrent, peerId, limits, share } = this.#options;
     const { handshake, rest } = read;
     if (handshake.infoHash !== torrent.infoHash || handshake.peerId.equals(peerId)) {
       this.close();
@@ -211,11 +236,17 @@ export class FetchPeer implements WireVisitor {
     this.#options.events.progressed(this);
     const messages = [encodeSimple('interested')];
     if (handshake.extended) {
-      const hello = encodeExtendedHandshake({ requestsQueuedMax: limits.assumedRequests, uploadOnly: false });
+      const hello = encodeExtendedHandshake({
+        requestsQueuedMax: limits.assumedRequests,
+        uploadOnly: false,
+        ...(share && { deals: true, listenPort: share.listenPort }),
+      });
       messages.unshift(encodeExtended(0, hello));
     }
-    // BEP 6: who has nothing says so before anything else.
-    if (handshake.fast) messages.unshift(encodeSimple('haveNone'));
+    // What there is comes before anything else, and by BEP 6 also that there is nothing.
+    const bits = share?.bits();
+    if (bits !== undefined) messages.unshift(encodeBitfield(bits));
+    else if (handshake.fast) messages.unshift(encodeSimple('haveNone'));
     this.#send(Buffer.concat(messages));
     this.#decoder = new WireDecoder(this, { pieces: pieceCount(torrent), blockMaxBytes: blockBytes });
     this.#decoder.push(rest);
@@ -230,6 +261,8 @@ export class FetchPeer implements WireVisitor {
   choke(): void {
     this.#countChatter();
     this.#choked = true;
+    // They are suggested to others now.
+    this.#suggested.clear();
     // With the fast extension each request is refused by itself; without, all are forgotten.
     if (this.#handshake?.fast === false) this.#lose([...this.#asked.values()]);
   }
@@ -281,8 +314,10 @@ export class FetchPeer implements WireVisitor {
     this.#lose([block]);
   }
 
-  suggest(): void {
+  suggest(index: number): void {
     this.#countChatter();
+    this.#suggested.add(index);
+    if (this.#deals) this.#options.events.ready(this);
   }
 
   allowedFast(): void {
@@ -295,6 +330,10 @@ export class FetchPeer implements WireVisitor {
 
   extended(id: number, payload: Buffer): void {
     this.#countChatter();
+    if (id === dealExtension.ns_deal && this.#options.share !== undefined) {
+      this.#deals = payload[0] === 1;
+      this.#options.events.ready(this);
+    }
     if (id !== 0) return;
     const { requestsQueuedMax } = parseExtendedHandshake(payload);
     const { assumedRequests, maxRequests } = this.#options.limits;

@@ -7,7 +7,7 @@
 
 import { NarswarmError } from '../nar/errors.ts';
 import { type FetchLimits, fetchLimits } from './fetch-limits.ts';
-import { FetchPeer, type FetchPeerEvents } from './fetch-peer.ts';
+import { FetchPeer, type FetchPeerEvents, type FetchShare } from './fetch-peer.ts';
 import { FetchProgress } from './fetch-progress.ts';
 import { type PeerAddress, printPeer } from './peer-address.ts';
 import { PieceWindow } from './piece-window.ts';
@@ -27,6 +27,15 @@ export interface TorrentFetchOptions {
   stallMs?: number;
   signal?: AbortSignal;
   limits?: Partial<FetchLimits>;
+  /** When what is fetched is shared with other peers meanwhile. */
+  share?: TorrentFetchShare;
+}
+
+export interface TorrentFetchShare extends FetchShare {
+  /** Of the server that shares it: whoever shows the same is ourselves. 20 bytes. */
+  readonly peerId: Buffer;
+  /** A piece is whole and right, long before its turn to be given out perhaps. `bytes` do not change any more. */
+  onVerified(index: number, bytes: Buffer): void;
 }
 
 export interface VerifiedPiece {
@@ -57,7 +66,8 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   readonly #stallMs: number;
   readonly #limits: FetchLimits;
   readonly #window: PieceWindow;
-  readonly #peerId = makePeerId();
+  readonly #share: TorrentFetchShare | undefined;
+  readonly #peerId: Buffer;
   readonly #signal: AbortSignal | undefined;
   readonly #onAbort = (): void => void this.close();
 
@@ -71,6 +81,9 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   #downloadedBytes = 0;
 
   readonly #progress: FetchProgress;
+  /** Since when the piece that is to be delivered next is that one. */
+  #firstSinceMs = performance.now();
+  #heardMs = performance.now();
   #wake: (() => void) | undefined;
   #error: unknown;
   #closed = false;
@@ -79,6 +92,8 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   constructor(options: TorrentFetchOptions) {
     const { torrent, fromByte = 0, stallMs = stallDefaultMs, signal } = options;
     this.#torrent = torrent;
+    this.#share = options.share;
+    this.#peerId = options.share?.peerId ?? makePeerId();
     this.#stallMs = stallMs;
     this.#limits = { ...fetchLimits, ...options.limits };
     this.#window = new PieceWindow(
@@ -121,11 +136,13 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
         if (this.#closed) throw this.#error;
         const piece = this.#window.deliver();
         if (piece !== undefined) {
+          this.#firstSinceMs = performance.now();
           // There is room for one more.
           this.#askAll();
           yield piece;
           // While the caller was busy nobody was waited for.
-          this.#progress.waits(performance.now());
+          this.#firstSinceMs = performance.now();
+          this.#progress.waits(this.#firstSinceMs);
           continue;
         }
         if (this.#error !== undefined) throw this.#error;
@@ -168,7 +185,9 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
 
   blockBytes(peer: FetchPeer, block: BlockRequest, bytes: Buffer, offset: number): void {
     this.#downloadedBytes += bytes.length;
-    if (this.#window.write(peer.key, block, bytes, offset)) this.#progress.heard(performance.now());
+    if (!this.#window.write(peer.key, block, bytes, offset)) return;
+    this.#heardMs = performance.now();
+    this.#progress.heard(this.#heardMs);
   }
 
   blockEnds(peer: FetchPeer, block: BlockRequest): void {
@@ -178,13 +197,23 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
       for (const other of this.#peers.values()) if (other !== peer) other.noLongerNeeds(block);
     }
     if (result.kind !== 'more') for (const liar of result.liars) this.#ban(liar);
-    if (result.kind === 'verified') this.#wake?.();
+    if (result.kind === 'verified') {
+      this.#tellVerified(block.index);
+      this.#wake?.();
+    }
     if (result.kind === 'spoilt') {
       this.#progress.useful(-result.bytes);
       this.#askAll();
     } else {
       this.#ask(peer);
     }
+  }
+
+  #tellVerified(index: number): void {
+    const bytes = this.#share && this.#window.bytesOf(index);
+    if (bytes === undefined) return;
+    this.#share?.onVerified(index, bytes);
+    for (const peer of this.#peers.values()) peer.tellHave(index);
   }
 
   lost(peer: FetchPeer, blocks: BlockRequest[]): void {
@@ -212,7 +241,7 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
       if (this.#closed || this.#peers.size >= this.#limits.peers) return;
       this.#waitingAddresses.delete(key);
       this.#connectingSinceMs.set(key, performance.now());
-      const options = { address, key, torrent: this.#torrent, peerId: this.#peerId };
+      const options = { address, key, torrent: this.#torrent, peerId: this.#peerId, share: this.#share };
       this.#peers.set(key, new FetchPeer({ ...options, limits: this.#limits, events: this }));
     }
   }
@@ -225,13 +254,20 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     const nowMs = performance.now();
     const appetite = peer.appetite(nowMs);
     if (appetite === 0) return;
-    const has = (index: number): boolean => peer.has(index);
+    const has = (index: number): boolean =>
+      peer.offers(index) || (peer.has(index) && this.#presses(index, nowMs));
     const blocks = this.#window.take(peer.key, has, appetite, { nowMs });
     // Nothing is left that nobody was asked for: an idle peer may overtake a slow one.
     if (blocks.length === 0 && peer.waitingFor === 0 && this.#peers.size > 1) {
       blocks.push(...this.#window.take(peer.key, has, appetite, { nowMs, overtakeMs: this.#stallMs / 2 }));
     }
     peer.ask(blocks);
+  }
+
+  /** Whether a seed that deals is asked for a piece all the same: nothing comes from anybody, or the next piece does not. */
+  #presses(index: number, nowMs: number): boolean {
+    if (nowMs - this.#heardMs > this.#stallMs / 2) return true;
+    return index === this.#window.first && nowMs - this.#firstSinceMs > this.#limits.dealPatienceMs;
   }
 
   #ban(key: string): void {

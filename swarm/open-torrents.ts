@@ -19,9 +19,21 @@ export interface SeedSource {
   open(infoHash: InfoHash): Promise<SeedHandle | undefined>;
 }
 
+/** Which pieces of a torrent are there while it is still being fetched. Pieces come, and never go. */
+export interface HeldPieces {
+  readonly count: number;
+  has(index: number): boolean;
+  /** One bit for each piece, as on the wire. */
+  bits(): Buffer;
+  /** Calls back with each piece that comes, until the function that it gives is called. */
+  watch(listener: (index: number) => void): () => void;
+}
+
 /** A torrent whose bytes can be read. Several reads may be under way at once. */
 export interface SeedHandle {
   readonly torrent: Torrent;
+  /** Without it all of them are there. Only what is there is read. */
+  readonly pieces?: HeldPieces;
   /** Exactly `lengthBytes` bytes from `position`, all inside the torrent. Throws when they are no longer there. */
   read(position: number, lengthBytes: number): Promise<Buffer>;
   close(): Promise<void>;
@@ -29,6 +41,8 @@ export interface SeedHandle {
 
 export interface OpenTorrent {
   readonly torrent: Torrent;
+  /** As in SeedHandle. */
+  readonly pieces: HeldPieces | undefined;
   /** The bytes of the info dictionary, made when first wanted. */
   metadata(): Buffer;
   /** As SeedHandle.read; may still be under way when the torrent is released. */
@@ -141,6 +155,7 @@ export class OpenTorrents {
     this.#retain(entry);
     return {
       torrent: entry.handle.torrent,
+      pieces: entry.handle.pieces,
       metadata: () => {
         entry.metadata ??= infoDictionary(entry.handle.torrent);
         return entry.metadata;

@@ -69,6 +69,17 @@ export class PieceWindow {
     return this.#first >= this.#pieces;
   }
 
+  /** The piece to be delivered next. */
+  get first(): number {
+    return this.#first;
+  }
+
+  /** Bytes of a piece that is verified and was not delivered yet. */
+  bytesOf(index: number): Buffer | undefined {
+    const piece = this.#piece(index);
+    return piece?.verified === true ? piece.bytes : undefined;
+  }
+
   /** Bytes that are held: of whole pieces, incomplete ones, and blocks that come twice. */
   get heldBytes(): number {
     return [...this.#active, ...this.#spare.values()].reduce((sum, { bytes }) => sum + bytes.length, 0);

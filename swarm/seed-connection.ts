@@ -11,6 +11,8 @@ import type { SendBudget } from './block-sender.ts';
 import { BlockSender } from './block-sender.ts';
 import type { SeedLimits } from './limits.ts';
 import type { OpenTorrent, OpenTorrents } from './open-torrents.ts';
+import type { PeerAddress } from './peer-address.ts';
+import type { PieceDealers } from './piece-dealers.ts';
 import { SeedPeer } from './seed-peer.ts';
 import type { LanePeer, UploadControl, UploadLane } from './upload-control.ts';
 import { WireDecoder } from './wire.ts';
@@ -47,6 +49,10 @@ export interface SeedContext {
   readonly torrents: OpenTorrents;
   readonly budget: SendBudget;
   readonly uploads: UploadControl;
+  /** For a seed that deals. */
+  readonly dealers: PieceDealers | undefined;
+  /** A peer said where it takes connections. */
+  readonly listener: (infoHash: InfoHash, peer: PeerAddress) => void;
   readonly counters: SeedCounters;
   readonly clock: () => number;
   readonly uploaded: (infoHash: InfoHash, bytes: number) => void;
@@ -233,8 +239,14 @@ export class SeedConnection {
       limits,
       counters,
       lane,
+      dealers: this.#context.dealers,
       clock,
       fast: handshake.fast,
+      listens: (port) => {
+        const host = socket.remoteAddress;
+        if (host !== undefined)
+          this.#context.listener(infoHash, { host: host.replace(/^::ffff:/, ''), port });
+      },
       // The upload policy may have something to say when nobody is spoken to any more.
       write: (message) => {
         if (this.#state === 'serving') socket.write(message);
@@ -297,6 +309,7 @@ export class SeedConnection {
     this.#state = 'closed';
     this.#serving?.decoder.stop();
     this.#serving?.sender.stop();
+    this.#serving?.peer.close();
     this.#serving?.lane.close();
     this.#serving?.torrent.release();
     this.#serving = undefined;

@@ -4,17 +4,31 @@
  */
 import { NarswarmError } from '../nar/errors.ts';
 import type { BlockSender } from './block-sender.ts';
-import { encodeExtendedHandshake, ourExtensions, parseExtendedHandshake } from './extension.ts';
+import {
+  type ExtendedHandshake,
+  encodeExtendedHandshake,
+  ourExtensions,
+  parseExtendedHandshake,
+} from './extension.ts';
 import type { SeedLimits } from './limits.ts';
 import { blockMaxBytes } from './limits.ts';
 import { encodeMetadata, encodeMetadataData, metadataPieceCount, parseMetadata } from './metadata.ts';
 import type { OpenTorrent } from './open-torrents.ts';
+import type { DealtPeer, PieceDealer } from './piece-dealer.ts';
+import type { PieceDealers } from './piece-dealers.ts';
 import type { SeedCounters } from './seed-connection.ts';
 import { pieceCount, pieceSize } from './torrent.ts';
 import type { UploadLane } from './upload-control.ts';
 import type { WireVisitor } from './wire.ts';
 import type { BlockRequest } from './wire-encode.ts';
-import { encodeBitfield, encodeExtended, encodeRejects, encodeSimple, fullBitfield } from './wire-encode.ts';
+import {
+  encodeBitfield,
+  encodeExtended,
+  encodeIndexed,
+  encodeRejects,
+  encodeSimple,
+  fullBitfield,
+} from './wire-encode.ts';
 
 export interface SeedPeerOptions {
   torrent: OpenTorrent;
@@ -23,17 +37,21 @@ export interface SeedPeerOptions {
   counters: SeedCounters;
   /** Decides who is unchoked, and when. */
   lane: UploadLane;
+  /** Suggests different pieces to peers that share; for a seed that deals. */
+  dealers: PieceDealers | undefined;
   clock: () => number;
   /** The peer set the bit of BEP 6; we always do. */
   fast: boolean;
   write: (message: Buffer) => void;
+  /** The peer says where it takes connections. */
+  listens: (port: number) => void;
   /** The peer has every piece: neither side has anything for the other. */
   isSeed: () => void;
 }
 
 const minuteMs = 60_000;
 
-export class SeedPeer implements WireVisitor {
+export class SeedPeer implements WireVisitor, DealtPeer {
   readonly pieces: number;
   readonly #options: SeedPeerOptions;
   /** One bit per piece that the peer has. */
@@ -43,6 +61,10 @@ export class SeedPeer implements WireVisitor {
   /** The number under which the peer wants ut_metadata, if it does. */
   #metadataId: number | undefined;
   #metadataSent = 0;
+  /** While the peer shares what it fetches, and we deal. */
+  #dealer: PieceDealer | undefined;
+  #dealId: number | undefined;
+  #unwatch: (() => void) | undefined;
   #chatter = 0;
   #chatterSinceMs: number;
   #activeMs: number;
@@ -61,15 +83,44 @@ export class SeedPeer implements WireVisitor {
 
   /** What follows our handshake: what we have, which BEP 3 and 6 want first, and what we can do. */
   greet(extended: boolean): void {
-    const { fast, write, limits, torrent } = this.#options;
-    write(fast ? encodeSimple('haveAll') : encodeBitfield(fullBitfield(this.pieces)));
+    const { fast, write, limits, torrent, dealers } = this.#options;
+    const { pieces } = torrent;
+    const count = pieces?.count ?? this.pieces;
+    if (fast && count === this.pieces) write(encodeSimple('haveAll'));
+    else if (fast && count === 0) write(encodeSimple('haveNone'));
+    else write(encodeBitfield(pieces?.bits() ?? fullBitfield(this.pieces)));
+    this.#unwatch = pieces?.watch((index) => write(encodeIndexed('have', index)));
     if (!extended) return;
     const handshake = encodeExtendedHandshake({
       metadataBytes: torrent.metadata().length,
       requestsQueuedMax: limits.requestsQueuedMax,
       uploadOnly: true,
+      deals: dealers !== undefined,
     });
     write(encodeExtended(0, handshake));
+  }
+
+  /** The connection is gone. */
+  close(): void {
+    this.#unwatch?.();
+    this.#dealer = undefined;
+    const { dealers, torrent } = this.#options;
+    dealers?.leave(torrent.torrent.infoHash, this, this.#hasCount === this.pieces);
+  }
+
+  // What the dealer asks and tells
+
+  has(index: number): boolean {
+    return ((this.#has[index >> 3] ?? 0) & (0x80 >> (index & 7))) !== 0;
+  }
+
+  deals(on: boolean): void {
+    if (this.#dealId !== undefined)
+      this.#options.write(encodeExtended(this.#dealId, Buffer.from([on ? 1 : 0])));
+  }
+
+  offer(indexes: readonly number[]): void {
+    this.#options.write(Buffer.concat(indexes.map((index) => encodeIndexed('suggest', index))));
   }
 
   /** True when the peer has wanted nothing for too long. One that we hold back must only be there still. */
@@ -88,6 +139,7 @@ export class SeedPeer implements WireVisitor {
   leave(): void {
     this.#activeMs = this.#options.clock();
     this.#options.write(encodeSimple('unchoke'));
+    this.#dealer?.unchoked(this);
   }
 
   /** The upload policy holds it back. By BEP 6 every request that waits is refused by itself; without, `choke` says it of all. */
@@ -97,6 +149,7 @@ export class SeedPeer implements WireVisitor {
     counters.requestsRejected += refused.length;
     write(encodeSimple('choke'));
     if (fast && refused.length > 0) write(encodeRejects(refused));
+    this.#dealer?.choked(this);
   }
 
   keepAlive(): void {
@@ -150,6 +203,7 @@ export class SeedPeer implements WireVisitor {
     }
     this.#has[index >> 3] = byte | bit;
     this.#hasCount++;
+    this.#dealer?.had(this, index);
     if (this.#hasCount === this.pieces) this.#options.isSeed();
   }
 
@@ -177,11 +231,12 @@ export class SeedPeer implements WireVisitor {
   request(index: number, begin: number, lengthBytes: number): void {
     const { torrent, sender, fast, lane } = this.#options;
     const block = this.#checkBlock({ index, begin, lengthBytes }, torrent);
-    if (!lane.unchoked) {
+    if (!lane.unchoked || torrent.pieces?.has(index) === false) {
       this.#reject(block);
     } else if (sender.request(block)) {
       this.#activeMs = this.#options.clock();
       this.#keepAlives = 0;
+      this.#dealer?.asked(this, index);
     } else if (fast) {
       this.#reject(block);
     } else {
@@ -198,12 +253,23 @@ export class SeedPeer implements WireVisitor {
   extended(id: number, payload: Buffer): void {
     if (id === 0) {
       if (this.#extendedHandshakes++ > 0) this.#countChatter();
-      this.#metadataId = parseExtendedHandshake(payload).extensions.get('ut_metadata');
+      this.#greeted(parseExtendedHandshake(payload));
     } else if (id === ourExtensions.ut_metadata) {
       this.#metadata(payload);
     } else {
       this.#countChatter();
     }
+  }
+
+  #greeted({ extensions, listenPort }: ExtendedHandshake): void {
+    const { dealers, torrent, fast, lane, listens } = this.#options;
+    this.#metadataId = extensions.get('ut_metadata');
+    if (listenPort !== undefined) listens(listenPort);
+    const dealId = extensions.get('ns_deal');
+    if (dealers === undefined || dealId === undefined || !fast || this.#dealer !== undefined) return;
+    this.#dealId = dealId;
+    this.#dealer = dealers.join(torrent.torrent, this);
+    if (lane.unchoked) this.#dealer?.unchoked(this);
   }
 
   #metadata(payload: Buffer): void {

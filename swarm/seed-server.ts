@@ -12,12 +12,14 @@ import type { SeedLimits } from './limits.ts';
 import { seedLimits } from './limits.ts';
 import type { SeedSource } from './open-torrents.ts';
 import { OpenTorrents } from './open-torrents.ts';
+import type { PeerAddress } from './peer-address.ts';
+import { PieceDealers } from './piece-dealers.ts';
 import type { CloseCounts, CloseReason, SeedContext, SeedCounters } from './seed-connection.ts';
 import { SeedConnection } from './seed-connection.ts';
 import { UploadControl, type UploadOptions, type UploadStatus } from './upload-control.ts';
 import { makePeerId } from './wire-handshake.ts';
 
-export type { SeedHandle, SeedSource } from './open-torrents.ts';
+export type { HeldPieces, SeedHandle, SeedSource } from './open-torrents.ts';
 
 export interface SeedServerOptions {
   /** The address to listen on. */
@@ -30,6 +32,10 @@ export interface SeedServerOptions {
   limits?: Partial<SeedLimits>;
   /** How fast, and when a torrent has had enough; without it as fast as it goes. */
   upload?: UploadOptions;
+  /** Whether peers that share are suggested different pieces, so that few leave twice: for a seed that has everything. */
+  deals?: boolean;
+  /** Told where a connected peer takes connections, if it says so. */
+  onListener?: (infoHash: InfoHash, peer: PeerAddress) => void;
   /** Called as blocks leave, at most once per read. */
   onUpload?: (infoHash: InfoHash, bytes: number) => void;
   /** An error that cost a connection and was no doing of the peer: the source, the disk, or a fault of ours. For the log. */
@@ -80,6 +86,7 @@ class Listener implements SeedServer {
   readonly #server = createServer();
   readonly #torrents: OpenTorrents;
   readonly #uploads: UploadControl;
+  readonly #dealers: PieceDealers | undefined;
   readonly #context: SeedContext;
   readonly #connections = new Map<SeedConnection, string>();
   readonly #perAddress = new Map<string, number>();
@@ -111,18 +118,21 @@ class Listener implements SeedServer {
   #whenGone: (() => void) | undefined;
 
   constructor(options: SeedServerOptions) {
-    const { source, peerId = makePeerId(), limits, upload, onUpload, onFault, clock } = options;
+    const { source, peerId = makePeerId(), limits, upload, onUpload, onListener, onFault, clock } = options;
     this.peerId = peerId;
     this.#limits = { ...seedLimits, ...limits };
     const now = clock ?? (() => performance.now());
     this.#torrents = new OpenTorrents(source, this.#limits, now);
     this.#uploads = new UploadControl({ ...(onFault && { onFault }), ...upload }, now);
+    this.#dealers = options.deals ? new PieceDealers(now) : undefined;
     this.#context = {
       limits: this.#limits,
       peerId,
       torrents: this.#torrents,
       budget: { heldBytes: 0 },
       uploads: this.#uploads,
+      dealers: this.#dealers,
+      listener: onListener ?? (() => {}),
       counters: this.#counters,
       clock: now,
       uploaded: onUpload ?? (() => {}),
@@ -217,6 +227,7 @@ class Listener implements SeedServer {
   #sweep(): void {
     for (const connection of this.#connections.keys()) connection.sweep();
     this.#uploads.sweep();
+    this.#dealers?.sweep();
     this.#torrents.sweep();
   }
 }

@@ -1,0 +1,155 @@
+/** The NAR files that are shared while they are fetched: announced at once, and served piece by piece. */
+
+import { setTimeout as delay } from 'node:timers/promises';
+import type { InfoHash } from '../nar/hash.ts';
+import type { PeerAddress } from '../swarm/peer-address.ts';
+import type { SeedHandle } from '../swarm/seed-server.ts';
+import { announce } from '../swarm/tracker-client.ts';
+import type { Logger } from '../web/log.ts';
+import { SharedFetch } from './shared-fetch.ts';
+
+/** Smaller NAR files are here before anybody could ask for a part of them. */
+export const sharedFetchMinBytes = 4 * 1024 * 1024;
+
+/** Peers asked of a tracker: more than a fetch connects to. */
+const numWant = 50;
+
+/** For taking one back. */
+const stopMs = 500;
+
+/** For the first announce, after which the peers that are known count as all. */
+const firstAnnounceMs = 2_000;
+
+export interface SharedFetchesOptions {
+  catalogs: string[];
+  /** Of the seed server. */
+  peerId(): Buffer;
+  port(): number;
+  /** Of everything, in bytes. */
+  uploadedBytes(): number;
+  logger: Logger;
+}
+
+export class SharedFetches {
+  readonly #options: SharedFetchesOptions;
+  /** Announces under way. */
+  readonly #announcing = new Set<Promise<unknown>>();
+  readonly #running = new Map<
+    InfoHash,
+    { fetch: SharedFetch; stop: AbortController; announced: Promise<void> }
+  >();
+
+  constructor(options: SharedFetchesOptions) {
+    this.#options = options;
+  }
+
+  get size(): number {
+    return this.#running.size;
+  }
+
+  /** Shares a fetch from now until `end`. */
+  begin(options: Omit<ConstructorParameters<typeof SharedFetch>[0], 'listenPort' | 'peerId'>): SharedFetch {
+    const { peerId, port } = this.#options;
+    const fetch = new SharedFetch({ ...options, listenPort: port(), peerId: peerId() });
+    const stop = new AbortController();
+    this.#running.get(fetch.torrent.infoHash)?.stop.abort();
+    const announced = this.#announceFirst(fetch, stop.signal);
+    this.#running.set(fetch.torrent.infoHash, { fetch, stop, announced });
+    return fetch;
+  }
+
+  /** Resolves when the trackers have been asked once, or did not answer in time. Never rejects. */
+  async asked(fetch: SharedFetch): Promise<void> {
+    await this.#running.get(fetch.torrent.infoHash)?.announced;
+  }
+
+  /** `kept`: it is announced as a whole file from now on. */
+  end(fetch: SharedFetch, kept: boolean): void {
+    fetch.end();
+    const running = this.#running.get(fetch.torrent.infoHash);
+    if (running?.fetch !== fetch) return;
+    running.stop.abort();
+    this.#running.delete(fetch.torrent.infoHash);
+    if (!kept) this.#track(this.#announce(fetch, 'stopped', AbortSignal.timeout(stopMs)));
+  }
+
+  open(infoHash: InfoHash): SeedHandle | undefined {
+    return this.#running.get(infoHash)?.fetch.open();
+  }
+
+  /** A peer that fetches from us takes connections itself. */
+  onListener(infoHash: InfoHash, peer: PeerAddress): void {
+    this.#running.get(infoHash)?.fetch.addPeers([peer]);
+  }
+
+  /** Lets what is being taken back get through, for a moment. */
+  async close(): Promise<void> {
+    for (const { stop } of this.#running.values()) stop.abort();
+    await Promise.all(this.#announcing);
+  }
+
+  #track(work: Promise<unknown>): void {
+    this.#announcing.add(work);
+    void work.finally(() => this.#announcing.delete(work));
+  }
+
+  async #announceFirst(fetch: SharedFetch, signal: AbortSignal): Promise<void> {
+    const first = this.#announce(fetch, 'started', signal);
+    this.#track(this.#announceAgain(fetch, first, signal));
+    const waited = new AbortController();
+    await Promise.race([
+      first,
+      delay(firstAnnounceMs, undefined, { signal: AbortSignal.any([signal, waited.signal]) }).catch(
+        () => undefined,
+      ),
+    ]);
+    waited.abort();
+  }
+
+  /** A fetch that takes long stays known. */
+  async #announceAgain(fetch: SharedFetch, first: Promise<number>, signal: AbortSignal): Promise<void> {
+    for (
+      let seconds = await first;
+      !signal.aborted;
+      seconds = await this.#announce(fetch, undefined, signal)
+    ) {
+      await delay(seconds * 1_000, undefined, { signal }).catch(() => undefined);
+      if (signal.aborted) return;
+    }
+  }
+
+  /** To all catalogs; resolves with the seconds until the next time. */
+  async #announce(
+    fetch: SharedFetch,
+    event: 'started' | 'stopped' | undefined,
+    signal: AbortSignal,
+  ): Promise<number> {
+    const { catalogs, uploadedBytes, logger } = this.#options;
+    const retrySeconds = 300;
+    const intervals = await Promise.all(
+      catalogs.map(async (catalog) => {
+        try {
+          const { intervalSeconds, peers } = await announce({
+            url: `${catalog}/announce`,
+            infoHash: fetch.torrent.infoHash,
+            peerId: fetch.peerId,
+            port: fetch.listenPort,
+            uploaded: uploadedBytes(),
+            downloaded: 0,
+            // Whoever is still fetching lacks something.
+            left: Math.max(1, fetch.leftBytes),
+            numWant,
+            signal,
+            ...(event === undefined ? {} : { event }),
+          });
+          fetch.addPeers(peers);
+          return intervalSeconds;
+        } catch (error) {
+          if (!signal.aborted) logger.warn('announce-failed', { infoHash: fetch.torrent.infoHash, error });
+          return retrySeconds;
+        }
+      }),
+    );
+    return Math.min(retrySeconds, ...intervals);
+  }
+}
