@@ -73,6 +73,10 @@ export class SharedFetches {
     if (!kept) this.#track(this.#announce(fetch, 'stopped', AbortSignal.timeout(stopMs)));
   }
 
+  has(infoHash: InfoHash): boolean {
+    return this.#running.has(infoHash);
+  }
+
   open(infoHash: InfoHash): SeedHandle | undefined {
     return this.#running.get(infoHash)?.fetch.open();
   }

@@ -49,6 +49,7 @@ export class SharedTorrents implements SeedSource {
   }
 
   mayHold(infoHash: InfoHash): boolean {
+    if (this.#options.fetches.has(infoHash)) return true;
     return this.#options.state.torrentByInfoHash(infoHash) !== undefined;
   }
 

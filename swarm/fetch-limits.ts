@@ -50,7 +50,7 @@ export const fetchLimits: Readonly<FetchLimits> = {
   assumedRequests: 200,
   slowMs: 2_000,
   leastBytesPerSecond: 16 * 1024,
-  dealPatienceMs: 2_000,
+  dealPatienceMs: 5_000,
   rejectedPauseMs: 250,
   rejects: 500,
   rejectsOfPiece: 3,

@@ -23,7 +23,7 @@ const windowMax = 16;
 /** A piece that came within this makes the window grow, one that took four times as long makes it shrink. */
 const quickMs = 250;
 /** A piece that a peer has not got after this long is suggested to others as well. */
-const overdueMs = 3_000;
+const overdueMs = 10_000;
 
 interface Member {
   readonly peer: DealtPeer;

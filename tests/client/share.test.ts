@@ -1,9 +1,12 @@
 import { connect } from 'node:net';
 import t from 'tap';
 import { infoHashToDigest } from '../../nar/hash.ts';
+import { encodeRequests, encodeSimple } from '../../swarm/wire-encode.ts';
+import { RawPeer } from '../swarm/seed-fixture.ts';
 import { fetchNar, Lab, statusOf, until } from './lab.ts';
 import { madeNar } from './made-nar.ts';
 
+const mib = 1024 * 1024;
 const signed = madeNar({ name: 'signed', sizeBytes: 200_000 });
 const unsigned = madeNar({ name: 'unsigned', sizeBytes: 200_000, signed: false });
 const unknown = madeNar({ name: 'unknown', sizeBytes: 1_000 });
@@ -85,4 +88,43 @@ t.test('a client stops within two seconds, also when the tracker hangs', async (
   await client.close();
   await client.close();
   t.ok(performance.now() - started < 2_000);
+});
+
+t.test('a large NAR file is served piece by piece while it is fetched, if it may be shared', async (t) => {
+  const lab = await Lab.open(t);
+  const large = madeNar({ name: 'large', sizeBytes: 6 * mib });
+  const foreign = madeNar({ name: 'foreign', sizeBytes: 6 * mib, signed: false });
+  const catalog = await lab.catalog([large, foreign]);
+  const gate = Promise.withResolvers<void>();
+  catalog.beforeRead = async (position) => (position >= 3 * mib ? gate.promise : undefined);
+  const limits = { swarmPatienceMs: 60_000 };
+  const client = await lab.client([], [catalog], { noUpstream: true, share: true, limits });
+  const address = client.peersAddress ?? '';
+  const fetching = Promise.all([large, foreign].map((nar) => fetchNar(client, nar)));
+  await until(() => catalog.announces.length > 0);
+  t.equal(catalog.announces[0]?.get('event'), 'started');
+  t.not(catalog.announces[0]?.get('left'), '0', 'as one that lacks something');
+
+  const peer = RawPeer.open(Number(address.split(':').at(-1)), large.torrent);
+  peer.send(encodeSimple('interested'));
+  await peer.hears('unchoke');
+  const block = (index: number) => ({ index, begin: 0, lengthBytes: 16 * 1024 });
+  const last = Math.ceil(large.torrent.length / large.torrent.pieceLength) - 1;
+  await until(() => {
+    peer.send(encodeRequests([block(0)]));
+    return peer.blocks.has('0:0');
+  });
+  peer.send(encodeRequests([block(last)]));
+  await peer.hears(`reject ${last} 0 16384`);
+  t.notOk(await serves(address, foreign), 'no trusted key signed its narinfo');
+
+  gate.resolve();
+  await fetching;
+  await peer.hears(`have ${last}`);
+  await until(() => statusOf(client).share.announcedTorrents === 1);
+  peer.send(encodeRequests([block(last)]));
+  await peer.hears(`piece ${last}:0`);
+  const at = last * large.torrent.pieceLength;
+  t.ok(peer.blocks.get(`${last}:0`)?.equals(large.bytes.subarray(at, at + 16 * 1024)));
+  await peer.destroy();
 });

@@ -112,6 +112,7 @@ export interface SeedingOptions {
   peerId?: Buffer;
   clock?: () => number;
   upload?: UploadOptions;
+  deals?: boolean;
   onUpload?: (infoHash: InfoHash, bytes: number) => void;
   onFault?: (error: unknown) => void;
 }
