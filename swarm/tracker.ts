@@ -31,7 +31,7 @@ export interface TrackerLimits {
   peersPerAddress: number;
   /**
    * Announces, and torrents scraped, of one address a minute. Whoever has all `peersPerAddress` and announces each of them every half
-   * an hour needs 667; at the limit, an address takes a thousandth of what one core answers.
+   * an hour needs 667; at the limit, an address takes a thousandth of one core over UDP.
    */
   requestsPerAddressAndMinute: number;
   /** Seconds for which a torrent with peers is taken for known before the catalog is asked again. */

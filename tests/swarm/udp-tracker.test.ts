@@ -130,6 +130,7 @@ t.test('a connection id is good for two minutes, at one address, and only as it 
   t.equal(lab.udp.status().unconnected, 13);
   t.equal(lab.tracker.status().announces, 1, 'none of it reached the tracker');
   const other = await udpLab(t);
+  other.nowMs = lab.nowMs;
   const elsewhere = await UdpClient.open(t, other);
   await bad(elsewhere, announcePacket(await client.connect()), 'of another process');
 });
