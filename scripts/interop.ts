@@ -52,6 +52,7 @@ try {
     }
   }
 } finally {
+
   await lab.close();
 }
 console.log(printRows(rows));

@@ -9,6 +9,7 @@ import { publicKeyOf } from '../nar/signature.ts';
 import { lockDataDir } from '../store/data-lock.ts';
 import { openDirectoryStore } from '../store/directory-store.ts';
 import { type Dht, dhtOff } from '../swarm/dht.ts';
+import { NamedTorrents } from '../swarm/encrypted-handshake.ts';
 import { printPeer } from '../swarm/peer-address.ts';
 import { openSeedServer } from '../swarm/seed-server.ts';
 import { Tracker, type TrackerLimits } from '../swarm/tracker.ts';
@@ -81,6 +82,9 @@ export interface Seeder {
   close(): Promise<void>;
 }
 
+/** Whoever asks the tracker is here seconds later; this many torrents take 8 MB. */
+const namedTorrentsMax = 32_768;
+
 /** Throws `config-invalid`, `catalog-incompatible`, or `store-failed` when another process has the data directory. */
 export async function openSeeder(config: SeederConfig): Promise<Seeder> {
   const { dataDir, secretKey, logger } = config;
@@ -108,8 +112,13 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
     if (!openFiles.enough) logger.warn('few-open-files', { maxOpenFiles, ...openFiles.seed });
 
     const narFiles = config.narFiles ?? narFilesOnDisk(storeDir);
+    const named = new NamedTorrents(namedTorrentsMax);
     const tracker = new Tracker({
-      known: (infoHash) => knownTorrent(catalog, infoHash),
+      known(infoHash) {
+        const torrent = knownTorrent(catalog, infoHash);
+        if (torrent !== undefined) named.add(infoHash);
+        return torrent;
+      },
       clock: Date.now,
       ...(config.trackerLimits && { limits: config.trackerLimits }),
     });
@@ -127,6 +136,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
       upload: uploads.options(),
       limits: openFiles.seed,
       deals: true,
+      named,
       onFault: (error) => logger.warn('seeding-failed', { error }),
     });
     closers.push(() => seedServer.close());

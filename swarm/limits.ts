@@ -39,6 +39,8 @@ export interface SeedLimits {
   openTorrentIdleMs: number;
   /** From the connection to the last byte of the handshake, and as long again for opening the torrent. */
   handshakeDeadlineMs: number;
+  /** Encrypted handshakes in one second: each costs half a millisecond. What comes beyond is refused, and peers try a plain one. */
+  encryptedHandshakesPerSecond: number;
   /** A connection that asks for nothing for this long is closed, as BEP 3 clients do. */
   idleMs: number;
   /** How often a keepalive restarts the idle time before the peer must ask for something again: 20 minutes with the 2 minutes above. */
@@ -81,6 +83,7 @@ export const seedLimits: Readonly<SeedLimits> = {
   openTorrentsMax: 1024,
   openTorrentIdleMs: 5 * 60_000,
   handshakeDeadlineMs: 10_000,
+  encryptedHandshakesPerSecond: 200,
   idleMs: 2 * 60_000,
   keepAlivesMax: 10,
   requestsQueuedMax: 2000,

@@ -9,22 +9,24 @@ import { isNarswarmError } from '../nar/errors.ts';
 import type { InfoHash } from '../nar/hash.ts';
 import type { SendBudget } from './block-sender.ts';
 import { BlockSender } from './block-sender.ts';
+import type { Encryption } from './encryption.ts';
 import type { SeedLimits } from './limits.ts';
 import type { OpenTorrent, OpenTorrents } from './open-torrents.ts';
 import type { PeerAddress } from './peer-address.ts';
 import type { PieceDealers } from './piece-dealers.ts';
+import { OpeningReader } from './opening-reader.ts';
 import { SeedPeer } from './seed-peer.ts';
 import type { LanePeer, UploadControl, UploadLane } from './upload-control.ts';
 import { WireDecoder } from './wire.ts';
 import type { Handshake } from './wire-handshake.ts';
-import { encodeHandshake, HandshakeReader } from './wire-handshake.ts';
+import { encodeHandshake } from './wire-handshake.ts';
 
 /** How many connections ended, by reason; the reasons are a closed set, fit for a metric's label. */
 export interface CloseCounts {
   'peer-left': number;
   'server-closing': number;
   violation: number;
-  /** It did not begin with BitTorrent's handshake: another protocol, or an encrypted handshake, after which peers try a plain one. */
+  /** It did not begin with BitTorrent's handshake, nor with an encrypted one that we take; many peers try a plain one then. */
   'not-bittorrent': number;
   'unknown-infohash': number;
   self: number;
@@ -47,6 +49,8 @@ export interface SeedContext {
   readonly limits: SeedLimits;
   readonly peerId: Buffer;
   readonly torrents: OpenTorrents;
+  /** What encrypted handshakes need; without it there are none. */
+  readonly encryption: Encryption | undefined;
   readonly budget: SendBudget;
   readonly uploads: UploadControl;
   /** For a seed that deals. */
@@ -88,7 +92,7 @@ export class SeedConnection {
   /** See `addressKey`. */
   readonly #address: string;
   #state: 'handshake' | 'opening' | 'serving' | 'ending' | 'closed' = 'handshake';
-  #reader: HandshakeReader | undefined = new HandshakeReader();
+  #reader: OpeningReader | undefined;
   #serving: Serving | undefined;
   #reason: CloseReason = 'peer-left';
   /** Since when the state lasts. */
@@ -100,6 +104,9 @@ export class SeedConnection {
     this.#address = address;
     this.#context = context;
     this.#sinceMs = context.clock();
+    this.#reader = new OpeningReader(
+      context.encryption?.options(address, (bytes) => void socket.write(bytes)),
+    );
     socket.on('data', (chunk) => this.#guard(() => this.#received(chunk)));
     socket.on('drain', () => this.#drained());
     // 'close' follows and tells all there is to know: whoever resets a connection has left.

@@ -8,6 +8,8 @@ import type { Socket } from 'node:net';
 import { createServer } from 'node:net';
 import type { InfoHash } from '../nar/hash.ts';
 import { addressKey } from './address-key.ts';
+import type { NamedTorrents } from './encrypted-handshake.ts';
+import { Encryption } from './encryption.ts';
 import type { SeedLimits } from './limits.ts';
 import { seedLimits } from './limits.ts';
 import type { SeedSource } from './open-torrents.ts';
@@ -29,6 +31,8 @@ export interface SeedServerOptions {
   source: SeedSource;
   /** 20 bytes; a new one by default. A peer that shows the same one is ourselves. */
   peerId?: Buffer;
+  /** Torrents that peers were told about: for these, encrypted handshakes are taken. By default none are. */
+  named?: NamedTorrents;
   limits?: Partial<SeedLimits>;
   /** How fast, and when a torrent has had enough; without it as fast as it goes. */
   upload?: UploadOptions;
@@ -118,7 +122,17 @@ class Listener implements SeedServer {
   #whenGone: (() => void) | undefined;
 
   constructor(options: SeedServerOptions) {
-    const { source, peerId = makePeerId(), limits, upload, onUpload, onListener, onFault, clock } = options;
+    const {
+      source,
+      peerId = makePeerId(),
+      named,
+      limits,
+      upload,
+      onUpload,
+      onListener,
+      onFault,
+      clock,
+    } = options;
     this.peerId = peerId;
     this.#limits = { ...seedLimits, ...limits };
     const now = clock ?? (() => performance.now());
@@ -129,6 +143,7 @@ class Listener implements SeedServer {
       limits: this.#limits,
       peerId,
       torrents: this.#torrents,
+      encryption: named && new Encryption(named, this.#limits, now),
       budget: { heldBytes: 0 },
       uploads: this.#uploads,
       dealers: this.#dealers,

@@ -74,6 +74,12 @@ export class HandshakeReader {
   }
 }
 
+/** Whether a connection that begins with these bytes may begin with a handshake. */
+export function mayBeHandshake(bytes: Buffer): boolean {
+  const count = Math.min(bytes.length, protocol.length);
+  return bytes.subarray(0, count).equals(protocol.subarray(0, count));
+}
+
 function checkProtocol(bytes: Buffer, count: number): void {
   for (let at = 0; at < count; at++) {
     if (bytes[at] !== protocol[at])

@@ -2,9 +2,7 @@
 import WebTorrent from 'webtorrent';
 
 const [what = '', directory = ''] = process.argv.slice(2);
-// By default webtorrent insists on an encrypted handshake, which the seed server does not speak.
 const client = new WebTorrent({
-  secure: 0,
   dht: false,
   lsd: false,
   utPex: false,
