@@ -52,7 +52,6 @@ try {
     }
   }
 } finally {
-
   await lab.close();
 }
 console.log(printRows(rows));

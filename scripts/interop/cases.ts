@@ -23,7 +23,7 @@ export interface Participant {
   address: string;
 }
 
-const caseTimeoutMs = 35_000;
+const caseTimeoutMs = 120_000;
 
 /** A program downloads a file from the seeder, alone. */
 export async function downloadCase(

@@ -21,7 +21,7 @@ class Initiator {
   readonly heard: Buffer[] = [];
   #theirs: Rc4 | undefined;
 
-  constructor(skey = Buffer.from(infoHash, 'hex')) {
+  constructor(skey: Buffer = Buffer.from(infoHash, 'hex')) {
     this.#skey = skey;
     this.#dh.generateKeys();
   }
