@@ -2,23 +2,37 @@
  * Real BitTorrent programs download from a real seeder, through its tracker, and from each other. Prints one table; a program that is
  * not installed is skipped by name. The exit status is 1 when a download went wrong.
  *
- *   npm run interop -- [--install] [--only aria2,rtorrent] [--sizes 16383,1048577]
+ *   npm run interop -- [--install] [--only aria2,rtorrent] [--sizes 16383,1048577] [--only-pairs]
  */
 import { parseArgs } from 'node:util';
 import { bittorrentPrograms } from '../tests/helpers/bittorrent/programs.ts';
 import { SwarmLab } from '../tests/helpers/bittorrent/swarm-lab.ts';
 import { enterOwnNetwork, ownNetworkAddress } from '../tests/helpers/own-network.ts';
-import { downloadCase, type Participant, type Row } from './interop/cases.ts';
+import { downloadCase, exchangeCase, type Participant, type Row } from './interop/cases.ts';
 import { printRows } from './interop/table.ts';
 
 /** A block less a byte, a piece boundary and a byte, and a file that is one NAR as it is. */
 const sizes = [16 * 1024 - 1, 1024 * 1024 + 1, 300 * 1024 * 1024];
+
+/** Both of a pair download at once. By the names of their drivers. */
+const pairs = [
+  ['aria2', 'transmission'],
+  ['qBittorrent', 'rtorrent'],
+  ['deluge', 'libtorrent'],
+  ['webtorrent', 'libtorrent'],
+] as const;
+const sharedBytes = 8 * 1024 * 1024;
+/** From the first byte on. It gives the file once in eight seconds, and twice in sixteen. */
+const capped = ['--initial-copies', '0', '--capped-rate', '1MiB/s'];
+/** In the downloads the seeder is the only source, so it never holds back. */
+const free = ['--initial-copies', '1000'];
 
 const { values } = parseArgs({
   options: {
     install: { type: 'boolean', default: false },
     only: { type: 'string' },
     sizes: { type: 'string', default: sizes.join() },
+    'only-pairs': { type: 'boolean', default: false },
   },
 });
 const ownAddress = enterOwnNetwork(import.meta.filename);
@@ -44,18 +58,39 @@ for (const [index, program] of bittorrentPrograms.entries()) {
     });
 }
 
-const lab = await SwarmLab.open({ host, sizes: values.sizes.split(',').map(Number) });
-try {
-  for (const participant of participants) {
-    for (const how of ['.torrent', 'magnet'] as const) {
-      for (const file of lab.files) say(await downloadCase(lab, participant, how, file));
-    }
-  }
-} finally {
-  await lab.close();
-}
+if (!values['only-pairs']) await downloads();
+await exchanges();
 console.log(printRows(rows));
 process.exitCode = rows.every(({ ok }) => ok) ? 0 : 1;
+
+async function downloads(): Promise<void> {
+  const lab = await SwarmLab.open({ host, sizes: values.sizes.split(',').map(Number), flags: free });
+  try {
+    for (const participant of participants) {
+      for (const how of ['.torrent', 'magnet'] as const) {
+        for (const file of lab.files) say(await downloadCase(lab, participant, how, file));
+      }
+    }
+  } finally {
+    await lab.close();
+  }
+}
+
+async function exchanges(): Promise<void> {
+  const here = pairs.flatMap((names) => {
+    const [a, b] = names.map((name) => participants.find(({ program }) => program.name === name));
+    return a === undefined || b === undefined ? [] : [[a, b] as const];
+  });
+  const lab = await SwarmLab.open({ host, sizes: here.map(() => sharedBytes), flags: capped });
+  try {
+    for (const [index, pair] of here.entries()) {
+      const file = lab.files[index];
+      if (file !== undefined) for (const row of await exchangeCase(lab, pair, file)) say(row);
+    }
+  } finally {
+    await lab.close();
+  }
+}
 
 /** The table comes at the end; this shows how far it is. */
 function say(row: Row): void {
