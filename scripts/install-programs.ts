@@ -31,8 +31,16 @@ const aptOptions = [
   'Acquire::Retries=0',
 ];
 
-export async function installPrograms(say: (text: string) => void): Promise<void> {
-  const missing = programs.filter(([, probe]) => !works(probe)).map(([name]) => name);
+type Programs = typeof programs;
+
+/** What only `npm run interop` runs: larger, and slower to start. */
+export const interoperationPrograms: Programs = [
+  ['qbittorrent-nox', ['qbittorrent-nox', '--version']],
+  ['deluge-common', ['/usr/bin/python3', '-c', 'import deluge.core.daemon_entry']],
+];
+
+export async function installPrograms(say: (text: string) => void, more: Programs = []): Promise<void> {
+  const missing = [...programs, ...more].filter(([, probe]) => !works(probe)).map(([name]) => name);
   if (missing.length === 0) return;
   const root = process.getuid?.() === 0;
   if (!root || !existsSync('/usr/bin/apt-get')) {

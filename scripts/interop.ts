@@ -7,7 +7,8 @@
 import { parseArgs } from 'node:util';
 import { bittorrentPrograms } from '../tests/helpers/bittorrent/programs.ts';
 import { SwarmLab } from '../tests/helpers/bittorrent/swarm-lab.ts';
-import { enterOwnNetwork, ownNetworkAddress } from '../tests/helpers/own-network.ts';
+import { enterOwnNetwork, insideOwnNetwork, ownNetworkAddress } from '../tests/helpers/own-network.ts';
+import { installPrograms, interoperationPrograms } from './install-programs.ts';
 import { downloadCase, exchangeCase, type Participant, type Row } from './interop/cases.ts';
 import { printRows } from './interop/table.ts';
 
@@ -22,8 +23,8 @@ const pairs = [
   ['webtorrent', 'libtorrent'],
 ] as const;
 const sharedBytes = 8 * 1024 * 1024;
-/** From the first byte on. It gives the file once in eight seconds, and twice in sixteen. */
-const capped = ['--initial-copies', '0', '--capped-rate', '1MiB/s'];
+/** From the first byte on. It gives the file once in sixteen seconds. */
+const capped = ['--initial-copies', '0', '--capped-rate', '512KiB/s'];
 /** In the downloads the seeder is the only source, so it never holds back. */
 const free = ['--initial-copies', '1000'];
 
@@ -35,6 +36,8 @@ const { values } = parseArgs({
     'only-pairs': { type: 'boolean', default: false },
   },
 });
+if (values.install && !insideOwnNetwork())
+  await installPrograms((text) => console.log(text), interoperationPrograms);
 const ownAddress = enterOwnNetwork(import.meta.filename);
 const host = ownAddress ?? '127.0.0.1';
 

@@ -24,6 +24,8 @@ export interface Participant {
 }
 
 const caseTimeoutMs = 120_000;
+/** Of a copy, what a pair has to exchange at least: how much it is depends on who asks whom first. */
+const sharedLeast = 0.1;
 
 /** A program downloads a file from the seeder, alone. */
 export async function downloadCase(
@@ -90,17 +92,16 @@ export async function exchangeCase(
     const fromSeeder = (await lab.uploadedBytes()) - beforeBytes;
     const figures: Progress[] = [];
     for (const download of started) figures.push(await download.stop());
+    const exchanged = figures.reduce((sum, { uploadedBytes }) => sum + uploadedBytes, 0);
     return await Promise.all(
       rows.map(async (row, index) => {
         const same = await sameFiles(file.path, join(homes[index] ?? '', 'out', file.name));
-        const gave = figures[index]?.uploadedBytes ?? 0;
-        const result = `${same ? 'ok' : 'other bytes'}; gave ${printSize(gave)}; seeder gave ${printSize(fromSeeder)} to both`;
-        return {
-          ...row,
-          seconds: seconds[index] ?? 0,
-          ok: same && gave > 0 && fromSeeder < 2 * file.sizeBytes,
-          result,
-        };
+        const shared = exchanged >= file.sizeBytes * sharedLeast;
+        const gave = `gave the other ${percent(figures[index]?.uploadedBytes ?? 0, file)}`;
+        const left = `the seeder gave ${percent(fromSeeder, file)} to both`;
+        const verdict = same ? (shared ? 'ok' : 'too little exchanged') : 'other bytes';
+        const result = `${verdict}: ${gave}, ${left}`;
+        return { ...row, seconds: seconds[index] ?? 0, ok: same && shared, result };
       }),
     );
   } catch (error) {
@@ -109,6 +110,10 @@ export async function exchangeCase(
     for (const download of downloads) await download?.stop();
     for (const home of homes) await rm(home, { recursive: true, force: true });
   }
+}
+
+function percent(bytes: number, file: Published): string {
+  return `${Math.round((bytes / file.sizeBytes) * 100)} %`;
 }
 
 function message(error: unknown): string {

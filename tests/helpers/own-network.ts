@@ -12,7 +12,7 @@ const network = '10.77.0';
  * with its status; `undefined` where namespaces are not to be had.
  */
 export function enterOwnNetwork(file: string): string | undefined {
-  if (process.env[mark] !== undefined) return ownNetworkAddress(1);
+  if (insideOwnNetwork()) return ownNetworkAddress(1);
   const setUp = `ip link set lo up && ip addr add ${ownNetworkAddress(1)}/24 dev lo`;
   if (spawnSync('unshare', ['-rn', 'sh', '-c', setUp]).status !== 0) return undefined;
   const { status } = spawnSync(
@@ -24,6 +24,11 @@ export function enterOwnNetwork(file: string): string | undefined {
     { stdio: 'inherit', env: { ...process.env, [mark]: '1' } },
   );
   process.exit(status ?? 1);
+}
+
+/** Whether this process was run again by `enterOwnNetwork`. */
+export function insideOwnNetwork(): boolean {
+  return process.env[mark] !== undefined;
 }
 
 /** On the loopback interface each address of a network is one's own; `host` is 1 to 254. */

@@ -1,6 +1,7 @@
 /** Real BitTorrent programs download from a seeder that is capped: slowly, but whole. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { NamedTorrents } from '../../swarm/encrypted-handshake.ts';
 import { torrentFile } from '../../swarm/torrent.ts';
 import { finished, programsOfTests, startDownload } from '../helpers/bittorrent/programs.ts';
 import { enterOwnNetwork } from '../helpers/own-network.ts';
@@ -18,9 +19,11 @@ for (const program of programsOfTests) {
   const skip = program.missing(host) ?? false;
   t.test(`${program.name} downloads from a capped seeder`, { skip, buffered: true }, async (t) => {
     const { cap } = testCap({ initialCopies: 0, cappedBytesPerSecond: 256 * 1024 });
-    const { server, source, held } = await seeding(t, [sizeBytes], { host, upload: { cap } });
+    const named = new NamedTorrents(1);
+    const { server, source, held } = await seeding(t, [sizeBytes], { host, named, upload: { cap } });
     const [one] = held;
     if (one === undefined) return;
+    named.add(one.torrent.infoHash);
     const tracker = await openTracker(server);
     t.teardown(() => tracker.close());
     const home = join(source.dir, 'home');

@@ -13,6 +13,7 @@ import { narFileName } from '../../nar/compression.ts';
 import type { InfoHash } from '../../nar/hash.ts';
 import { sha256FromDigest } from '../../nar/hash.ts';
 import { bencode } from '../../swarm/bencode.ts';
+import type { NamedTorrents } from '../../swarm/encrypted-handshake.ts';
 import type { SeedLimits } from '../../swarm/limits.ts';
 import { blockBytes } from '../../swarm/limits.ts';
 import type { SeedHandle, SeedServer, SeedSource, SeedStatus } from '../../swarm/seed-server.ts';
@@ -107,6 +108,7 @@ export interface Seeding {
 }
 
 export interface SeedingOptions {
+  named?: NamedTorrents;
   host?: string;
   limits?: Partial<SeedLimits>;
   peerId?: Buffer;

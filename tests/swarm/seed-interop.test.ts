@@ -1,6 +1,7 @@
 /** Real BitTorrent programs download from the seed server, from a .torrent and from a magnet link. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { NamedTorrents } from '../../swarm/encrypted-handshake.ts';
 import { magnetLink, torrentFile } from '../../swarm/torrent.ts';
 import { finished, programsOfTests, startDownload } from '../helpers/bittorrent/programs.ts';
 import { enterOwnNetwork } from '../helpers/own-network.ts';
@@ -19,7 +20,10 @@ for (const program of programsOfTests) {
   for (const from of ['.torrent', 'magnet'] as const) {
     const skip = program.missing(host) ?? false;
     t.test(`${program.name} downloads whole files from ${from}`, { skip, buffered: true }, async (t) => {
-      const { server, source, held } = await seeding(t, sizes, { host });
+      // webtorrent comes with an encrypted handshake.
+      const named = new NamedTorrents(sizes.length);
+      const { server, source, held } = await seeding(t, sizes, { host, named });
+      for (const { torrent } of held) named.add(torrent.infoHash);
       const tracker = await openTracker(server);
       t.teardown(() => tracker.close());
       const downloadOne = async ({ torrent, bytes }: Held): Promise<void> => {

@@ -63,6 +63,11 @@ export class Child {
     return this.#output;
   }
 
+  /** The status with which it ended. */
+  get endedWith(): number | null {
+    return this.#ended ? this.#process.exitCode : null;
+  }
+
   /** Throws when the process is gone. */
   expectAlive(): void {
     if (this.#ended)

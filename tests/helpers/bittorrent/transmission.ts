@@ -30,10 +30,15 @@ export const transmission: BittorrentProgram = {
     await mkdir(config);
     const own = { ...settings, 'bind-address-ipv4': address };
     await writeFile(join(config, 'settings.json'), JSON.stringify(own));
-    const child = new Child('transmission-cli', ['-w', dir, '-g', config, '-M', what], home);
+    // Now and then it ends by itself when it has the metadata of a magnet link: it takes its own short pause for a stop. Started again,
+    // it goes on from what it has written.
+    const start = (): Child => new Child('transmission-cli', ['-w', dir, '-g', config, '-M', what], home);
+    let child = start();
+    let startsLeft = what.startsWith('magnet:') ? 2 : 0;
     let done = false;
     return {
       async progress() {
+        if (child.endedWith === 0 && startsLeft-- > 0) child = start();
         child.expectAlive();
         done ||= child.output.includes('Seeding');
         return { ...nothingYet, done };
