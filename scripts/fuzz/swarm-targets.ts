@@ -5,6 +5,7 @@ import { addressKey } from '../../swarm/address-key.ts';
 import { bencode, parseBencode } from '../../swarm/bencode.ts';
 import { dhtPacketMaxBytes } from '../../swarm/dht-limits.ts';
 import { parseDhtPacket, printDhtPacket } from '../../swarm/dht-packets.ts';
+import { IpAddress } from '../../swarm/ip-address.ts';
 import { compactPeer, parseCompactPeers, parsePeer, printPeer } from '../../swarm/peer-address.ts';
 import {
   infoDictionary,
@@ -23,6 +24,15 @@ import {
   parseScrapeQuery,
   scrapeMaxInfoHashes,
 } from '../../swarm/tracker-query.ts';
+import {
+  announceAnswer,
+  connectAnswer,
+  errorAnswer,
+  packetKind,
+  parseAnnounce,
+  parseScrape,
+  scrapeAnswer,
+} from '../../swarm/udp-packets.ts';
 import { bencodeWords, nearly } from './bencode-inputs.ts';
 import type { Random } from './random.ts';
 import { holds, type Target, unlessRefused } from './target.ts';
@@ -137,6 +147,51 @@ const trackerAnswer: Target = {
       'nobody makes us ask all the time',
     );
     for (const peer of answer.peers) holds(parsePeer(printPeer(peer)) !== undefined, 'a peer has an address');
+    return 'accepted';
+  },
+};
+
+const udpAddress = new IpAddress();
+udpAddress.read('198.51.100.8');
+
+/** As the UDP tracker does it, from the packet to the answer, once the connection id is right. */
+const udpPacket: Target = {
+  words: [
+    '\0\0\0\0',
+    '\0\0\0\x01',
+    '\0\0\0\x02',
+    '\0\0\x04\x17\x27\x10\x19\x80',
+    '\xff\xff\xff\xff',
+    '\x02\x09/announce',
+  ],
+  make: (random) => {
+    const head = Buffer.concat([random.bytes(8), Buffer.from([0, 0, 0, random.below(4)]), random.bytes(4)]);
+    if (random.oneIn(8)) return Buffer.from([0, 0, 4, 0x17, 0x27, 0x10, 0x19, 0x80, 0, 0, 0, 0, 1, 2, 3, 4]);
+    if (random.oneIn(3)) return Buffer.concat([head, random.bytes(20 * (1 + random.below(80)))]);
+    return Buffer.concat([head, Buffer.alloc(20, random.below(256)), random.bytes(62 + random.below(20))]);
+  },
+  run: (input) => {
+    const kind = packetKind(input);
+    if (kind === undefined) return 'refused';
+    const request = { from: udpAddress, permanentPeers: () => seeder, family: 4 } as const;
+    if (kind === 'connect') {
+      holds(connectAnswer(input).length <= input.length, 'a stranger gets no more than it sent');
+    } else if (kind === 'announce') {
+      const answer = tracker.announce(parseAnnounce(input), request);
+      if ('refused' in answer) errorAnswer(input, answer.refused);
+      else {
+        const packet = announceAnswer(input, answer, answer.ipv4, tracker.limits.intervalSeconds);
+        holds(packet.length <= 20 + 6 * numWantMax, 'an answer is bounded');
+        holds(packet.subarray(4, 8).equals(input.subarray(12, 16)), 'an answer says to what');
+      }
+    } else {
+      const infoHashes = parseScrape(input);
+      const counts = tracker.scrape(infoHashes, request);
+      if (!('refused' in counts))
+        holds(scrapeAnswer(input, counts).length === 8 + 12 * infoHashes.length, 'all are counted');
+    }
+    const { torrents, peers } = tracker.status();
+    holds(torrents <= limits.torrents && peers <= limits.peers, 'the tracker keeps no more than it may');
     return 'accepted';
   },
 };
@@ -261,6 +316,7 @@ const peerAddress: Target = {
 export const swarmTargets = {
   'tracker-query': trackerQuery,
   'tracker-answer': trackerAnswer,
+  'udp-packet': udpPacket,
   'dht-packet': dhtPacket,
   torrent: torrentTarget,
   'peer-address': peerAddress,
