@@ -3,7 +3,8 @@
 import type { Catalog } from '../catalog/catalog.ts';
 import type { InfoHash } from '../nar/hash.ts';
 import type { SeedServer } from '../swarm/seed-server.ts';
-import { type Tracker, trackerLimits } from '../swarm/tracker.ts';
+import type { Tracker } from '../swarm/tracker.ts';
+import { trackerLimits } from '../swarm/tracker-limits.ts';
 import type { UploadOptions } from '../swarm/upload-control.ts';
 import type { Logger } from '../web/log.ts';
 import { uploadRecords } from './upload-records.ts';

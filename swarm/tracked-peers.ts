@@ -9,7 +9,8 @@ import { AddressCounts } from './address-counts.ts';
 import { IpAddress } from './ip-address.ts';
 import { PeerTable } from './peer-table.ts';
 import { none } from './slab.ts';
-import type { TorrentCounts, TrackerLimits } from './tracker.ts';
+import type { TorrentCounts } from './tracker.ts';
+import type { TrackerLimits } from './tracker-limits.ts';
 import type { AnnounceQuery } from './tracker-query.ts';
 
 /** A peer that missed two announces is gone. */

@@ -5,7 +5,8 @@ import { once } from 'node:events';
 import type { Test } from 'tap';
 import { type InfoHash, infoHashToDigest, parseInfoHash } from '../../nar/hash.ts';
 import type { PeerAddress } from '../../swarm/peer-address.ts';
-import { Tracker, type TrackerLimits } from '../../swarm/tracker.ts';
+import { Tracker } from '../../swarm/tracker.ts';
+import type { TrackerLimits } from '../../swarm/tracker-limits.ts';
 import { openUdpTracker, type UdpTracker } from '../../swarm/udp-tracker.ts';
 
 export const known = parseInfoHash('ab'.repeat(20));
