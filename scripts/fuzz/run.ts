@@ -5,7 +5,7 @@ import { Random } from './random.ts';
 import type { Target, Verdict } from './target.ts';
 
 /**
- * Milliseconds that one input may take, in the best of three runs: 4 KiB are read in well under one, and what takes this long by itself
+ * Milliseconds that one input may take, in the best of some runs: 4 KiB are read in well under one, and what takes this long by itself
  * takes seconds when it is a hundred times as long.
  */
 export const inputMaxMs = 50;
@@ -94,7 +94,9 @@ export function runTarget({ name, target, seed, from, inputs, ms, timed }: RunOp
       fail(new Error(`${result.memoryBytes} bytes for one input`));
     if (endedMs - beganMs > result.slowestMs) {
       // Others run on this machine as well; what is slow each time is slow itself.
-      const bestMs = Math.min(endedMs - beganMs, timeOf(target, seed, number), timeOf(target, seed, number));
+      let bestMs = endedMs - beganMs;
+      for (let again = 0; again < 2 || (again < 20 && bestMs > inputMaxMs); again++)
+        bestMs = Math.min(bestMs, timeOf(target, seed, number));
       if (bestMs > result.slowestMs) {
         result.slowestMs = bestMs;
         result.slowestCase = number;

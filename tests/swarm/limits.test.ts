@@ -20,6 +20,8 @@ const seed: Proofs<SeedLimits> = {
   connectionsMax: 'swarm/seed-limits.test.ts: no more connections than allowed, in all and per address',
   connectionsPerAddressMax: 'swarm/hostile.test.ts: three thousand connections from one address',
   backlog: 'tuning: the kernel keeps it',
+  encryptedHandshakesPerSecond:
+    'swarm/encryption.test.ts: so many in a second, and as many again in the next one',
   openTorrentsMax: 'swarm/seed-limits.test.ts: no more torrents are open than allowed',
   openTorrentIdleMs: 'swarm/seed-limits.test.ts: a torrent without connections is closed after a while',
   handshakeDeadlineMs: 'swarm/hostile.test.ts: handshakes that never end, a byte at a time',
@@ -49,6 +51,7 @@ const fetcher: Proofs<FetchLimits> = {
   addresses: 'swarm/fetcher.test.ts: addresses that are named twice, or too many of them, are ignored',
   connectMs: 'swarm/fetcher.test.ts: silent peers: stalled after stallMs, not before',
   aheadBytes: 'swarm/fetcher.test.ts: what is fetched ahead of a slow consumer is bounded',
+  dealPatienceMs: 'tuning: how long a dealt piece is waited for',
   startRequests: 'tuning: how a window begins',
   maxRequests: 'tuning: where a window of our own ends',
   assumedRequests: 'tuning: what is asked of a peer that says nothing about it',
