@@ -4,6 +4,7 @@ import { NarswarmError } from '../nar/errors.ts';
 import { parseNarInfo } from '../nar/narinfo.ts';
 import { storeHashOf } from '../nar/store-path.ts';
 import { TorrentFetch } from '../swarm/fetcher.ts';
+import type { Torrent } from '../swarm/torrent.ts';
 import type { HttpCache, OpenNar } from '../upstream/http-cache.ts';
 import type { Found } from './catalog-client.ts';
 import type { SharedFetch } from './shared-fetch.ts';
@@ -118,17 +119,17 @@ export class SwarmSource implements NarSource {
   readonly name = 'swarm';
   readonly #find: (signal: AbortSignal) => Promise<Found | undefined>;
   readonly #stallMs: number;
-  readonly #shared: SharedSwarm | undefined;
+  readonly #share: (torrent: Torrent) => SharedSwarm | undefined;
 
-  /** `find` is called at each attempt, for the peers of that moment. `shared`: the NAR file is shared while it is fetched. */
+  /** `find` is called at each attempt, for the peers of that moment. `share`: whether the NAR file is shared while it is fetched. */
   constructor(
     find: (signal: AbortSignal) => Promise<Found | undefined>,
     stallMs: number,
-    shared: SharedSwarm | undefined,
+    share: (torrent: Torrent) => SharedSwarm | undefined,
   ) {
     this.#find = find;
     this.#stallMs = stallMs;
-    this.#shared = shared;
+    this.#share = share;
   }
 
   async open(fromByte: number, signal: AbortSignal): Promise<OpenNarBytes | undefined> {
@@ -138,7 +139,7 @@ export class SwarmSource implements NarSource {
   }
 
   async *#pieces({ torrent, peers }: Found, fromByte: number, signal: AbortSignal): AsyncGenerator<NarBytes> {
-    const shared = this.#shared;
+    const shared = this.#share(torrent);
     const fetch = new TorrentFetch({
       torrent,
       fromByte,

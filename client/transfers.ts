@@ -135,7 +135,7 @@ export class Transfers {
         return now?.torrent.infoHash === (found ?? now)?.torrent.infoHash ? now : undefined;
       },
       patient ? limits.swarmPatienceMs : limits.swarmStallMs,
-      found && sharing(found.torrent),
+      sharing,
     );
     const ready = found !== undefined && found.peers.length > 0;
     return {

@@ -46,4 +46,8 @@ export const sections: Readonly<Record<string, Section>> = {
     about: '100,000 NARs of 20 KB into the catalog, and again when nothing is new',
     run: async (options) => (await import('./ingest.ts')).small(options),
   },
+  swarm: {
+    about: '20 clients that share fetch one NAR file from a seeder that is capped after one copy',
+    run: async ({ dir }) => (await import('./swarm.ts')).swarm({ dir }),
+  },
 };

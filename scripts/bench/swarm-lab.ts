@@ -39,6 +39,7 @@ run('ip link set br0 up');
 const cache = await new CacheBuilder(join(dir, 'cache')).open();
 const { compression, nar, narFile } = narOfSize(sizeBytes);
 const built = await cache.add({ name: 'large', compression, nar, narFile });
+const other = await cache.add({ name: 'other' });
 const host = `${network}.1:0`;
 const seeder = await startProgram([
   'seeder',
@@ -47,7 +48,7 @@ const seeder = await startProgram([
 ]);
 const clients: Client[] = [];
 try {
-  await untilIngested(seeder, 1);
+  await untilIngested(seeder, 2);
   const { catalog } = (await seeder.status()) as { catalog: { publicKey: string } };
   const common = [
     seeder.url,
@@ -56,12 +57,13 @@ try {
     storeHashOf(built.storePath),
   ];
   for (let n = 0; n < clientCount; n++) clients.push(await startClient(n, common));
+  const { swarm: before } = (await seeder.status()) as { swarm: { uploadedBytes: number } };
   const results = await Promise.all(clients.map((client) => client.fetch()));
   const { swarm } = (await seeder.status()) as { swarm: { uploadedBytes: number } };
   const all = results.reduce((sum, { uploadedBytes }) => sum + uploadedBytes, 0);
   console.log(
     JSON.stringify({
-      copies: swarm.uploadedBytes / sizeBytes,
+      copies: (swarm.uploadedBytes - before.uploadedBytes) / sizeBytes,
       seconds: results.map(({ seconds }) => seconds),
       exchangedCopies: all / sizeBytes,
       cpuSeconds: results.reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0),
