@@ -50,12 +50,8 @@ const clients: Client[] = [];
 try {
   await untilIngested(seeder, 2);
   const { catalog } = (await seeder.status()) as { catalog: { publicKey: string } };
-  const common = [
-    seeder.url,
-    catalog.publicKey,
-    printPublicKey(cache.publicKey),
-    storeHashOf(built.storePath),
-  ];
+  const hashes = [built, other].map(({ storePath }) => storeHashOf(storePath));
+  const common = [seeder.url, catalog.publicKey, printPublicKey(cache.publicKey), ...hashes];
   for (let n = 0; n < clientCount; n++) clients.push(await startClient(n, common));
   const { swarm: before } = (await seeder.status()) as { swarm: { uploadedBytes: number } };
   const results = await Promise.all(clients.map((client) => client.fetch()));
