@@ -1,19 +1,20 @@
 /** Two standard programs download from a capped seeder, and exchange what each of them has. */
 
 import { join } from 'node:path';
+import { aria2 } from '../helpers/bittorrent/aria2.ts';
 import { libtorrent } from '../helpers/bittorrent/libtorrent.ts';
 import { finished, startDownload } from '../helpers/bittorrent/programs.ts';
 import { SwarmLab, sameFiles } from '../helpers/bittorrent/swarm-lab.ts';
-import { webtorrent } from '../helpers/bittorrent/webtorrent.ts';
 import { enterOwnNetwork } from '../helpers/own-network.ts';
 
 const host = enterOwnNetwork(import.meta.filename) ?? '127.0.0.1';
-const address = host.replace(/\d+$/, '2');
+/** Each at an address of its own: libtorrent takes but one connection from an address. */
+const addressOf = (index: number): string => host.replace(/\d+$/, String(index + 2));
 // Not before: tap writes a plan when a process ends that has loaded it.
 const { default: t } = await import('tap');
 
 const sizeBytes = 2 * 1024 * 1024;
-const skip = libtorrent.missing(host) ?? webtorrent.missing(host) ?? false;
+const skip = aria2.missing(host) ?? libtorrent.missing(host) ?? false;
 
 t.test('what a capped seeder gives to one program, the other has from there', { skip }, async (t) => {
   const lab = await SwarmLab.open({
@@ -24,12 +25,15 @@ t.test('what a capped seeder gives to one program, the other has from there', { 
   t.teardown(() => lab.close());
   const [file] = lab.files;
   if (file === undefined) return;
-  const programs = [libtorrent, webtorrent];
+  const programs = [aria2, libtorrent];
   const downloads = await Promise.all(
-    programs.map(async (program) => {
+    programs.map(async (program, index) => {
       const home = join(lab.dir, program.name);
-      // At an address of its own: libtorrent takes but one connection from an address.
-      const download = await startDownload(program, { home, address, from: { magnet: file.magnet } });
+      const download = await startDownload(program, {
+        home,
+        address: addressOf(index),
+        from: { torrent: file.torrent },
+      });
       t.teardown(() => download.stop());
       return { home, download };
     }),
