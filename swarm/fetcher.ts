@@ -84,6 +84,9 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   /** Since when the piece that is to be delivered next is that one. */
   #firstSinceMs = performance.now();
   #heardMs = performance.now();
+  /** How often a seed that deals had to be asked for more than it suggested, and when something had been heard before that. */
+  #needs = 0;
+  #neededMs = 0;
   #wake: (() => void) | undefined;
   #error: unknown;
   #closed = false;
@@ -264,10 +267,20 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     peer.ask(blocks);
   }
 
-  /** Whether a seed that deals is asked for a piece all the same: nothing comes from anybody, or the next piece does not. */
+  /**
+   * Whether a seed that deals is asked for a piece all the same: nothing comes from anybody, or the next piece does not, or that was so too
+   * often.
+   */
   #presses(index: number, nowMs: number): boolean {
-    if (nowMs - this.#heardMs > this.#stallMs / 2) return true;
-    return index === this.#window.first && nowMs - this.#firstSinceMs > this.#limits.dealPatienceMs;
+    const { dealNeeds, dealPatienceMs } = this.#limits;
+    if (this.#needs >= dealNeeds) return true;
+    const silent = nowMs - this.#heardMs > this.#stallMs / 2;
+    const late = index === this.#window.first && nowMs - this.#firstSinceMs > dealPatienceMs;
+    if (!silent && !late) return false;
+    // Once for each time that something was heard last.
+    if (this.#neededMs !== this.#heardMs) this.#needs++;
+    this.#neededMs = this.#heardMs;
+    return true;
   }
 
   #ban(key: string): void {

@@ -10,6 +10,7 @@ import { type FetchLimits, fetchLimits } from '../../swarm/fetch-limits.ts';
 import * as wire from '../../swarm/limits.ts';
 import { type SeedLimits, seedLimits } from '../../swarm/limits.ts';
 import { type TrackerLimits, trackerLimits } from '../../swarm/tracker-limits.ts';
+import { type UploadLimits, uploadLimits } from '../../swarm/upload-limits.ts';
 import { defaultHttpLimits, type HttpLimits } from '../../web/server.ts';
 
 /** `file: title`, of a test that exceeds the limit; or why there is nothing to exceed. */
@@ -52,6 +53,7 @@ const fetcher: Proofs<FetchLimits> = {
   connectMs: 'swarm/fetcher.test.ts: silent peers: stalled after stallMs, not before',
   aheadBytes: 'swarm/fetcher.test.ts: what is fetched ahead of a slow consumer is bounded',
   dealPatienceMs: 'tuning: how long a dealt piece is waited for',
+  dealNeeds: 'swarm/partial-seed.test.ts: a seed that deals is asked for what others have and do not give',
   startRequests: 'tuning: how a window begins',
   maxRequests: 'tuning: where a window of our own ends',
   assumedRequests: 'tuning: what is asked of a peer that says nothing about it',
@@ -65,6 +67,31 @@ const fetcher: Proofs<FetchLimits> = {
   keepAliveMs: 'tuning: how often we say that we are there',
   sweepMs: 'tuning: how exact the deadlines are',
   readBytes: 'tuning: the size of our own buffer',
+};
+
+const upload: Proofs<UploadLimits> = {
+  neverCappedBytes:
+    'swarm/upload-policy.test.ts: a small NAR file is never capped, and no longer capped when the limit is raised',
+  rememberedTorrents:
+    'swarm/upload-policy.test.ts: of a million torrents only those used lately are in memory, and nothing unsaved is dropped',
+  flushMs: 'tuning: what a kill may lose',
+  flushRecords:
+    'swarm/upload-policy.test.ts: of a million torrents only those used lately are in memory, and nothing unsaved is dropped',
+  tickMs: 'tuning: how smooth a rate is',
+  burstMs: 'tuning: how smooth a rate is',
+  quantumMinBytes: 'tuning: how much one turn is',
+  quantumMaxBytes: 'tuning: how much one turn is',
+  othersShare:
+    'swarm/upload-pacer.test.ts: the rarest torrent goes first when the total is short, and nobody starves',
+  slotBytesPerSecond:
+    'swarm/upload-pacer.test.ts: the capped rate is enough for a few peers, each with two blocks a second',
+  cappedSlotsMax:
+    'swarm/upload-control.test.ts: a peer that is held back is choked, and each of its requests is refused',
+  totalSlotsMin: 'tuning: how far a low rate is divided',
+  slotMs: 'swarm/upload-pacer.test.ts: a slot is kept for a while, then goes to who waited longest',
+  slotIdleMs: 'swarm/upload-pacer.test.ts: a slot is kept for a while, then goes to who waited longest',
+  heldBackSilenceMs:
+    'swarm/upload-control.test.ts: one that says nothing at all while it is held back is gone',
 };
 
 const tracker: Proofs<TrackerLimits> = {
@@ -130,6 +157,7 @@ const constants: Proofs<Pick<typeof wire, Exclude<keyof typeof wire, 'seedLimits
 const all: [string, Readonly<Record<string, Proof>>, object][] = [
   ['the seed server', seed, seedLimits],
   ['the fetcher', fetcher, fetchLimits],
+  ['uploading', upload, uploadLimits],
   ['the tracker', tracker, trackerLimits],
   ['the DHT', dht, dhtLimits],
   ['HTTP', http, defaultHttpLimits],

@@ -1,10 +1,11 @@
 /** A torrent that is shared while it is fetched, and a seed that deals. */
 import t from 'tap';
+import { encodeExtendedHandshake } from '../../swarm/extension.ts';
 import { TorrentFetch, type TorrentFetchShare } from '../../swarm/fetcher.ts';
 import type { HeldPieces } from '../../swarm/seed-server.ts';
 import { openSeedServer } from '../../swarm/seed-server.ts';
 import { pieceCount } from '../../swarm/torrent.ts';
-import { encodeRequests, encodeSimple } from '../../swarm/wire-encode.ts';
+import { encodeBitfield, encodeExtended, encodeRequests, encodeSimple } from '../../swarm/wire-encode.ts';
 import { makePeerId } from '../../swarm/wire-handshake.ts';
 import { type File, fileOf } from './fetch-fixture.ts';
 import { RawPeer, seeding, statusWhere } from './seed-fixture.ts';
@@ -130,4 +131,31 @@ t.test('two that share fetch a file from a seed that deals: about one copy leave
     uploadedBytes < 1.5 * one.bytes.length,
     `${(uploadedBytes / one.bytes.length).toFixed(2)} copies left`,
   );
+});
+
+t.test('a seed that deals is asked for what others have and do not give', async (t) => {
+  const { server: seed, held } = await seeding(t, [128 * 64 * kib], { deals: true });
+  const [one] = held;
+  if (one === undefined) return;
+  // It says that it has half of the pieces, and nobody can connect to it.
+  const unreachable = RawPeer.open(seed.port, one.torrent);
+  unreachable.send(
+    encodeBitfield(Buffer.alloc(16, 0x55)),
+    encodeExtended(0, encodeExtendedHandshake({ requestsQueuedMax: 1, uploadOnly: false, deals: true })),
+    encodeSimple('interested'),
+  );
+  await unreachable.hears('unchoke');
+  const pieces = new Pieces(one);
+  const share: TorrentFetchShare = {
+    peerId: makePeerId(),
+    listenPort: 1,
+    bits: () => pieces.bits(),
+    onVerified: (index) => pieces.add(index),
+  };
+  const fetch = new TorrentFetch({ torrent: one.torrent, stallMs: 500, share });
+  fetch.addPeers([seed]);
+  const parts: Buffer[] = [];
+  for await (const { bytes } of fetch) parts.push(bytes);
+  t.ok(Buffer.concat(parts).equals(one.bytes));
+  await unreachable.destroy();
 });
