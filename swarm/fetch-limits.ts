@@ -21,7 +21,7 @@ export interface FetchLimits {
   leastBytesPerSecond: number;
   /** Milliseconds that the next piece is waited for before a seed that deals is asked for it although it did not suggest it. */
   dealPatienceMs: number;
-  /** How often that may happen, or nothing come at all, before such seeds are asked for anything: the others cannot be reached from here. */
+  /** How often nothing may come from anybody before such seeds are asked for anything: the others cannot be reached from here. */
   dealNeeds: number;
   /** Milliseconds after a refused request in which the peer is asked for nothing. */
   rejectedPauseMs: number;
@@ -53,7 +53,7 @@ export const fetchLimits: Readonly<FetchLimits> = {
   slowMs: 2_000,
   leastBytesPerSecond: 16 * 1024,
   dealPatienceMs: 5_000,
-  dealNeeds: 3,
+  dealNeeds: 10,
   rejectedPauseMs: 250,
   rejects: 500,
   rejectsOfPiece: 3,

@@ -268,8 +268,8 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   }
 
   /**
-   * Whether a seed that deals is asked for a piece all the same: nothing comes from anybody, or the next piece does not, or that was so too
-   * often.
+   * Whether a seed that deals is asked for a piece all the same: nothing comes from anybody, or the next piece does not, or there was
+   * silence too often.
    */
   #presses(index: number, nowMs: number): boolean {
     const { dealNeeds, dealPatienceMs } = this.#limits;
@@ -277,9 +277,11 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     const silent = nowMs - this.#heardMs > this.#stallMs / 2;
     const late = index === this.#window.first && nowMs - this.#firstSinceMs > dealPatienceMs;
     if (!silent && !late) return false;
-    // Once for each time that something was heard last.
-    if (this.#neededMs !== this.#heardMs) this.#needs++;
-    this.#neededMs = this.#heardMs;
+    // Once for each silence. A piece that is late says little: the others give what they can.
+    if (silent && this.#neededMs !== this.#heardMs) {
+      this.#needs++;
+      this.#neededMs = this.#heardMs;
+    }
     return true;
   }
 
