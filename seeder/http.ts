@@ -27,6 +27,7 @@ import {
   resolveRequest,
   resolveTurnLines,
 } from './resolve.ts';
+import { type WebSeed, webSeedRetrySeconds } from './web-seed.ts';
 
 /** Behind cache.nixos.org (40): who asks a seeder over HTTP should ask the real cache first. */
 const cachePriority = 50;
@@ -43,6 +44,7 @@ export interface SeederHttpOptions {
   publicUrl(request: IncomingMessage): string;
   /** URLs of trackers, in tiers: in the first our own, over HTTP and perhaps over UDP. */
   trackers(request: IncomingMessage): string[][];
+  webSeed: WebSeed;
   /** Somebody took the torrent of a NAR file. */
   noteDemand(infoHash: InfoHash): void;
   status(): object;
@@ -51,7 +53,7 @@ export interface SeederHttpOptions {
 }
 
 export function makeSeederApp(options: SeederHttpOptions): RequestListener {
-  const { catalog, logger } = options;
+  const { catalog, logger, webSeed } = options;
   const app = makeApp({
     logger,
     routes(router) {
@@ -84,9 +86,10 @@ export function makeSeederApp(options: SeederHttpOptions): RequestListener {
           return;
         }
         if (found?.kind === 'file') options.noteDemand(torrent.infoHash);
-        // No web seed: programs prefer it to every peer, and each of them would fetch a whole copy from here.
+        // Only the NAR file is here to be had over HTTP; the NAR itself is not.
+        const webSeeds = found?.kind === 'file' ? webSeed.urls(options.publicUrl(request), torrent) : [];
         await sendFile(request, response, {
-          ...sourceOf(torrentFile(torrent, announceOf(options.trackers(request)))),
+          ...sourceOf(torrentFile(torrent, { ...announceOf(options.trackers(request)), webSeeds })),
           contentType: 'application/x-bittorrent',
         });
       });
@@ -137,9 +140,13 @@ export function makeSeederApp(options: SeederHttpOptions): RequestListener {
 
       // NAR files, by the name that follows from their bytes or by the URL of their narinfo, which may be anything.
       router.get(/.*/, async (request, response, next) => {
-        const entry = findNarFile(catalog, request.url.slice(1));
+        const { target, asWebSeed } = webSeed.parse(request.url.slice(1));
+        const entry = findNarFile(catalog, target);
         if (entry === undefined) next();
-        else await sendNarFile(request, response, entry, options.narFiles);
+        else if (!asWebSeed) await sendNarFile(request, response, entry, options.narFiles);
+        else if (webSeed.isFree(entry))
+          await sendNarFile(request, response, entry, options.narFiles, webSeed);
+        else response.status(503).set('Retry-After', `${webSeedRetrySeconds}`).end();
       });
     },
   });
@@ -177,12 +184,17 @@ async function sendNarFile(
   response: ServerResponse,
   entry: NarFileEntry,
   narFiles: NarFiles,
+  webSeed?: WebSeed,
 ): Promise<void> {
   const file = await narFiles.open(entry);
   try {
     await sendFile(request, response, {
       sizeBytes: file.sizeBytes,
-      read: (position, lengthBytes) => file.read(position, lengthBytes),
+      async read(position, lengthBytes) {
+        const bytes = await file.read(position, lengthBytes);
+        webSeed?.sent(entry, bytes.length);
+        return bytes;
+      },
       etag: entry.fileHash,
       contentType: 'application/x-nix-nar',
       cacheControl: `${foreverCacheControl}, no-transform`,

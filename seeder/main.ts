@@ -32,6 +32,7 @@ import { CatalogSeedSource } from './seed-source.ts';
 import { makeSeederMetrics, type SeederStatus, seederStatus } from './status.ts';
 import { TrackerWhitelist } from './tracker-whitelist.ts';
 import { type SeederUpload, SeederUploads } from './upload.ts';
+import { WebSeed } from './web-seed.ts';
 
 export interface SeederConfig {
   /** Holds the catalog, and the NAR files of sources behind HTTP. Made if it is missing. */
@@ -195,6 +196,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
         narFiles,
         logger,
         noteDemand,
+        webSeed: new WebSeed(seedServer),
         status,
         metrics: makeSeederMetrics(status),
         nixStoreDir: () => ingest.nixStoreDir,

@@ -71,6 +71,10 @@ export interface SeedServer {
   status(): SeedStatus;
   /** Bytes a second for all torrents together from now on; `undefined` for no such limit. */
   setUploadRate(bytesPerSecond: number | undefined): void;
+  /** Whether nothing holds back the upload of a torrent of `sizeBytes` now. */
+  isUploadFree(infoHash: InfoHash, sizeBytes: number): boolean;
+  /** Bytes of it that left by another way and count as uploaded to the policy. */
+  uploadedElsewhere(infoHash: InfoHash, sizeBytes: number, bytes: number): void;
   /** Stops listening, lets what is being sent go out for a moment, then closes every connection and file. May be called twice. */
   close(): Promise<void>;
 }
@@ -189,6 +193,14 @@ class Listener implements SeedServer {
 
   setUploadRate(bytesPerSecond: number | undefined): void {
     this.#uploads.setRate(bytesPerSecond);
+  }
+
+  isUploadFree(infoHash: InfoHash, sizeBytes: number): boolean {
+    return this.#uploads.isFree(infoHash, sizeBytes);
+  }
+
+  uploadedElsewhere(infoHash: InfoHash, sizeBytes: number, bytes: number): void {
+    this.#uploads.sentElsewhere(infoHash, sizeBytes, bytes);
   }
 
   close(): Promise<void> {

@@ -10,7 +10,13 @@ import { TokenBucket } from './token-bucket.ts';
 import { UploadLedger, type UploadRecords } from './upload-ledger.ts';
 import { type UploadLimits, uploadLimits } from './upload-limits.ts';
 import { type PacedSender, rarityMax, UploadPacer } from './upload-pacer.ts';
-import { nextUploadRecord, type UploadRecord, type UploadRules, type UploadState } from './upload-policy.ts';
+import {
+  neverUploaded,
+  nextUploadRecord,
+  type UploadRecord,
+  type UploadRules,
+  type UploadState,
+} from './upload-policy.ts';
 import { chooseSlots, type SlotCandidate, slotsFor } from './upload-slots.ts';
 
 /** When torrents are capped, and how low; without it none ever is. */
@@ -150,6 +156,16 @@ export class UploadControl {
     return lane;
   }
 
+  /** Whether nothing holds a torrent back now: neither a rate for all nor that it has had enough. */
+  isFree(infoHash: InfoHash, sizeBytes: number): boolean {
+    return !this.limited && this.#count(infoHash, sizeBytes, 0).state === 'swarming';
+  }
+
+  /** Bytes of a torrent that left by another way than these connections, and count all the same. */
+  sentElsewhere(infoHash: InfoHash, sizeBytes: number, bytes: number): void {
+    this.#count(infoHash, sizeBytes, bytes);
+  }
+
   /** Looks at seeds and slots, and writes down what was uploaded. To be called every second or so. */
   sweep(): void {
     if (this.#cap !== undefined) for (const flow of this.#flows.values()) this.#look(flow);
@@ -213,6 +229,19 @@ export class UploadControl {
     this.#rechoke();
     this.#run();
     if (!capped && !this.limited) for (const lane of flow.lanes) lane.peer?.pump();
+  }
+
+  #count(infoHash: InfoHash, sizeBytes: number, sentBytes: number): UploadRecord {
+    const flow = this.#flows.get(infoHash);
+    if (flow !== undefined) {
+      this.#move(flow, sentBytes, this.#cap?.seedsOf(infoHash));
+      return flow.record;
+    }
+    if (this.#rules === undefined || this.#cap === undefined) return neverUploaded;
+    const facts = { sizeBytes, sentBytes, otherSeeds: this.#cap.seedsOf(infoHash), nowMs: this.#wallClock() };
+    const record = nextUploadRecord(this.#ledger.get(infoHash), facts, this.#rules);
+    if (record.uploadedBytes > 0) this.#ledger.set(infoHash, record);
+    return record;
   }
 
   #bucket(bytesPerSecond: number): TokenBucket {

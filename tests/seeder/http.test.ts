@@ -1,12 +1,15 @@
 /** The HTTP surface of a whole seeder, asked over a socket. */
 
+import { randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, rm, unlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import parseTorrent from 'parse-torrent';
 import t, { type Test } from 'tap';
 import { parseTorrentInfo, verifyTorrentInfo } from '../../catalog/torrentinfo.ts';
 import { secretKeyFromSeed } from '../../nar/signature.ts';
 import { openSeeder, type Seeder } from '../../seeder/main.ts';
+import type { SeederUpload } from '../../seeder/upload.ts';
 import { parseTorrentFile } from '../../swarm/torrent.ts';
 import { silentLogger } from '../../web/log.ts';
 import { get } from '../client/lab.ts';
@@ -22,13 +25,13 @@ interface Lab {
   refused: Built;
 }
 
-async function open(t: Test): Promise<Lab> {
+async function open(t: Test, upload: Partial<SeederUpload> = {}): Promise<Lab> {
   provesNothingStaysOpen(t);
   const dir = await mkdtemp(join(tmpdir(), 'narswarm-seeder-http-'));
   t.teardown(() => rm(dir, { recursive: true, force: true }));
   await mkdir(join(dir, 'cache'));
   const cache = await new CacheBuilder(join(dir, 'cache')).open();
-  const good = await cache.add({ name: 'good', tree: { data: Buffer.alloc(300_000, 'good') } });
+  const good = await cache.add({ name: 'good', tree: { data: randomBytes(300_000) } });
   const refused = await cache.add({ name: 'refused', narFile: Buffer.from('no xz at all') });
   const seeder = await openSeeder({
     dataDir: join(dir, 'data'),
@@ -37,6 +40,7 @@ async function open(t: Test): Promise<Lab> {
     secretKey: catalogKey,
     http: { host: '127.0.0.1', port: 0 },
     peers: { host: '127.0.0.1', port: 0 },
+    upload,
     logger: silentLogger,
   });
   t.teardown(() => seeder.close());
@@ -60,6 +64,35 @@ t.test('a binary cache: narinfos verbatim, NAR files with Range, HEAD and ETag',
   const head = await get(seeder.url, good.narInfo.url, { method: 'HEAD' });
   t.match(head, { status: 200, headers: { etag, 'content-length': String(good.narFile.length) } });
   t.equal(head.body.length, 0);
+});
+
+/** The URLs that the .torrent of the good NAR file names as web seeds. */
+async function webSeeds({ seeder, good }: Lab): Promise<string[]> {
+  const info = (await get(seeder.url, `${sha256(good.narFile)}.torrentinfo`)).body.toString();
+  const torrent = await get(seeder.url, `${parseTorrentInfo(info).infoHash}.torrent`);
+  return (await parseTorrent(torrent.body)).urlList ?? [];
+}
+
+t.test('a web seed of its torrents, for as many copies as leave freely', async (t) => {
+  const lab = await open(t, { initialCopies: 2 });
+  const [url = '', ...more] = await webSeeds(lab);
+  t.same(more, []);
+  t.ok(url.startsWith(`${lab.seeder.url}/nar/`));
+  const range = { range: 'bytes=100000-' };
+  const part = Buffer.from(await (await fetch(url, { headers: range })).arrayBuffer());
+  t.ok(part.equals(lab.good.narFile.subarray(100_000)));
+  t.equal((await webSeeds(lab)).length, 1, 'that was less than two copies');
+  for (let copy = 0; copy < 2; copy++) await (await fetch(url)).arrayBuffer();
+  const refused = await fetch(url, { headers: range });
+  t.match(refused, { status: 503 });
+  t.ok(Number(refused.headers.get('retry-after')) > 0);
+  t.same(await webSeeds(lab), [], 'a capped torrent names none');
+  const forNix = await get(lab.seeder.url, lab.good.narInfo.url);
+  t.ok(forNix.body.equals(lab.good.narFile), 'Nix is served all the same');
+});
+
+t.test('under a rate for all torrents no web seed is named, which would not keep to it', async (t) => {
+  t.same(await webSeeds(await open(t, { bytesPerSecond: 1024 * 1024 })), []);
 });
 
 t.test('a catalog: what is signed is about these bytes, and peers come with it', async (t) => {

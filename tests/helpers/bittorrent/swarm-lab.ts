@@ -9,6 +9,7 @@ import { isCompression, narFileName } from '../../../nar/compression.ts';
 import type { Sha256 } from '../../../nar/hash.ts';
 import { parseNarInfo } from '../../../nar/narinfo.ts';
 import { printPublicKey } from '../../../nar/signature.ts';
+import { bencode, parseBencode } from '../../../swarm/bencode.ts';
 import { CacheBuilder } from '../cache-builder.ts';
 import { type Program, startProgram, untilIngested } from '../program.ts';
 import { narOfSize } from '../sized-nar.ts';
@@ -19,7 +20,7 @@ export interface Published {
   path: string;
   name: string;
   sizeBytes: number;
-  /** As the seeder hands it out. */
+  /** As the seeder hands it out, but for the web seed: programs prefer it, and it is peers that are to be seen here. */
   torrent: Buffer;
   magnet: string;
 }
@@ -100,9 +101,16 @@ export async function published(
     path: join(cacheDir, url),
     name: narFileName(fileHash, compression),
     sizeBytes: fileSize,
-    torrent: Buffer.from(await (await fetch(`${seeder.url}/${infoHash}.torrent`)).arrayBuffer()),
+    torrent: withoutWebSeeds(await (await fetch(`${seeder.url}/${infoHash}.torrent`)).arrayBuffer()),
     magnet: `magnet:?xt=urn:btih:${infoHash}&tr=${encodeURIComponent(seeder.tracker ?? '')}`,
   };
+}
+
+function withoutWebSeeds(torrentFile: ArrayBuffer): Buffer {
+  const dictionary = parseBencode(new Uint8Array(torrentFile));
+  if (!(dictionary instanceof Map)) throw new Error('a .torrent file is a dictionary');
+  dictionary.delete('url-list');
+  return bencode(dictionary);
 }
 
 const chunkBytes = 1 << 20;
