@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs';
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import type { CommandIo } from './command.ts';
 import { commands } from './commands.ts';
+import { keepCompiled } from './compile-cache.ts';
 import { printProgramHelp } from './help.ts';
 import { listenForSignals, type Signals } from './signals.ts';
 import { nearest } from './suggest.ts';
@@ -31,6 +32,7 @@ async function main(args: readonly string[]): Promise<number> {
       return exitUsage;
     }
     if (entry === undefined) throw unknownCommand(name);
+    keepCompiled(process.env);
     const { command } = await entry.load();
     return await command.main(rest, processIo(signals));
   } catch (error) {

@@ -1,6 +1,5 @@
 import { link, mkdir, rename, rm, symlink, unlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { monitorEventLoopDelay, performance } from 'node:perf_hooks';
 import t from 'tap';
 import { verifyTorrentInfo } from '../../catalog/torrentinfo.ts';
 import { secretKeyFromSeed } from '../../nar/signature.ts';
@@ -531,16 +530,20 @@ t.test('the event loop answers while a thousand small NARs are taken in', async 
   for (let i = 0; i < 1000; i++) {
     await cache.add({ name: `n${i}`, tree: { data: Buffer.alloc(20_000, `${i} `) }, compression: 'zstd' });
   }
-  const delay = monitorEventLoopDelay({ resolution: 2 });
-  delay.enable();
-  const begin = performance.now();
-  await ingest.run();
-  delay.disable();
-  const seconds = (performance.now() - begin) / 1000;
-  t.comment(
-    `${(1000 / seconds).toFixed()} a second, p99 ${delay.percentile(99) / 1e6} ms, max ${delay.max / 1e6} ms`,
-  );
+  // What this thread does between two turns, in its own CPU time: that other programs are busy is nothing that it does.
+  let before = process.threadCpuUsage();
+  let turns = 0;
+  let longestMs = 0;
+  const timer = setInterval(() => {
+    const { user, system } = process.threadCpuUsage(before);
+    before = process.threadCpuUsage();
+    turns++;
+    longestMs = Math.max(longestMs, (user + system) / 1000);
+  }, 2);
+  await ingest.run().finally(() => clearInterval(timer));
+  t.comment(`${turns} turns, the longest ${longestMs.toFixed(1)} ms`);
   t.equal(catalog.counts().nars, 1000);
-  // Wide, for busy machines: reading one directory or table as a whole, or hashing here, would be far beyond.
-  t.ok(delay.percentile(99) / 1e6 < 100);
+  t.ok(turns > 10, 'it came around');
+  // Reading one directory or table as a whole, or hashing here, would be far beyond.
+  t.ok(longestMs < 100, `${longestMs} ms`);
 });
