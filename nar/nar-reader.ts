@@ -95,7 +95,8 @@ export class NarReader {
   #taken = 0;
   #padding = 0;
   #inString = false;
-  #text = Buffer.alloc(0);
+  /** One memory for all words, names and targets: with one for each, reading NARs took twice as long. */
+  readonly #scratch = Buffer.alloc(narTargetMaxBytes);
 
   constructor(visitor: NarVisitor = {}) {
     this.#visitor = visitor;
@@ -126,22 +127,23 @@ export class NarReader {
 
   #takeHead(chunk: Uint8Array, at: number): number {
     const used = Math.min(8 - this.#headFilled, chunk.length - at);
-    this.#head.set(chunk.subarray(at, at + used), this.#headFilled);
+    copyFew(chunk, at, this.#head, this.#headFilled, used);
     this.#headFilled += used;
     if (this.#headFilled < 8) return used;
     this.#headFilled = 0;
-    const length = this.#head.readBigUInt64LE(0);
-    if (length > BigInt(this.#maxLength())) {
+    // Inexact from 2^53 on, which is too long everywhere.
+    const length = this.#head.readUInt32LE(4) * 2 ** 32 + this.#head.readUInt32LE(0);
+    if (length > this.#maxLength()) {
       this.#offset -= 8 - used;
-      throw this.#corrupt(`a string of ${length} bytes is too long here`);
+      throw this.#corrupt(`a string of ${this.#head.readBigUInt64LE(0)} bytes is too long here`);
     }
-    this.#length = Number(length);
+    this.#length = length;
     this.#taken = 0;
     this.#padding = (8 - (this.#length % 8)) % 8;
     this.#inString = true;
     if (this.#expect === 'contents') {
       this.#visitor.regular?.(this.#path, this.#length, this.#executable, this.#offset + used);
-    } else this.#text = Buffer.alloc(this.#length);
+    }
     return used;
   }
 
@@ -149,7 +151,7 @@ export class NarReader {
     const left = this.#length - this.#taken;
     if (left > 0) {
       const used = Math.min(left, chunk.length - at);
-      if (this.#expect !== 'contents') this.#text.set(chunk.subarray(at, at + used), this.#taken);
+      if (this.#expect !== 'contents') copyFew(chunk, at, this.#scratch, this.#taken, used);
       this.#taken += used;
       return used;
     }
@@ -167,11 +169,12 @@ export class NarReader {
 
   #finishString(): void {
     this.#inString = false;
-    const text = this.#text;
+    if (this.#expect === 'contents') {
+      this.#expect = 'nodeClose';
+      return;
+    }
+    const text = this.#scratch.subarray(0, this.#length);
     switch (this.#expect) {
-      case 'contents':
-        this.#expect = 'nodeClose';
-        break;
       case 'name':
         this.#takeName(text);
         break;
@@ -234,7 +237,7 @@ export class NarReader {
     if (directory.lastName !== undefined && Buffer.compare(name, directory.lastName) <= 0) {
       throw this.#corrupt(`entry ${JSON.stringify(text)} is out of order`);
     }
-    directory.lastName = name;
+    directory.lastName = Buffer.from(name);
     this.#path = directory.path === '' ? text : `${directory.path}/${text}`;
     this.#expect = 'nodeWord';
   }
@@ -244,4 +247,9 @@ export class NarReader {
       offset: this.#offset,
     });
   }
+}
+
+/** Faster than a view and `set` for a few bytes. */
+function copyFew(from: Uint8Array, at: number, to: Uint8Array, toAt: number, count: number): void {
+  for (let i = 0; i < count; i++) to[toAt + i] = from[at + i] ?? 0;
 }
