@@ -21,7 +21,7 @@ export interface FetchLimits {
   leastBytesPerSecond: number;
   /** Milliseconds that the next piece is waited for before a seed that deals is asked for it although it did not suggest it. */
   dealPatienceMs: number;
-  /** How often nothing may come from anybody before such seeds are asked for anything: the others cannot be reached from here. */
+  /** Silences without anything from the others in between, after which such seeds are asked for anything: the others cannot be reached. */
   dealNeeds: number;
   /** Milliseconds after a refused request in which the peer is asked for nothing. */
   rejectedPauseMs: number;

@@ -76,7 +76,6 @@ export class FetchPeer implements WireVisitor {
   #rejects = 0;
   readonly #rejectsOfPiece = new Map<number, number>();
   #pausedUntilMs = 0;
-  /** It deals: it wants to be asked for what it suggests, and for the rest only in need. */
   #deals = false;
   readonly #suggested = new Set<number>();
   #everUnchoked = false;
@@ -135,6 +134,11 @@ export class FetchPeer implements WireVisitor {
   has(index: number): boolean {
     if (this.#pieces === 'all') return true;
     return ((this.#pieces[index >> 3] ?? 0) & (0x80 >> (index & 7))) !== 0;
+  }
+
+  /** It wants to be asked for what it suggests, and for the rest only in need. */
+  get deals(): boolean {
+    return this.#deals;
   }
 
   /** Whether it is to be asked for a piece: one that deals only for those that it suggested. */

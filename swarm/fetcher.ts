@@ -84,7 +84,7 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   /** Since when the piece that is to be delivered next is that one. */
   #firstSinceMs = performance.now();
   #heardMs = performance.now();
-  /** How often a seed that deals had to be asked for more than it suggested, and when something had been heard before that. */
+  /** Silences since anything came from a peer that does not deal, and when something had been heard before the last of them. */
   #needs = 0;
   #neededMs = 0;
   #wake: (() => void) | undefined;
@@ -191,6 +191,7 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     if (!this.#window.write(peer.key, block, bytes, offset)) return;
     this.#heardMs = performance.now();
     this.#progress.heard(this.#heardMs);
+    if (!peer.deals || peer.offers(block.index)) this.#needs = 0;
   }
 
   blockEnds(peer: FetchPeer, block: BlockRequest): void {
@@ -259,7 +260,8 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     if (appetite === 0) return;
     const has = (index: number): boolean =>
       peer.offers(index) || (peer.has(index) && this.#presses(index, nowMs));
-    const blocks = this.#window.take(peer.key, has, appetite, { nowMs });
+    const spread = this.#share === undefined || peer.deals ? {} : { spread: Math.random() };
+    const blocks = this.#window.take(peer.key, has, appetite, { nowMs, ...spread });
     // Nothing is left that nobody was asked for: an idle peer may overtake a slow one.
     if (blocks.length === 0 && peer.waitingFor === 0 && this.#peers.size > 1) {
       blocks.push(...this.#window.take(peer.key, has, appetite, { nowMs, overtakeMs: this.#stallMs / 2 }));
@@ -268,17 +270,17 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   }
 
   /**
-   * Whether a seed that deals is asked for a piece all the same: nothing comes from anybody, or the next piece does not, or there was
-   * silence too often.
+   * Whether a seed that deals is asked for a piece all the same: the next one, when nothing comes from anybody or that piece is late;
+   * any, when nothing has come from the others for many silences.
    */
   #presses(index: number, nowMs: number): boolean {
     const { dealNeeds, dealPatienceMs } = this.#limits;
     if (this.#needs >= dealNeeds) return true;
+    if (index !== this.#window.first) return false;
     const silent = nowMs - this.#heardMs > this.#stallMs / 2;
-    const late = index === this.#window.first && nowMs - this.#firstSinceMs > dealPatienceMs;
-    if (!silent && !late) return false;
-    // Once for each silence. A piece that is late says little: the others give what they can.
-    if (silent && this.#neededMs !== this.#heardMs) {
+    if (!silent) return nowMs - this.#firstSinceMs > dealPatienceMs;
+    // Once for each silence.
+    if (this.#neededMs !== this.#heardMs) {
       this.#needs++;
       this.#neededMs = this.#heardMs;
     }

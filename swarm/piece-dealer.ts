@@ -24,6 +24,8 @@ const windowMax = 16;
 const quickMs = 250;
 /** A piece that a peer has not got after this long is suggested to others as well. */
 const overdueMs = 10_000;
+/** Where the one in the middle stands is looked up this often at most: that takes a look at all of them. */
+const middleEveryMs = 100;
 
 interface Member {
   readonly peer: DealtPeer;
@@ -42,6 +44,10 @@ export class PieceDealer {
   readonly #members = new Map<DealtPeer, Member>();
   /** How many of them have each piece. */
   readonly #holders: Uint16Array;
+  /** Pieces that one of them has. */
+  #held = 0;
+  #middlePiece = 0;
+  #middleMs = Number.NEGATIVE_INFINITY;
   /** To whom each piece that none of them has was given last. */
   readonly #dealtTo = new Map<number, Member>();
   /** One of them has got everything and left: it seeds now, and nothing has to leave again. */
@@ -52,6 +58,11 @@ export class PieceDealer {
     this.#reach = Math.max(windowMin, Math.floor(reachBytes / pieceLength));
     this.#clock = clock;
     this.#holders = new Uint16Array(pieces);
+  }
+
+  /** Whether there are several of them, and pieces that none of them has. */
+  get piecesMissing(): boolean {
+    return this.#members.size > 1 && !this.#seeded && this.#held < this.#pieces;
   }
 
   get members(): number {
@@ -140,11 +151,11 @@ export class PieceDealer {
 
   /** The first piece within its reach that nobody has and nobody fetches, or not fast enough. */
   #pick(member: Member, nowMs: number): number | undefined {
-    const { peer } = member;
-    while (member.position < this.#pieces && peer.has(member.position)) member.position++;
-    const end = Math.min(member.position + this.#reach, this.#pieces);
+    this.#advance(member);
+    // One that runs ahead of the others would soon be the only one who has what they all need, behind a link that is too narrow for it.
+    const end = Math.min(member.position, this.#middle(nowMs)) + this.#reach;
     let overdue: number | undefined;
-    for (let index = member.position; index < end; index++) {
+    for (let index = member.position; index < Math.min(end, this.#pieces); index++) {
       if (this.#holders[index] !== 0 || member.dealt.has(index)) continue;
       const other = this.#dealtTo.get(index);
       if (other === undefined) return index;
@@ -153,12 +164,35 @@ export class PieceDealer {
     return overdue;
   }
 
+  #advance(member: Member): void {
+    while (member.position < this.#pieces && member.peer.has(member.position)) member.position++;
+  }
+
+  /** Where the one in the middle stands, of those who are unchoked. */
+  #middle(nowMs: number): number {
+    if (nowMs - this.#middleMs < middleEveryMs) return this.#middlePiece;
+    this.#middleMs = nowMs;
+    const positions: number[] = [];
+    for (const member of this.#members.values()) {
+      if (!member.unchoked) continue;
+      this.#advance(member);
+      positions.push(member.position);
+    }
+    positions.sort((a, b) => a - b);
+    this.#middlePiece = positions[Math.floor((positions.length - 1) / 2)] ?? 0;
+    return this.#middlePiece;
+  }
+
   #hold(index: number): void {
-    this.#holders[index] = (this.#holders[index] ?? 0) + 1;
+    const holders = this.#holders[index] ?? 0;
+    if (holders === 0) this.#held++;
+    this.#holders[index] = holders + 1;
   }
 
   #release(index: number): void {
-    this.#holders[index] = Math.max(0, (this.#holders[index] ?? 0) - 1);
+    const holders = this.#holders[index] ?? 0;
+    if (holders === 1) this.#held--;
+    this.#holders[index] = Math.max(0, holders - 1);
   }
 
   #takeBack(member: Member): void {

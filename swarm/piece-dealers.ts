@@ -35,6 +35,11 @@ export class PieceDealers {
     if (dealer?.members === 0) this.#dealers.delete(infoHash);
   }
 
+  /** Whether several peers share a torrent and lack pieces that none of them has. */
+  piecesMissing(infoHash: InfoHash): boolean {
+    return this.#dealers.get(infoHash)?.piecesMissing ?? false;
+  }
+
   sweep(): void {
     for (const dealer of this.#dealers.values()) dealer.fill();
   }

@@ -44,6 +44,11 @@ export interface TakeOptions {
   nowMs: number;
   /** Blocks that others were asked for so long ago, too. Without it only those that nobody was asked for. */
   overtakeMs?: number;
+  /**
+   * From 0 to 1: so far into the room the pieces after the next one are begun with, and not in the order of delivery. Peers that share
+   * and are at the same place then take different pieces from the one who has them, to give them to each other.
+   */
+  spread?: number;
 }
 
 export class PieceWindow {
@@ -89,9 +94,8 @@ export class PieceWindow {
   take(peer: string, has: (index: number) => boolean, max: number, options: TakeOptions): BlockRequest[] {
     const { nowMs, overtakeMs = Number.POSITIVE_INFINITY } = options;
     const taken: BlockRequest[] = [];
-    for (let at = 0; taken.length < max; at++) {
-      const piece = this.#active[at] ?? this.#open();
-      if (piece === undefined) break;
+    for (const piece of this.#inTurn(options.spread)) {
+      if (taken.length >= max) break;
       if (piece.missing === 0 || !has(piece.index) || !mayAsk(piece, peer)) continue;
       for (let block = 0; block < piece.blocks.length && taken.length < max; block++) {
         const state = piece.blocks[block];
@@ -206,6 +210,18 @@ export class PieceWindow {
     piece.alone = true;
     reset(piece);
     return { kind: 'spoilt', liars: peers.length === 1 ? peers : [], bytes: bytes.length };
+  }
+
+  /** In the order of delivery, each opened when its turn comes; with `spread` the next one first, then the others from there on. */
+  *#inTurn(spread: number | undefined): Generator<ActivePiece> {
+    const count = Math.min(this.#room, this.#pieces - this.#first);
+    const start = spread === undefined ? 1 : 1 + Math.floor(spread * (count - 1));
+    for (let turn = 0; turn < count; turn++) {
+      const at = turn === 0 ? 0 : 1 + ((start - 1 + turn - 1) % (count - 1));
+      while (this.#active.length <= at) if (this.#open() === undefined) return;
+      const piece = this.#active[at];
+      if (piece !== undefined) yield piece;
+    }
   }
 
   #open(): ActivePiece | undefined {

@@ -141,8 +141,10 @@ class Listener implements SeedServer {
     this.#limits = { ...seedLimits, ...limits };
     const now = clock ?? (() => performance.now());
     this.#torrents = new OpenTorrents(source, this.#limits, now);
-    this.#uploads = new UploadControl({ ...(onFault && { onFault }), ...upload }, now);
-    this.#dealers = options.deals ? new PieceDealers(now) : undefined;
+    const dealers = options.deals ? new PieceDealers(now) : undefined;
+    this.#dealers = dealers;
+    const piecesMissing = (infoHash: InfoHash): boolean => dealers?.piecesMissing(infoHash) ?? false;
+    this.#uploads = new UploadControl({ piecesMissing, ...(onFault && { onFault }), ...upload }, now);
     this.#context = {
       limits: this.#limits,
       peerId,

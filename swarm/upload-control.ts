@@ -20,7 +20,7 @@ import {
 import { chooseSlots, type SlotCandidate, slotsFor } from './upload-slots.ts';
 
 /** When torrents are capped, and how low; without it none ever is. */
-export interface UploadCap extends Omit<UploadRules, 'neverCappedBytes'> {
+export interface UploadCap extends Omit<UploadRules, 'neverCappedBytes' | 'graceCopies'> {
   cappedBytesPerSecond: number;
   /** Where what was uploaded is remembered. */
   records: UploadRecords;
@@ -35,6 +35,8 @@ export interface UploadOptions {
   limits?: Partial<UploadLimits>;
   /** Milliseconds since 1970, for what is remembered. */
   wallClock?: () => number;
+  /** Whether peers share a torrent that is being served and lack pieces that none of them has. */
+  piecesMissing?(infoHash: InfoHash): boolean;
   /** What could not be written. */
   onFault?: (error: unknown) => void;
 }
@@ -79,6 +81,7 @@ export class UploadControl {
   readonly #limits: UploadLimits;
   readonly #clock: () => number;
   readonly #wallClock: () => number;
+  readonly #piecesMissing: (infoHash: InfoHash) => boolean;
   readonly #fault: (error: unknown) => void;
   readonly #ledger: UploadLedger;
   readonly #pacer: UploadPacer;
@@ -92,9 +95,11 @@ export class UploadControl {
     const { cap, bytesPerSecond, wallClock = Date.now, onFault = () => {} } = options;
     this.#cap = cap;
     this.#limits = { ...uploadLimits, ...options.limits };
-    this.#rules = cap && { ...cap, neverCappedBytes: this.#limits.neverCappedBytes };
+    const { neverCappedBytes, graceCopies } = this.#limits;
+    this.#rules = cap && { ...cap, neverCappedBytes, graceCopies };
     this.#clock = clock;
     this.#wallClock = wallClock;
+    this.#piecesMissing = options.piecesMissing ?? (() => false);
     this.#fault = onFault;
     this.#ledger = new UploadLedger(cap?.records, this.#limits);
     this.#pacer = new UploadPacer(this.#limits, clock);
@@ -219,7 +224,8 @@ export class UploadControl {
   #move(flow: Flow, sentBytes: number, otherSeeds: number | undefined): void {
     if (this.#rules === undefined || this.#cap === undefined) return;
     const { record, sizeBytes } = flow;
-    const facts = { sizeBytes, sentBytes, otherSeeds, nowMs: this.#wallClock() };
+    const piecesMissing = this.#piecesMissing(flow.infoHash);
+    const facts = { sizeBytes, sentBytes, otherSeeds, piecesMissing, nowMs: this.#wallClock() };
     flow.record = nextUploadRecord(record, facts, this.#rules);
     // A torrent that was looked at but never uploaded needs no row.
     if (flow.record.uploadedBytes > 0) this.#ledger.set(flow.infoHash, flow.record);
@@ -238,7 +244,8 @@ export class UploadControl {
       return flow.record;
     }
     if (this.#rules === undefined || this.#cap === undefined) return neverUploaded;
-    const facts = { sizeBytes, sentBytes, otherSeeds: this.#cap.seedsOf(infoHash), nowMs: this.#wallClock() };
+    const otherSeeds = this.#cap.seedsOf(infoHash);
+    const facts = { sizeBytes, sentBytes, otherSeeds, piecesMissing: false, nowMs: this.#wallClock() };
     const record = nextUploadRecord(this.#ledger.get(infoHash), facts, this.#rules);
     if (record.uploadedBytes > 0) this.#ledger.set(infoHash, record);
     return record;

@@ -3,6 +3,8 @@
 export interface UploadLimits {
   /** NAR files below this many bytes are never capped: they cost less than the bookkeeping. */
   neverCappedBytes: number;
+  /** Copies that leave beyond the first ones while sharing peers lack pieces that none of them has: for what left twice by accident. */
+  graceCopies: number;
   /** Torrents whose policy is in memory beyond those being served; each takes about 300 B, the rest is in the database. */
   rememberedTorrents: number;
   /** Milliseconds between writes of what was uploaded: what a kill may lose. */
@@ -35,6 +37,7 @@ export interface UploadLimits {
 
 export const uploadLimits: Readonly<UploadLimits> = {
   neverCappedBytes: 256 * 1024,
+  graceCopies: 0.25,
   rememberedTorrents: 4096,
   flushMs: 2_000,
   flushRecords: 500,

@@ -4,7 +4,8 @@
  *
  * The legal moves, and there are no others:
  *
- *   swarming → capped    when `initialCopies` times the size has left since it began to swarm
+ *   swarming → capped    when `initialCopies` times the size has left since it began to swarm; a little later while those who fetch it
+ *                        share it and lack pieces that none of them has: what left twice must not keep back what left never
  *   capped → swarming    when fewer than `minSeeds` others were seen for `lonelyAfterMs`; the copies are counted anew
  */
 
@@ -18,6 +19,8 @@ export interface UploadRules {
   lonelyAfterMs: number;
   /** Smaller torrents are never capped. */
   neverCappedBytes: number;
+  /** Copies more that leave at most while pieces are missing. */
+  graceCopies: number;
 }
 
 /** What is remembered of a torrent that was ever uploaded. */
@@ -35,6 +38,8 @@ export interface UploadFacts {
   sizeBytes: number;
   /** Bytes that left since the last time. */
   sentBytes: number;
+  /** Peers share it among each other, and there are pieces that none of them has yet. */
+  piecesMissing: boolean;
   /** Seeds besides ourselves, as the tracker sees them; `undefined` when it cannot know. */
   otherSeeds: number | undefined;
   /** Milliseconds since 1970. */
@@ -64,9 +69,10 @@ export function nextUploadRecord(record: UploadRecord, facts: UploadFacts, rules
     : fromCapped(counted, facts, rules);
 }
 
-function fromSwarming(record: UploadRecord, { sizeBytes }: UploadFacts, rules: UploadRules): UploadRecord {
-  if (sizeBytes < rules.neverCappedBytes || record.roundBytes < rules.initialCopies * sizeBytes)
-    return record;
+function fromSwarming(record: UploadRecord, facts: UploadFacts, rules: UploadRules): UploadRecord {
+  const { sizeBytes, piecesMissing } = facts;
+  const copies = rules.initialCopies + (piecesMissing ? rules.graceCopies : 0);
+  if (sizeBytes < rules.neverCappedBytes || record.roundBytes < copies * sizeBytes) return record;
   return { ...record, state: 'capped', lonelySinceMs: undefined };
 }
 

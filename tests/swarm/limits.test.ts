@@ -70,6 +70,8 @@ const fetcher: Proofs<FetchLimits> = {
 };
 
 const upload: Proofs<UploadLimits> = {
+  graceCopies:
+    'swarm/upload-policy.test.ts: a copy that leaves twice by accident does not hold back what never left',
   neverCappedBytes:
     'swarm/upload-policy.test.ts: a small NAR file is never capped, and no longer capped when the limit is raised',
   rememberedTorrents:

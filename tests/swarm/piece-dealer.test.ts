@@ -41,6 +41,19 @@ class Table {
   }
 }
 
+t.test('one that runs ahead is suggested nothing beyond the reach of the one in the middle', async (t) => {
+  const table = new Table();
+  const [ahead, ...others] = [table.sit(), table.sit(), table.sit()];
+  for (let index = 0; index < 40; index++) table.got(ahead, index);
+  table.nowMs += 1_000;
+  for (let index = 40; index < 60; index++) table.got(ahead, index);
+  t.ok(Math.max(...ahead.offered) < reach, `${Math.max(...ahead.offered)}`);
+  for (const other of others) for (let index = 0; index < 30; index++) table.got(other, index);
+  table.nowMs += 1_000;
+  table.dealer.fill();
+  t.ok(Math.max(...ahead.offered) > 60, 'it goes on once they have come after');
+});
+
 t.test('one peer alone may ask for anything', async (t) => {
   const table = new Table();
   const peer = table.sit();
@@ -55,6 +68,7 @@ t.test(
     const [first, second] = [table.sit(), table.sit()];
     t.same([first.said, second.said], [[true], [true]]);
     for (let round = 0; round < 100; round++) {
+      table.nowMs += 100;
       for (const peer of [first, second]) {
         const next = peer.offered.find((index) => !peer.pieces.has(index));
         if (next === undefined) continue;

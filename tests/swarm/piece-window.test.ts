@@ -56,6 +56,20 @@ t.test(
   },
 );
 
+t.test(
+  'spread over the room, the next piece comes first, then the others from another place on',
+  async (t) => {
+    const piecesOf = (spread: number, max: number): number[] => {
+      const window = new PieceWindow(file.torrent, 0, 100 * pieceBytes);
+      const blocks = window.take('a', everything, max, { nowMs: 0, spread });
+      return [...new Set(blocks.map(({ index }) => index))];
+    };
+    t.same(piecesOf(0, all), [0, 1, 2, 3]);
+    t.same(piecesOf(0.5, all), [0, 2, 3, 1]);
+    t.same(piecesOf(0.99, 5), [0, 3], 'whoever takes little takes what others do not');
+  },
+);
+
 t.test('no more pieces are held than there is room for, but always two', async (t) => {
   for (const [ahead, pieces] of [
     [0, 2],

@@ -19,14 +19,24 @@ const rules: UploadRules = {
   minSeeds: 2,
   lonelyAfterMs: 10 * minute,
   neverCappedBytes: 256 * 1024,
+  graceCopies: 0.25,
 };
-const facts: UploadFacts = { sizeBytes: mib, sentBytes: 0, otherSeeds: 0, nowMs: 0 };
+const facts: UploadFacts = { sizeBytes: mib, sentBytes: 0, piecesMissing: false, otherSeeds: 0, nowMs: 0 };
 
 function after(record: UploadRecord, ...steps: Partial<UploadFacts>[]): UploadRecord {
   return steps.reduce((now, step) => nextUploadRecord(now, { ...facts, ...step }, rules), record);
 }
 
 const capped = after(neverUploaded, { sentBytes: 3 * mib });
+
+t.test('a copy that leaves twice by accident does not hold back what never left', async (t) => {
+  const missing = after(neverUploaded, { sentBytes: 3 * mib, piecesMissing: true });
+  t.match(missing, { state: 'swarming' });
+  t.match(after(missing, { sentBytes: 1 }), { state: 'capped' }, 'nothing is missing any more');
+  const most = rules.graceCopies * mib;
+  t.match(after(missing, { sentBytes: most - 1, piecesMissing: true }), { state: 'swarming' });
+  t.match(after(missing, { sentBytes: most, piecesMissing: true }), { state: 'capped' }, 'within bounds');
+});
 
 t.test('a torrent is free until its first copies have left, counted in bytes', async (t) => {
   const almost = after(neverUploaded, { sentBytes: 3 * mib - 1 });
@@ -78,6 +88,7 @@ t.test('a clock that was set back does not prolong the wait', async (t) => {
 t.test('there are no other moves, and bytes are never lost', async () => {
   const step = fc.record({
     sentBytes: fc.integer({ min: 0, max: 4 * mib }),
+    piecesMissing: fc.boolean(),
     otherSeeds: fc.option(fc.integer({ min: 0, max: 4 }), { nil: undefined }),
     waitMs: fc.integer({ min: 0, max: 20 * minute }),
   });
