@@ -31,6 +31,12 @@ export interface SeedLimits {
   connectionsMax: number;
   /** Connections at once from one IPv4 address or IPv6 /64: a client with a hundred torrents behind one address must fit. */
   connectionsPerAddressMax: number;
+  /**
+   * Handshakes for unknown torrents in a minute from one such address; then its connections are turned away until the next minute, unless one
+   * of them is served. A client tries an address once a minute at most for each torrent that it was once told of there, so that
+   * this many are a hundred clients with ten torrents each that have left the catalog.
+   */
+  unknownPerMinuteMax: number;
   /** Connections that the kernel may hold before they are accepted: a burst of all that are allowed, while the server is busy for a moment. */
   backlog: number;
   /** Torrents open at once: each is a file descriptor and up to 40 KiB of piece hashes and metadata. */
@@ -79,6 +85,7 @@ export interface SeedLimits {
 export const seedLimits: Readonly<SeedLimits> = {
   connectionsMax: 2048,
   connectionsPerAddressMax: 256,
+  unknownPerMinuteMax: 1000,
   backlog: 2048,
   openTorrentsMax: 1024,
   openTorrentIdleMs: 5 * 60_000,

@@ -12,12 +12,14 @@ export interface OpeningOptions {
   insists: () => void;
 }
 
+const nothing = Buffer.alloc(0);
+
 export class OpeningReader {
   readonly #options: OpeningOptions | undefined;
   #plain = new HandshakeReader();
   #encrypted: EncryptedHandshake | undefined;
   /** What came while both were possible; `undefined` once that is settled. */
-  #undecided: Buffer | undefined = Buffer.alloc(0);
+  #undecided: Buffer | undefined = nothing;
 
   /** Without options, plain handshakes alone are read. */
   constructor(options: OpeningOptions | undefined) {
@@ -28,7 +30,7 @@ export class OpeningReader {
   push(chunk: Buffer): { handshake: Handshake; rest: Buffer } | undefined {
     if (this.#encrypted !== undefined) return this.#decrypt(this.#encrypted, chunk);
     if (this.#options === undefined || this.#undecided === undefined) return this.#plain.push(chunk);
-    const bytes = Buffer.concat([this.#undecided, chunk]);
+    const bytes = this.#undecided.length === 0 ? chunk : Buffer.concat([this.#undecided, chunk]);
     if (mayBeHandshake(bytes) || !this.#options.mayDecrypt()) {
       this.#undecided = bytes.length >= 20 ? undefined : bytes;
       return this.#plain.push(chunk);

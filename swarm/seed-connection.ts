@@ -61,6 +61,8 @@ export interface SeedContext {
   readonly clock: () => number;
   readonly uploaded: (infoHash: InfoHash, bytes: number) => void;
   readonly fault: (error: unknown) => void;
+  /** Called once, when a torrent begins to be served. */
+  readonly served: (connection: SeedConnection) => void;
   /** Called once, when the socket is closed. */
   readonly closed: (connection: SeedConnection, reason: CloseReason) => void;
 }
@@ -91,6 +93,8 @@ export class SeedConnection {
   readonly #context: SeedContext;
   /** See `addressKey`. */
   readonly #address: string;
+  /** A torrent is served, or was when the connection ended. */
+  wasServed = false;
   #state: 'handshake' | 'opening' | 'serving' | 'ending' | 'closed' = 'handshake';
   #reader: OpeningReader | undefined;
   #serving: Serving | undefined;
@@ -108,9 +112,8 @@ export class SeedConnection {
       context.encryption?.options(address, (bytes) => void socket.write(bytes)),
     );
     socket.on('data', (chunk) => this.#guard(() => this.#received(chunk)));
-    socket.on('drain', () => this.#drained());
     // 'close' follows and tells all there is to know: whoever resets a connection has left.
-    socket.on('error', () => {});
+    socket.on('error', ignore);
     socket.on('close', () => this.#onClose());
   }
 
@@ -265,7 +268,10 @@ export class SeedConnection {
     this.#serving = { torrent, lane, sender, peer, decoder };
     this.#enter('serving');
     counters.handshakes++;
-    // Only now: a connection for an unknown torrent does not live to need it.
+    this.wasServed = true;
+    this.#context.served(this);
+    // Only now: a connection for an unknown torrent does not live to need them.
+    socket.on('drain', () => this.#drained());
     socket.setNoDelay(true);
     socket.cork();
     socket.write(encodeHandshake({ infoHash, peerId: this.#context.peerId }));
@@ -323,6 +329,8 @@ export class SeedConnection {
     this.#context.closed(this, this.#reason);
   }
 }
+
+function ignore(): void {}
 
 /** What a lane may do with its connection. */
 class Served implements LanePeer {

@@ -4,10 +4,9 @@
  * BEP 3, 6 (fast extension), 9 (ut_metadata), 10. A torrent is looked up when a peer names it; one that nobody asks for costs nothing.
  */
 import { once } from 'node:events';
-import type { Socket } from 'node:net';
+import type { Server, Socket } from 'node:net';
 import { createServer } from 'node:net';
 import type { InfoHash } from '../nar/hash.ts';
-import { addressKey } from './address-key.ts';
 import type { NamedTorrents } from './encrypted-handshake.ts';
 import { Encryption } from './encryption.ts';
 import type { SeedLimits } from './limits.ts';
@@ -15,6 +14,7 @@ import { seedLimits } from './limits.ts';
 import type { SeedSource } from './open-torrents.ts';
 import { OpenTorrents } from './open-torrents.ts';
 import type { PeerAddress } from './peer-address.ts';
+import { PeerGate, type Visitor } from './peer-gate.ts';
 import { PieceDealers } from './piece-dealers.ts';
 import type { CloseCounts, CloseReason, SeedContext, SeedCounters } from './seed-connection.ts';
 import { SeedConnection } from './seed-connection.ts';
@@ -55,7 +55,7 @@ export interface SeedStatus extends SeedCounters {
   upload: UploadStatus;
   /** Bytes that were read and wait for peers to take them, at this moment. */
   unsentBytes: number;
-  /** Connections that were closed at once, because there were too many of them. */
+  /** Connections that were closed at once: there were too many of them, or too many from there wanted unknown torrents. */
   refusedConnections: number;
   unknownInfoHashes: number;
   /** Connections that were dropped for breaking the protocol or a limit. */
@@ -91,13 +91,13 @@ class Listener implements SeedServer {
   port = 0;
   readonly peerId: Buffer;
   readonly #limits: SeedLimits;
-  readonly #server = createServer();
+  readonly #gate: PeerGate;
+  readonly #server: Server;
   readonly #torrents: OpenTorrents;
   readonly #uploads: UploadControl;
   readonly #dealers: PieceDealers | undefined;
   readonly #context: SeedContext;
-  readonly #connections = new Map<SeedConnection, string>();
-  readonly #perAddress = new Map<string, number>();
+  readonly #connections = new Map<SeedConnection, Visitor>();
   readonly #counters: SeedCounters = {
     uploadedBytes: 0,
     handshakes: 0,
@@ -140,6 +140,8 @@ class Listener implements SeedServer {
     this.peerId = peerId;
     this.#limits = { ...seedLimits, ...limits };
     const now = clock ?? (() => performance.now());
+    this.#gate = new PeerGate(this.#limits, now);
+    this.#server = createServer({ blockList: this.#gate });
     this.#torrents = new OpenTorrents(source, this.#limits, now);
     const dealers = options.deals ? new PieceDealers(now) : undefined;
     this.#dealers = dealers;
@@ -158,6 +160,7 @@ class Listener implements SeedServer {
       clock: now,
       uploaded: onUpload ?? (() => {}),
       fault: onFault ?? (() => {}),
+      served: (connection) => this.#served(connection),
       closed: (connection, reason) => this.#removed(connection, reason),
     };
   }
@@ -185,7 +188,7 @@ class Listener implements SeedServer {
       openTorrents: this.#torrents.size,
       upload: this.#uploads.status(),
       unsentBytes: this.#context.budget.heldBytes,
-      refusedConnections: this.#refused,
+      refusedConnections: this.#refused + this.#gate.refused,
       unknownInfoHashes: this.#closed['unknown-infohash'],
       violations: this.#closed.violation,
       readFailures: this.#closed['read-failed'],
@@ -229,27 +232,29 @@ class Listener implements SeedServer {
   }
 
   #accept(socket: Socket): void {
-    const key = addressKey(socket.remoteAddress ?? '');
-    const count = this.#perAddress.get(key) ?? 0;
-    // Without an address the peer has left already.
-    if (key === '' || count >= this.#limits.connectionsPerAddressMax || this.#closing !== undefined) {
+    const visitor = this.#closing === undefined ? this.#gate.enter() : undefined;
+    if (visitor === undefined) {
       this.#refused++;
       socket.on('error', () => {});
       socket.destroy();
       return;
     }
-    this.#perAddress.set(key, count + 1);
-    this.#connections.set(new SeedConnection(socket, key, this.#context), key);
+    this.#connections.set(new SeedConnection(socket, visitor.key, this.#context), visitor);
+  }
+
+  #served(connection: SeedConnection): void {
+    const visitor = this.#connections.get(connection);
+    if (visitor !== undefined) visitor.served++;
   }
 
   #removed(connection: SeedConnection, reason: CloseReason): void {
-    const key = this.#connections.get(connection);
-    if (key === undefined) return;
+    const visitor = this.#connections.get(connection);
+    if (visitor === undefined) return;
     this.#connections.delete(connection);
     this.#closed[reason]++;
-    const count = (this.#perAddress.get(key) ?? 1) - 1;
-    if (count > 0) this.#perAddress.set(key, count);
-    else this.#perAddress.delete(key);
+    if (connection.wasServed) visitor.served--;
+    if (reason === 'unknown-infohash') this.#gate.noteUnknown(visitor);
+    this.#gate.leave(visitor);
     if (this.#connections.size === 0) this.#whenGone?.();
   }
 

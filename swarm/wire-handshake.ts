@@ -60,11 +60,15 @@ export function parseHandshake(bytes: Buffer): Handshake {
 
 /** Collects a handshake that comes in pieces. The first byte that cannot belong to one is refused, before the rest is there. */
 export class HandshakeReader {
-  readonly #bytes = Buffer.alloc(handshakeBytes);
+  #bytes: Buffer | undefined;
   #filled = 0;
 
   /** Returns the handshake and the bytes of `chunk` that come after it, or `undefined` when more is needed. Throws `wire-violation`. */
   push(chunk: Buffer): { handshake: Handshake; rest: Buffer } | undefined {
+    // As nearly always it comes: whole.
+    if (this.#filled === 0 && chunk.length >= handshakeBytes)
+      return { handshake: parseHandshake(chunk), rest: chunk.subarray(handshakeBytes) };
+    this.#bytes ??= Buffer.alloc(handshakeBytes);
     const count = Math.min(handshakeBytes - this.#filled, chunk.length);
     chunk.copy(this.#bytes, this.#filled, 0, count);
     this.#filled += count;

@@ -1,12 +1,15 @@
 """Handshakes for torrents that nobody has, at a given rate, for a given time:
 
-  unknown-flood.py PORT PER-SECOND SECONDS LOCAL-ADDRESS
+  unknown-flood.py PORT PER-SECOND SECONDS LOCAL-ADDRESS [ADDRESSES]
+
+From LOCAL-ADDRESS, or from so many that follow it, in turn.
 
 Prints what it did as JSON. In Python, because a connection costs a third of what it costs in Node: the flood should take the seeder's time,
 not the machine's. At most 500 connections are under way at a time.
 """
 
 import hashlib
+import ipaddress
 import json
 import select
 import socket
@@ -14,7 +17,9 @@ import sys
 import time
 
 port, per_second = int(sys.argv[1]), int(sys.argv[2])
-seconds, local_address = float(sys.argv[3]), sys.argv[4]
+seconds, first_address = float(sys.argv[3]), ipaddress.ip_address(sys.argv[4])
+addresses = int(sys.argv[5]) if len(sys.argv) > 5 else 1
+local_addresses = [str(first_address + index) for index in range(addresses)]
 under_way_max = 500
 last_wait_s = 15
 
@@ -26,7 +31,7 @@ start = time.monotonic()
 
 def open_one(number):
     peer = socket.socket()
-    peer.bind((local_address, 0))
+    peer.bind((local_addresses[number % addresses], 0))
     # Loopback connects at once, or not at all when the backlog is full.
     peer.settimeout(1)
     peer.connect(("127.0.0.1", port))

@@ -28,7 +28,15 @@ import { gone, HostileLab, pour } from './hostile-lab.ts';
 import { blocksOf } from './seed-fixture.ts';
 
 /** Deadlines that a test can wait for; all else is as in the product. */
-const limits = { handshakeDeadlineMs: 1_000, slowReaderMs: 1_500, idleMs: 1_000, lingerMs: 300, sweepMs: 20 };
+const limits = {
+  handshakeDeadlineMs: 1_000,
+  slowReaderMs: 1_500,
+  idleMs: 1_000,
+  lingerMs: 300,
+  sweepMs: 20,
+  // All attacks come from one address: it shall not be turned away for one of them before it gets to the next one.
+  unknownPerMinuteMax: 3_000,
+};
 
 /** What the server may keep: caches of Node's that are filled once, and never grow with the number of attackers. */
 const heapKeptMaxBytes = 6 * 1024 * 1024;

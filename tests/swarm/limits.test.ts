@@ -20,6 +20,8 @@ type Proofs<L> = Readonly<Record<keyof L, Proof>>;
 const seed: Proofs<SeedLimits> = {
   connectionsMax: 'swarm/seed-limits.test.ts: no more connections than allowed, in all and per address',
   connectionsPerAddressMax: 'swarm/hostile.test.ts: three thousand connections from one address',
+  unknownPerMinuteMax:
+    'swarm/seed-limits.test.ts: who asks for unknown torrents all the time waits for the next minute',
   backlog: 'tuning: the kernel keeps it',
   encryptedHandshakesPerSecond:
     'swarm/encryption.test.ts: so many in a second, and as many again in the next one',

@@ -320,6 +320,41 @@ t.test('a handshake for an unknown torrent closes no torrent to make room', asyn
   t.equal(source.opened, 1);
 });
 
+/** Handshakes for torrents that nobody has, one after the other. */
+async function askForUnknown(server: SeedServer, count: number): Promise<void> {
+  for (let i = 0; i < count; i++) {
+    const peer = new RawPeer(server.port, 1);
+    peer.send(encodeHandshake({ infoHash: infoHashFromDigest(Buffer.alloc(20, i)), peerId: makePeerId() }));
+    await peer.closed;
+  }
+  await statusWhere(server, ({ unknownInfoHashes }) => unknownInfoHashes === count);
+}
+
+t.test('who asks for unknown torrents all the time waits for the next minute', async (t) => {
+  const { server, one, time } = await hostileTest(t, 100, { limits: { unknownPerMinuteMax: 20 } });
+  await askForUnknown(server, 20);
+  time.nowMs = 59_999;
+  const peer = RawPeer.open(server.port, one.torrent);
+  await peer.closed;
+  t.same(peer.heard, []);
+  t.equal(server.status().refusedConnections, 1);
+  t.equal(server.status().connections, 0, 'nothing was made for it');
+  time.nowMs = 60_000;
+  await downloadHonestly(server, one);
+});
+
+t.test('an address that is served may ask for any number of unknown torrents', async (t) => {
+  const { server, one } = await hostileTest(t, 100, { limits: { unknownPerMinuteMax: 5 } });
+  const served = await unchoked(server, one);
+  await askForUnknown(server, 8);
+  await downloadHonestly(server, one);
+  await served.destroy();
+  await allGone(server);
+  const peer = RawPeer.open(server.port, one.torrent);
+  await peer.closed;
+  t.equal(server.status().refusedConnections, 1, 'once it is not served, it is one like others');
+});
+
 const chatter: [string, Buffer][] = [
   ['unknown messages', Buffer.from([0, 0, 0, 2, 99, 0])],
   ['keepalives', encodeKeepAlive()],
