@@ -1,6 +1,7 @@
 /** All subcommands. Each is loaded when it is asked for, so that `keygen` does not wait for a BitTorrent engine. */
 
 import type { Command } from './command.ts';
+import { keepYoungGenerationSmall } from './young-generation.ts';
 
 export interface CommandEntry {
   readonly name: string;
@@ -17,7 +18,10 @@ export const commands: readonly CommandEntry[] = [
   {
     name: 'seeder',
     summary: 'turn a binary cache into torrents and seed them',
-    load: () => import('./seeder.ts'),
+    load() {
+      keepYoungGenerationSmall();
+      return import('./seeder.ts');
+    },
   },
   {
     name: 'client',

@@ -152,6 +152,7 @@ export class Ingest {
       this.#endedMs = this.#clock();
       this.#progress.running = false;
       this.#tell(true);
+      await this.#pool.rest();
     }
     if (errors.length === 1) throw errors[0];
     if (errors.length > 1) throw new AggregateError(errors, `${errors.length} sources could not be read`);

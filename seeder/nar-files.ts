@@ -69,7 +69,8 @@ class VerifiedFile implements NarFileHandle {
   }
 
   async read(position: number, lengthBytes: number): Promise<Buffer> {
-    const buffer = Buffer.allocUnsafe(lengthBytes);
+    // A block of its own, which goes when it was sent: out of Node's pool of 64 KiB, whatever else lies there for longer would keep it.
+    const buffer = Buffer.allocUnsafeSlow(lengthBytes);
     let filled = 0;
     while (filled < lengthBytes) {
       const { bytesRead } = await this.#file.read(buffer, filled, lengthBytes - filled, position + filled);

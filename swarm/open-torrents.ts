@@ -157,7 +157,7 @@ export class OpenTorrents {
       torrent: entry.handle.torrent,
       pieces: entry.handle.pieces,
       metadata: () => {
-        entry.metadata ??= infoDictionary(entry.handle.torrent);
+        entry.metadata ??= alone(infoDictionary(entry.handle.torrent));
         return entry.metadata;
       },
       read: async (position, lengthBytes) => {
@@ -206,4 +206,11 @@ export class OpenTorrents {
   #settle(): void {
     if (this.#handles === 0 && this.#opening.size === 0) this.#whenEmpty?.();
   }
+}
+
+/** A copy outside of Node's pool: what is kept for minutes would keep the 64 KiB around it, too, a thousand times. */
+function alone(bytes: Buffer): Buffer {
+  const copy = Buffer.allocUnsafeSlow(bytes.length);
+  bytes.copy(copy);
+  return copy;
 }

@@ -68,7 +68,7 @@ export function makeFile(number: number): MadeFile {
 
 /** `lengthBytes` bytes of the NAR file from `position`, which must lie inside it. */
 export function readMadeFile(file: MadeFile, position: number, lengthBytes: number): Buffer {
-  const bytes = Buffer.allocUnsafe(lengthBytes);
+  const bytes = Buffer.allocUnsafeSlow(lengthBytes);
   const end = position + lengthBytes;
   const put = (part: Buffer, at: number): void => {
     part.copy(bytes, Math.max(0, at - position), Math.max(0, position - at), Math.min(part.length, end - at));

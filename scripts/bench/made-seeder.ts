@@ -10,11 +10,15 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { createInterface } from 'node:readline';
 import { pathToFileURL } from 'node:url';
-import { readyLine } from '../../cli/serve.ts';
-import { openSeeder } from '../../seeder/main.ts';
-import { narFilesOnDisk } from '../../seeder/nar-files.ts';
-import { makeLogger } from '../../web/log.ts';
-import { cacheKey, catalogKey, madeNarFiles, sourceUrl } from './made-rows.ts';
+import { keepYoungGenerationSmall } from '../../cli/young-generation.ts';
+
+// As the command line does it: before the rest is loaded.
+keepYoungGenerationSmall();
+const { readyLine } = await import('../../cli/serve.ts');
+const { openSeeder } = await import('../../seeder/main.ts');
+const { narFilesOnDisk } = await import('../../seeder/nar-files.ts');
+const { makeLogger } = await import('../../web/log.ts');
+const { cacheKey, catalogKey, madeNarFiles, sourceUrl } = await import('./made-rows.ts');
 
 const [dataDir = '', sourceDir] = process.argv.slice(2);
 const onDisk = narFilesOnDisk(dataDir);

@@ -2,6 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { setImmediate } from 'node:timers/promises';
 import t from 'tap';
 import type { VerifyJob } from '../../seeder/verify.ts';
 import { VerifyPool } from '../../seeder/verify-pool.ts';
@@ -48,6 +49,23 @@ t.test('a worker that dies fails the job it died over, and only that', async (t)
   await pool.close();
   await pool.close();
   await t.rejects(pool.verify(job('f')), { code: 'aborted' });
+});
+
+t.test('workers that rest are gone, those at work are not, and the next job opens one again', async (t) => {
+  provesNothingStaysOpen(t);
+  const pool = new VerifyPool({ workers: 2 });
+  const small = await realJob('small', 1000);
+  await Promise.all([pool.verify(small), pool.verify(small)]);
+  t.equal(pool.workers, 2);
+  const atWork = pool.verify(small);
+  await setImmediate();
+  await pool.rest();
+  t.equal(pool.workers, 1);
+  t.equal((await atWork).fileSize, small.fileSize);
+  await pool.rest();
+  t.equal(pool.workers, 0);
+  t.equal((await pool.verify(small)).fileSize, small.fileSize);
+  await pool.close();
 });
 
 t.test('closing gives up what is queued and what is running', async (t) => {
