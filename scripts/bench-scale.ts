@@ -1,7 +1,7 @@
 /**
  * The seeder with a million NAR files and more; see scripts/bench/scale.ts.
  *
- *   node scripts/bench-scale.ts [--rows 1000000] [--samples 3000] [--data DIR]
+ *   node scripts/bench-scale.ts [--rows 1000000] [--whole-every 1] [--samples 3000] [--data DIR]
  */
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
@@ -11,6 +11,7 @@ import { printTable } from './bench/table.ts';
 const { values } = parseArgs({
   options: {
     rows: { type: 'string', default: '1000000' },
+    'whole-every': { type: 'string' },
     samples: { type: 'string', default: '3000' },
     data: { type: 'string' },
     'node-flag': { type: 'string', multiple: true, default: [] },
@@ -22,6 +23,7 @@ const table = await scaleRows({
   rows: Number(values.rows),
   samples: Number(values.samples),
   nodeFlags: values['node-flag'],
+  ...(values['whole-every'] === undefined ? {} : { wholeEvery: Number(values['whole-every']) }),
   ...(values.data === undefined ? {} : { dataDir: values.data }),
 });
 console.log(printTable(table));

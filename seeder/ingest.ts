@@ -120,6 +120,11 @@ export class Ingest {
     return this.#run;
   }
 
+  /** Ends the threads that have nothing to do, until the next run. */
+  rest(): Promise<void> {
+    return this.#pool.rest();
+  }
+
   /** Stops the run, if there is one, and ends the workers. May be called twice. */
   close(): Promise<void> {
     this.#closed ??= (async () => {
@@ -152,7 +157,6 @@ export class Ingest {
       this.#endedMs = this.#clock();
       this.#progress.running = false;
       this.#tell(true);
-      await this.#pool.rest();
     }
     if (errors.length === 1) throw errors[0];
     if (errors.length > 1) throw new AggregateError(errors, `${errors.length} sources could not be read`);

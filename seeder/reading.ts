@@ -27,5 +27,7 @@ export async function readSources(
     if (!isNarswarmError(error, 'aborted')) logger.error('ingest-failed', { error });
   } finally {
     clearInterval(timer);
+    // It may be a day until the next one.
+    await ingest.rest();
   }
 }

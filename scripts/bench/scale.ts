@@ -36,6 +36,8 @@ export interface ScaleOptions {
 /** Runs the flood. */
 export const python = '/usr/bin/python3';
 const peersForMemory = 200;
+/** So many that none of them comes near the seeder's limit for one address. */
+const floodAddresses = 5_000;
 const atOnce = 4;
 const peersPerSecond = 200;
 /** Peers that wait at once, when so many come every second: only reached when the seeder does not keep up. */
@@ -84,7 +86,8 @@ async function measure(options: ScaleOptions, dataDir: string): Promise<Row[]> {
       ...(await bench.coldRate(samples)),
       ...(await bench.memory()),
       ...(await bench.many(connections)),
-      ...(await bench.flood()),
+      ...(await bench.flood(1)),
+      ...(await bench.flood(floodAddresses)),
       ...(await bench.http()),
     );
   } finally {
@@ -227,8 +230,8 @@ class ScaleBench {
     ];
   }
 
-  /** What handshakes for unknown torrents do to those for known ones. */
-  async flood(): Promise<Row[]> {
+  /** What handshakes for unknown torrents, from so many addresses, do to those for known ones. */
+  async flood(addresses: number): Promise<Row[]> {
     const { floodPerSecond = 5_000, floodSeconds = 10 } = this.#options;
     const knownFor = async (seconds: number): Promise<{ perSecond: number; p50: number; p99: number }> => {
       const times: number[] = [];
@@ -252,7 +255,9 @@ class ScaleBench {
     const before = await this.#seeder.status();
     const cpuBefore = this.#seeder.cpuSeconds();
     const script = new URL('unknown-flood.py', import.meta.url).pathname;
-    const args = [script, this.#seeder.port, floodPerSecond, floodSeconds, '127.0.0.77'].map(String);
+    const args = [script, this.#seeder.port, floodPerSecond, floodSeconds, '127.0.7.1', addresses].map(
+      String,
+    );
     const flood = spawn(python, args, { stdio: ['ignore', 'pipe', 'inherit'] });
     let said = '';
     flood.stdout.on('data', (text) => {
@@ -267,7 +272,8 @@ class ScaleBench {
     if (answered > 0) throw new Error(`${answered} unknown handshakes were answered`);
     const after = await this.#seeder.status();
     const unknown = after.swarm.unknownInfoHashes - before.swarm.unknownInfoHashes;
-    const during = `${perSecond.toFixed(0)} unknown handshakes/s`;
+    const from = addresses === 1 ? 'one address' : `${addresses} addresses`;
+    const during = `${perSecond.toFixed(0)} unknown handshakes/s from ${from}`;
     return [
       {
         what: `known handshakes/s during ${during}, and without`,
