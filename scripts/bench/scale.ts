@@ -138,6 +138,7 @@ class ScaleBench {
   readonly #options: ScaleOptions;
   readonly #hasher = new MadeHasher();
   readonly #asked = new Set<number>();
+  #knownAddresses = 0;
 
   constructor(seeder: MadeSeederProcess, options: ScaleOptions) {
     this.#seeder = seeder;
@@ -233,15 +234,18 @@ class ScaleBench {
   /** What handshakes for unknown torrents, from so many addresses, do to those for known ones. */
   async flood(addresses: number): Promise<Row[]> {
     const { floodPerSecond = 5_000, floodSeconds = 10 } = this.#options;
+    const { port } = this.#seeder;
     const knownFor = async (seconds: number): Promise<{ perSecond: number; p50: number; p99: number }> => {
       const times: number[] = [];
       const torrents = this.#any(500).map((number) => madeTorrent(number, this.#hasher));
+      // An address has 28,000 ports, each of which rests for a minute after its connection: enough for one measurement only.
+      const localAddress = `127.0.1.${++this.#knownAddresses}`;
       const endMs = performance.now() + seconds * 1000;
       const work = async (job: number): Promise<void> => {
         for (let i = job; performance.now() < endMs; i += 4) {
           const torrent = torrents[i % torrents.length];
           if (torrent === undefined) return;
-          const { fromConnectMs, socket } = await fetchFirstBlock({ port: this.#seeder.port, torrent });
+          const { fromConnectMs, socket } = await fetchFirstBlock({ port, torrent, localAddress });
           times.push(fromConnectMs);
           socket.destroy();
         }
