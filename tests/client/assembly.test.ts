@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 import t from 'tap';
-import { Assembly, heldBackBytes } from '../../client/assembly.ts';
+import { Assembly, heldBackBytes, withoutDiskMaxBytes } from '../../client/assembly.ts';
 import { PieceChecker } from '../../client/piece-checker.ts';
 import { sha256FromDigest } from '../../nar/hash.ts';
 import { MemoryStore } from '../../store/memory-store.ts';
@@ -62,15 +62,22 @@ t.test('what was released is read back, from memory and from the store', async (
   await readAll();
 });
 
-t.test('a write that fails ends the file', async (t) => {
-  const bytes = pseudoRandom('full disk', 5_000_000);
+/** A file of which the disk takes the first ten bytes only, appended to its end. */
+async function onFullDisk(bytes: Buffer): Promise<Assembly> {
   const whole = await assembly(bytes, { sizeBytes: bytes.length, checked: false });
   await whole.append(bytes.subarray(0, 10));
   whole.writer.write = () => Promise.reject(new Error('the disk is full'));
-  const appendAll = async (): Promise<void> => {
-    for (let at = 10; at < bytes.length; at += 100_000) await whole.append(bytes.subarray(at, at + 100_000));
-  };
-  await t.rejects(appendAll(), { message: 'the disk is full' });
+  for (let at = 10; at < bytes.length; at += 100_000) await whole.append(bytes.subarray(at, at + 100_000));
+  return whole;
+}
+
+t.test('a write that fails ends the file, unless the rest of it fits in memory', async (t) => {
+  const large = Buffer.alloc(withoutDiskMaxBytes + 100_000, 'large');
+  await t.rejects(onFullDisk(large), { message: 'the disk is full' });
+  const small = pseudoRandom('full disk', 5_000_000);
+  const whole = await onFullDisk(small);
+  t.ok(whole.complete);
+  t.ok((await whole.read(10, small.length)).equals(small.subarray(10, 10 + 100_000)));
 });
 
 t.test('a file that ends too early or too late is refused', async (t) => {
