@@ -95,7 +95,6 @@ export class PieceWindow {
     const { nowMs, overtakeMs = Number.POSITIVE_INFINITY } = options;
     const taken: BlockRequest[] = [];
     for (const piece of this.#inTurn(options.spread)) {
-      if (taken.length >= max) break;
       if (piece.missing === 0 || !has(piece.index) || !mayAsk(piece, peer)) continue;
       for (let block = 0; block < piece.blocks.length && taken.length < max; block++) {
         const state = piece.blocks[block];
@@ -106,6 +105,8 @@ export class PieceWindow {
         if (piece.alone) piece.owner = peer;
         taken.push(this.#request(piece.index, block));
       }
+      // Before the next one is opened.
+      if (taken.length >= max) break;
     }
     return taken;
   }

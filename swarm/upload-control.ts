@@ -13,6 +13,7 @@ import { type PacedSender, rarityMax, UploadPacer } from './upload-pacer.ts';
 import {
   neverUploaded,
   nextUploadRecord,
+  type UploadFacts,
   type UploadRecord,
   type UploadRules,
   type UploadState,
@@ -222,13 +223,10 @@ export class UploadControl {
   }
 
   #move(flow: Flow, sentBytes: number, otherSeeds: number | undefined): void {
-    if (this.#rules === undefined || this.#cap === undefined) return;
-    const { record, sizeBytes } = flow;
+    if (this.#cap === undefined) return;
     const piecesMissing = this.#piecesMissing(flow.infoHash);
-    const facts = { sizeBytes, sentBytes, otherSeeds, piecesMissing, nowMs: this.#wallClock() };
-    flow.record = nextUploadRecord(record, facts, this.#rules);
-    // A torrent that was looked at but never uploaded needs no row.
-    if (flow.record.uploadedBytes > 0) this.#ledger.set(flow.infoHash, flow.record);
+    const facts = { sizeBytes: flow.sizeBytes, sentBytes, otherSeeds, piecesMissing };
+    flow.record = this.#next(flow.infoHash, flow.record, facts);
     const capped = flow.record.state === 'capped';
     if (capped === (flow.bucket !== undefined)) return;
     flow.bucket = capped ? this.#bucket(this.#cap.cappedBytesPerSecond) : undefined;
@@ -243,10 +241,17 @@ export class UploadControl {
       this.#move(flow, sentBytes, this.#cap?.seedsOf(infoHash));
       return flow.record;
     }
-    if (this.#rules === undefined || this.#cap === undefined) return neverUploaded;
+    if (this.#cap === undefined) return neverUploaded;
     const otherSeeds = this.#cap.seedsOf(infoHash);
-    const facts = { sizeBytes, sentBytes, otherSeeds, piecesMissing: false, nowMs: this.#wallClock() };
-    const record = nextUploadRecord(this.#ledger.get(infoHash), facts, this.#rules);
+    const facts = { sizeBytes, sentBytes, otherSeeds, piecesMissing: false };
+    return this.#next(infoHash, this.#ledger.get(infoHash), facts);
+  }
+
+  /** What is to be remembered of a torrent from now on. */
+  #next(infoHash: InfoHash, before: UploadRecord, facts: Omit<UploadFacts, 'nowMs'>): UploadRecord {
+    if (this.#rules === undefined) return before;
+    const record = nextUploadRecord(before, { ...facts, nowMs: this.#wallClock() }, this.#rules);
+    // A torrent that was looked at but never uploaded needs no row.
     if (record.uploadedBytes > 0) this.#ledger.set(infoHash, record);
     return record;
   }
