@@ -9,12 +9,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Sha256 } from '../nar/hash.ts';
 import type { NarInfo } from '../nar/narinfo.ts';
 import type { PublicKey } from '../nar/signature.ts';
+import { fetchResolveLines, resolveBatch } from '../parts/resolve-request.ts';
+import { isTorrentInfoOf, parseResolved, parseResolveLine, type Resolved } from '../parts/resolved.ts';
 import type { PeerAddress } from '../swarm/peer-address.ts';
 import type { Torrent } from '../swarm/torrent.ts';
 import type { Logger } from '../web/log.ts';
 import type { ClientLimits } from './config.ts';
-import { fetchResolveLines, resolveBatch } from './resolve-request.ts';
-import { isTorrentInfoOf, parseResolved, parseResolveLine, type Resolved } from './resolved.ts';
 import type { ClientState } from './state.ts';
 
 /** Questions wait this long for others to be asked with. */

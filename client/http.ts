@@ -5,7 +5,7 @@ import { makeApp } from '../web/app.ts';
 import type { Logger } from '../web/log.ts';
 import type { Metrics } from '../web/metrics.ts';
 import { addOperations } from '../web/operations.ts';
-import { sendFile, sourceOf } from '../web/send.ts';
+import { sendText } from '../web/send.ts';
 import type { CacheInfo } from './cache-info.ts';
 import { ownPrefix, storeHashOfNarInfoName, urlKeyOf } from './local-url.ts';
 import type { NarServer } from './nar.ts';
@@ -86,13 +86,4 @@ export function makeClientApp(options: ClientHttpOptions): RequestListener {
       response.off('close', onClose);
     }
   }
-}
-
-async function sendText(
-  request: IncomingMessage,
-  response: ServerResponse,
-  text: string,
-  contentType: string,
-): Promise<void> {
-  await sendFile(request, response, { ...sourceOf(Buffer.from(text)), contentType });
 }

@@ -4,10 +4,10 @@ import { NarswarmError } from '../nar/errors.ts';
 import type { InfoHash } from '../nar/hash.ts';
 import { parseNarInfo } from '../nar/narinfo.ts';
 import { type PublicKey, verifyNarInfo } from '../nar/signature.ts';
+import { isTorrentInfoOf, parseResolved } from '../parts/resolved.ts';
 import type { SeedHandle, SeedSource } from '../swarm/seed-server.ts';
 import type { Torrent } from '../swarm/torrent.ts';
 import type { HeldFiles } from './cache.ts';
-import { isTorrentInfoOf, parseResolved } from './resolved.ts';
 import type { SharedFetches } from './shared-fetches.ts';
 import type { ClientState, HeldFile } from './state.ts';
 

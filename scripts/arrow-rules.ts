@@ -4,6 +4,7 @@
 export const layers: readonly (readonly string[])[] = [
   ['nar'],
   ['catalog', 'store', 'swarm', 'upstream', 'web'],
+  ['parts'],
   ['seeder', 'mirror', 'client'],
   ['cli'],
 ];
@@ -24,11 +25,11 @@ export const packageModules: Readonly<Record<string, readonly string[]>> = {
   express: ['web'],
   // upstream/ is our port to it.
   undici: ['upstream'],
-  'node-cron': ['seeder/schedule.ts'],
+  'node-cron': ['parts/schedule.ts'],
   // In a process of its own.
   'bittorrent-dht': ['swarm/dht-child.ts'],
   // Three uses that share no code: a list of paths, NARs in bounded memory, and compressing a sample.
-  'lzma-native': ['upstream/xz.ts', 'seeder/xz.ts', 'cli/sample-cache/compress.ts'],
+  'lzma-native': ['upstream/xz.ts', 'parts/xz.ts', 'cli/sample-cache/compress.ts'],
   // Describes what comes from outside, at whichever edge it comes in.
-  zod: ['catalog', 'store', 'swarm', 'upstream', 'web', 'seeder', 'mirror', 'client', 'cli'],
+  zod: ['catalog', 'store', 'swarm', 'upstream', 'web', 'parts', 'seeder', 'mirror', 'client', 'cli'],
 };

@@ -8,6 +8,7 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { NarFileEntry, NarInfoKey } from '../catalog/catalog.ts';
 import { cacheInfoDefaultStoreDir } from '../nar/cache-info.ts';
+import { checkNarInfo } from '../nar/check-narinfo.ts';
 import { type Compression, narFileName } from '../nar/compression.ts';
 import { NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
@@ -22,7 +23,6 @@ import { Frontier } from './http-source-frontier.ts';
 import { recordKnown, recordVerified } from './ingest-record.ts';
 import {
   type CacheSource,
-  checkNarInfo,
   type Outcome,
   policyTag,
   recordRefusal,

@@ -1,32 +1,24 @@
 /** The HTTP surface of a seeder: binary cache, catalog, tracker, and pages for people and for machines. */
 
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
-import { setImmediate } from 'node:timers/promises';
 import type { Catalog, NarFileEntry } from '../catalog/catalog.ts';
 import { printTorrentInfo } from '../catalog/torrentinfo.ts';
 import { printCacheInfo } from '../nar/cache-info.ts';
 import { parseNarFileName } from '../nar/compression.ts';
 import { type InfoHash, parseInfoHash, parseSha256 } from '../nar/hash.ts';
 import { parseStoreHash } from '../nar/store-path.ts';
-import type { PeerAddress } from '../swarm/peer-address.ts';
 import { type TorrentFileOptions, torrentFile } from '../swarm/torrent.ts';
 import { errorAnswer, makeApp } from '../web/app.ts';
-import { jsonBody } from '../web/json-body.ts';
 import type { Logger } from '../web/log.ts';
 import type { Metrics } from '../web/metrics.ts';
 import { addOperations } from '../web/operations.ts';
-import { sendFile, sourceOf } from '../web/send.ts';
+import { addResolve } from '../web/resolve-route.ts';
+import { sendFile, sendText, sourceOf } from '../web/send.ts';
 import { torrentOf } from './catalog-torrents.ts';
 import { feed, feedMaxItems } from './feed.ts';
 import type { NarFiles } from './nar-files.ts';
 import type { PeerDirectory } from './peer-directory.ts';
-import {
-  parseInTurns,
-  resolveLine,
-  resolveMaxBodyBytes,
-  resolveRequest,
-  resolveTurnLines,
-} from './resolve.ts';
+import { resolveLine } from './resolve.ts';
 import { type WebSeed, webSeedRetrySeconds } from './web-seed.ts';
 
 /** Behind cache.nixos.org (40): who asks a seeder over HTTP should ask the real cache first. */
@@ -94,36 +86,9 @@ export function makeSeederApp(options: SeederHttpOptions): RequestListener {
         });
       });
 
-      router.post('/resolve', jsonBody(resolveMaxBodyBytes), async (request, response) => {
-        const wanted = resolveRequest.safeParse(request.body);
-        if (!wanted.success) {
-          response
-            .status(400)
-            .type('text/plain')
-            .send(`${explain(wanted.error.issues)}\n`);
-          return;
-        }
-        response.setHeader('Content-Type', 'application/x-ndjson');
-        response.setHeader('Cache-Control', 'no-store');
-        const fileHashes = await parseInTurns(wanted.data.fileHashes);
-        if ('badIndex' in fileHashes) {
-          response
-            .status(400)
-            .type('text/plain')
-            .send(`fileHashes.${fileHashes.badIndex}: not a SHA-256 hash\n`);
-          return;
-        }
-        const peersOf = (infoHash: InfoHash): PeerAddress[] => options.peers.peersOf(infoHash, request);
-        for (let at = 0; at < fileHashes.length; at += resolveTurnLines) {
-          const some = fileHashes.slice(at, at + resolveTurnLines);
-          const lines = some.map((fileHash) => resolveLine(catalog, fileHash, peersOf) ?? '').join('');
-          if (lines !== '' && !response.write(lines)) await drained(response);
-          // A socket that takes everything at once drains without anyone else's turn.
-          await setImmediate();
-          if (response.destroyed) return;
-        }
-        response.end();
-      });
+      addResolve(router, (fileHash, request) =>
+        resolveLine(catalog, fileHash, (infoHash) => options.peers.peersOf(infoHash, request)),
+      );
 
       router.get('/feed.xml', async (request, response) => {
         const text = feed(catalog.newest(feedMaxItems), options.publicUrl(request));
@@ -204,15 +169,6 @@ async function sendNarFile(
   }
 }
 
-async function sendText(
-  request: IncomingMessage,
-  response: ServerResponse,
-  text: string,
-  contentType: string,
-): Promise<void> {
-  await sendFile(request, response, { ...sourceOf(Buffer.from(text)), contentType });
-}
-
 /** Trackers answer 200 also to say no: the bencoded text tells. */
 function sendBencoded(response: ServerResponse, logger: Logger, answer: () => Buffer): void {
   let body: Buffer;
@@ -229,21 +185,4 @@ function sendBencoded(response: ServerResponse, logger: Logger, answer: () => Bu
     'Cache-Control': 'no-store',
   });
   response.end(body);
-}
-
-async function drained(response: ServerResponse): Promise<void> {
-  await new Promise<void>((resolve) => {
-    const done = (): void => {
-      response.off('drain', done);
-      response.off('close', done);
-      resolve();
-    };
-    response.on('drain', done);
-    response.on('close', done);
-  });
-}
-
-function explain(issues: readonly { path: PropertyKey[]; message: string }[]): string {
-  const [first] = issues;
-  return first === undefined ? 'not a request' : `${first.path.map(String).join('.')}: ${first.message}`;
 }

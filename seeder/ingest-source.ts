@@ -2,18 +2,8 @@
 
 import { createHash } from 'node:crypto';
 import type { Catalog } from '../catalog/catalog.ts';
-import { type Compression, isCompression } from '../nar/compression.ts';
-import { storePathFollowsFromCa } from '../nar/content-address.ts';
 import { type ErrorCode, NarswarmError } from '../nar/errors.ts';
-import type { NarInfo } from '../nar/narinfo.ts';
-import {
-  type PublicKey,
-  printPublicKey,
-  publicKeyOf,
-  type SecretKey,
-  verifyNarInfo,
-} from '../nar/signature.ts';
-import { storeDirOf } from '../nar/store-path.ts';
+import { type PublicKey, printPublicKey, publicKeyOf, type SecretKey } from '../nar/signature.ts';
 import type { CatalogBatch } from './catalog-batch.ts';
 import type { VerifyPool } from './verify-pool.ts';
 
@@ -84,31 +74,4 @@ export function policyTag(parts: Pick<SourceParts, 'trustedKeys' | 'secretKey'>,
   const keys = parts.trustedKeys.map(printPublicKey).sort();
   const all = [storeDir, printPublicKey(publicKeyOf(parts.secretKey)), ...keys];
   return createHash('sha256').update(all.join('\n')).digest('hex').slice(0, 16);
-}
-
-/** Checks what the narinfo says by itself; returns its compression. Throws the reason to refuse it. */
-export function checkNarInfo(
-  narInfo: NarInfo,
-  narInfoName: string,
-  storeDir: string,
-  trustedKeys: readonly PublicKey[],
-): Compression {
-  if (storeDirOf(narInfo.storePath) !== storeDir) {
-    throw new NarswarmError('store-dir-mismatch', `${narInfo.storePath} is not below ${storeDir}`);
-  }
-  if (!narInfo.storePath.startsWith(`${storeDir}/${narInfoName.slice(0, -'.narinfo'.length)}-`)) {
-    throw new NarswarmError('narinfo-corrupt', `${narInfoName} is about ${narInfo.storePath}`);
-  }
-  if (verifyNarInfo(narInfo, trustedKeys) === undefined && !storePathFollowsFromCa(narInfo)) {
-    const names = narInfo.sigs.map((sig) => sig.slice(0, Math.max(0, sig.indexOf(':'))));
-    const by = names.length === 0 ? 'it has none' : `it has those of ${names.join(', ')}`;
-    throw new NarswarmError('signature-untrusted', `no valid signature by a trusted key; ${by}`);
-  }
-  if (!isCompression(narInfo.compression)) {
-    throw new NarswarmError(
-      'compression-unsupported',
-      `Compression is ${JSON.stringify(narInfo.compression)}`,
-    );
-  }
-  return narInfo.compression;
 }

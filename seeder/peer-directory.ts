@@ -3,10 +3,10 @@
 import type { IncomingMessage } from 'node:http';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { InfoHash } from '../nar/hash.ts';
+import type { PublicAddress } from '../parts/public-address.ts';
 import type { PeerAddress } from '../swarm/peer-address.ts';
 import type { Tracker } from '../swarm/tracker.ts';
 import { announceOverHttp, scrapeOverHttp, type TrackerHttpRequest } from '../swarm/tracker-http.ts';
-import type { PublicAddress } from './public-address.ts';
 
 /** Peers named for one NAR file: enough to fill a client's connections. */
 const peersMax = 30;

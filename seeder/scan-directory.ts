@@ -11,6 +11,7 @@ import { cacheInfoDefaultStoreDir, cacheInfoMaxBytes, parseCacheInfo } from '../
 import { NarswarmError } from '../nar/errors.ts';
 import type { NarInfo } from '../nar/narinfo.ts';
 import { diskError, errorCode } from '../store/disk-error.ts';
+import { type FileVersion, sameVersion, versionOf } from '../store/file-version.ts';
 import { Exclusive, forEachBounded } from './exclusive.ts';
 import { recordKnown, recordVerified } from './ingest-record.ts';
 import {
@@ -20,7 +21,6 @@ import {
   recordRefusal,
   type SourceParts,
 } from './ingest-source.ts';
-import { type FileVersion, sameVersion, versionOf } from './scan-fingerprint.ts';
 import { type NarInfoRead, narInfoSuffix, readSmall } from './scan-read.ts';
 import { errorOf } from './verify-pool.ts';
 

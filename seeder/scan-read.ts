@@ -5,14 +5,15 @@
 
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
+import { checkNarInfo } from '../nar/check-narinfo.ts';
 import type { Compression } from '../nar/compression.ts';
 import { type ErrorCode, isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import { type NarInfo, narInfoMaxBytes, parseNarInfo } from '../nar/narinfo.ts';
 import type { PublicKey } from '../nar/signature.ts';
 import { parseStoreHash } from '../nar/store-path.ts';
 import { diskError } from '../store/disk-error.ts';
-import { checkNarInfo } from './ingest-source.ts';
-import { type FileVersion, narPathOf, printFingerprint, versionOfSync } from './scan-fingerprint.ts';
+import { type FileVersion, versionOfSync } from '../store/file-version.ts';
+import { narPathOf, printFingerprint } from './scan-fingerprint.ts';
 import { realPathWithin, sourcePathOf } from './scan-path.ts';
 
 export const narInfoSuffix = '.narinfo';

@@ -4,9 +4,9 @@ import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { NarswarmError } from '../nar/errors.ts';
 import { type PublicKey, printPublicKey, printSecretKey, type SecretKey } from '../nar/signature.ts';
+import type { VerifyJob } from '../parts/verify.ts';
 import type { Torrent } from '../swarm/torrent.ts';
 import type { NarInfoJob, NarInfoRead, RefusalWords } from './scan-read.ts';
-import type { VerifyJob } from './verify.ts';
 import type { SignedNarFile, VerifyAnswer, VerifyRequest, WorkerKeys } from './verify-worker.ts';
 
 /** Jobs that wait at one worker, so that it need not wait for the main thread between small files. */

@@ -4,8 +4,8 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { signTorrentInfo } from '../catalog/torrentinfo.ts';
 import { isNarswarmError } from '../nar/errors.ts';
 import { parsePublicKey, parseSecretKey } from '../nar/signature.ts';
+import { type VerifiedNarFile, type VerifyJob, verifyNarFile } from '../parts/verify.ts';
 import { type NarInfoJob, type NarInfoRead, type RefusalWords, readNarInfo } from './scan-read.ts';
-import { type VerifiedNarFile, type VerifyJob, verifyNarFile } from './verify.ts';
 
 export type VerifyRequest = { jobs: { id: number; job: VerifyJob | NarInfoJob }[] } | { abort: number };
 

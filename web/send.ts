@@ -94,6 +94,16 @@ export function sourceOf(
   };
 }
 
+/** Answers with a short text. */
+export async function sendText(
+  request: IncomingMessage,
+  response: ServerResponse,
+  text: string,
+  contentType: string,
+): Promise<void> {
+  await sendFile(request, response, sourceOf(Buffer.from(text), { contentType }));
+}
+
 async function sendBody(
   response: ServerResponse,
   source: SendSource,

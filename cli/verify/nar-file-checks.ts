@@ -8,7 +8,7 @@ import type { Compression } from '../../nar/compression.ts';
 import { NarswarmError } from '../../nar/errors.ts';
 import { parseSha256, printSha256, type Sha256, sha256FromDigest } from '../../nar/hash.ts';
 import { NarReader } from '../../nar/nar-reader.ts';
-import { decompress } from '../../seeder/decompress.ts';
+import { decompress } from '../../parts/decompress.ts';
 import { torrentLengthMaxBytes } from '../../swarm/torrent.ts';
 import { compressionOfFile } from '../compression-of.ts';
 import { hashNarFile } from '../hash-nar-file.ts';

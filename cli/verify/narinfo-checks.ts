@@ -7,7 +7,7 @@ import { storePathFollowsFromCa } from '../../nar/content-address.ts';
 import { type NarInfo, parseNarInfo } from '../../nar/narinfo.ts';
 import { type PublicKey, verifyNarInfo } from '../../nar/signature.ts';
 import { storeHashOf } from '../../nar/store-path.ts';
-import { verifyNarFile } from '../../seeder/verify.ts';
+import { verifyNarFile } from '../../parts/verify.ts';
 import { attempt, type Check, compare, fails, holds, unknown } from './check.ts';
 
 export async function checkNarInfo(

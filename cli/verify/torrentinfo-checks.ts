@@ -10,7 +10,7 @@ import {
 } from '../../catalog/torrentinfo.ts';
 import { narFileName } from '../../nar/compression.ts';
 import type { PublicKey } from '../../nar/signature.ts';
-import { verifyNarFile } from '../../seeder/verify.ts';
+import { verifyNarFile } from '../../parts/verify.ts';
 import { attempt, type Check, compare, fails, holds, unknown } from './check.ts';
 
 export async function checkTorrentInfo(

@@ -11,15 +11,15 @@ import {
   parseUrl,
   printHostPort,
 } from '../../cli/units.ts';
-import { parseResolveLine } from '../../client/resolved.ts';
 import { narFileName } from '../../nar/compression.ts';
 import { infoHashFromDigest, sha256FromDigest } from '../../nar/hash.ts';
 import { secretKeyFromSeed } from '../../nar/signature.ts';
-import { resolveMaxFileHashes, resolveRequest } from '../../seeder/resolve.ts';
+import { parseResolveLine } from '../../parts/resolved.ts';
 import { sourcePathOf } from '../../seeder/scan-path.ts';
 import { fromChild, toChild } from '../../swarm/dht-messages.ts';
 import { infoDictionary, makeTorrent } from '../../swarm/torrent.ts';
 import { parseRange } from '../../web/range.ts';
+import { resolveMaxFileHashes, resolveRequest } from '../../web/resolve-route.ts';
 import { holds, type Target, unlessRefused, type Verdict } from './target.ts';
 
 const range: Target = {

@@ -6,7 +6,7 @@ import { makeSampleCache } from '../../cli/sample-cache/make.ts';
 import { isCompression } from '../../nar/compression.ts';
 import { makeNarInfo, parseNarInfo } from '../../nar/narinfo.ts';
 import { printPublicKey, publicKeyOf, secretKeyFromSeed } from '../../nar/signature.ts';
-import { verifyNarFile } from '../../seeder/verify.ts';
+import { verifyNarFile } from '../../parts/verify.ts';
 import { runCommand } from './run-command.ts';
 
 const secretKey = secretKeyFromSeed('cache.example-1', Buffer.alloc(32, 1));

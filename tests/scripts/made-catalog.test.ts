@@ -7,11 +7,11 @@ import t from 'tap';
 import { openCatalog } from '../../catalog/catalog.ts';
 import { verifyTorrentInfo } from '../../catalog/torrentinfo.ts';
 import { verifyNarInfo } from '../../nar/signature.ts';
+import { verifyNarFile } from '../../parts/verify.ts';
 import { makeCatalog } from '../../scripts/bench/made-catalog.ts';
 import { MadeHasher, makeFile, readMadeFile } from '../../scripts/bench/made-files.ts';
 import { acceptedOf, cacheKey, catalogKey, madeNarFiles, storeDir } from '../../scripts/bench/made-rows.ts';
 import { storeDirKey } from '../../seeder/ingest.ts';
-import { verifyNarFile } from '../../seeder/verify.ts';
 
 const dir = await mkdtemp(join(tmpdir(), 'narswarm-made-'));
 t.teardown(() => rm(dir, { recursive: true }));

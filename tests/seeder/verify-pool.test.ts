@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setImmediate } from 'node:timers/promises';
 import t from 'tap';
-import type { VerifyJob } from '../../seeder/verify.ts';
+import type { VerifyJob } from '../../parts/verify.ts';
 import { VerifyPool } from '../../seeder/verify-pool.ts';
 import { compressNar, makeNar, sha256 } from '../helpers/cache-builder.ts';
 import { provesNothingStaysOpen } from '../helpers/open-resources.ts';

@@ -3,8 +3,8 @@
 import type { IncomingMessage } from 'node:http';
 import { BlockList } from 'node:net';
 import t from 'tap';
-import { LocalAddresses, type LocalNetwork } from '../../seeder/local-address.ts';
-import { PublicAddress } from '../../seeder/public-address.ts';
+import { LocalAddresses, type LocalNetwork } from '../../parts/local-address.ts';
+import { PublicAddress } from '../../parts/public-address.ts';
 
 function network(address: string, prefix: number, internal = false): LocalNetwork {
   const family = address.includes(':') ? 'ipv6' : 'ipv4';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import type { Compression } from '../../nar/compression.ts';
 import { narFileName } from '../../nar/compression.ts';
-import { type VerifyJob, verifyNarFile, verifySlackBytes } from '../../seeder/verify.ts';
+import { type VerifyJob, verifyNarFile, verifySlackBytes } from '../../parts/verify.ts';
 import { TorrentHasher } from '../../swarm/torrent.ts';
 import { compressNar, makeNar, sha256 } from '../helpers/cache-builder.ts';
 

@@ -1,7 +1,7 @@
 /** Which upload rate holds when. Times are local, as cron's are. */
 import t from 'tap';
-import { lastDue } from '../../seeder/schedule.ts';
-import { rateAt } from '../../seeder/upload-schedule.ts';
+import { lastDue } from '../../parts/schedule.ts';
+import { rateAt } from '../../parts/upload-schedule.ts';
 
 const mib = 1024 * 1024;
 // Wednesday.

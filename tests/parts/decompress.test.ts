@@ -5,8 +5,8 @@ import fc from 'fast-check';
 import t from 'tap';
 import type { Compression } from '../../nar/compression.ts';
 import { isNarswarmError } from '../../nar/errors.ts';
-import { decompress } from '../../seeder/decompress.ts';
-import { decodeIn, startXz } from '../../seeder/xz.ts';
+import { decompress } from '../../parts/decompress.ts';
+import { decodeIn, startXz } from '../../parts/xz.ts';
 import { unxz, xzMemoryMaxBytes } from '../../upstream/xz.ts';
 import { bzip2Sync, xzSync } from '../helpers/compress.ts';
 

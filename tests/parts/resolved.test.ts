@@ -1,8 +1,8 @@
 import t from 'tap';
 import { printTorrentInfo, signTorrentInfo } from '../../catalog/torrentinfo.ts';
-import { isTorrentInfoOf, parseResolveLine } from '../../client/resolved.ts';
+import { isTorrentInfoOf, parseResolveLine } from '../../parts/resolved.ts';
 import { infoDictionary } from '../../swarm/torrent.ts';
-import { catalogKey, madeNar, strangerKey, torrentInfoText } from './made-nar.ts';
+import { catalogKey, madeNar, strangerKey, torrentInfoText } from '../client/made-nar.ts';
 
 const nar = madeNar({ name: 'resolved', sizeBytes: 100_000 });
 const other = madeNar({ name: 'other', sizeBytes: 100_000 });

@@ -11,9 +11,9 @@ import { type ErrorCode, isNarswarmError, NarswarmError } from '../nar/errors.ts
 import { type Sha256, sha256FromDigest } from '../nar/hash.ts';
 import { NarReader } from '../nar/nar-reader.ts';
 import { errorCode } from '../store/disk-error.ts';
+import { sameVersion, versionIn, versionOfSync } from '../store/file-version.ts';
 import { type Torrent, TorrentHasher } from '../swarm/torrent.ts';
 import { decompress } from './decompress.ts';
-import { sameVersion, versionIn, versionOfSync } from './scan-fingerprint.ts';
 
 /** Bytes read at once. */
 export const verifyReadBytes = 256 * 1024;
