@@ -30,6 +30,7 @@ export const errorCodes = {
   // Catalog
   'torrentinfo-corrupt': 'a torrentinfo breaks a rule of its format',
   'torrentinfo-untrusted': 'no valid signature by a configured catalog key',
+  'pack-corrupt': 'the manifest of a pack breaks a rule of its format',
   'catalog-incompatible': 'the catalog database has another schema version or is no catalog',
   'catalog-corrupt': 'the catalog database holds something that cannot be',
   // BitTorrent

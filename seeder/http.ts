@@ -7,7 +7,7 @@ import { printCacheInfo } from '../nar/cache-info.ts';
 import { parseNarFileName } from '../nar/compression.ts';
 import { type InfoHash, parseInfoHash, parseSha256 } from '../nar/hash.ts';
 import { parseStoreHash } from '../nar/store-path.ts';
-import { type TorrentFileOptions, torrentFile } from '../swarm/torrent.ts';
+import { type TorrentFileOptions, torrentFile } from '../swarm/torrent-file.ts';
 import { errorAnswer, makeApp } from '../web/app.ts';
 import type { Logger } from '../web/log.ts';
 import type { Metrics } from '../web/metrics.ts';

@@ -24,6 +24,8 @@ export interface TorrentFetchOptions {
   torrent: Torrent;
   /** Offset in the file; the piece that holds it comes first. 0 by default. */
   fromByte?: number;
+  /** Offset of the first byte that is not wanted; the piece that holds the one before comes last. The whole file by default. */
+  toByte?: number;
   stallMs?: number;
   signal?: AbortSignal;
   limits?: Partial<FetchLimits>;
@@ -93,17 +95,16 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   readonly #timer: NodeJS.Timeout;
 
   constructor(options: TorrentFetchOptions) {
-    const { torrent, fromByte = 0, stallMs = stallDefaultMs, signal } = options;
+    const { torrent, fromByte = 0, toByte = torrent.length, stallMs = stallDefaultMs, signal } = options;
     this.#torrent = torrent;
     this.#share = options.share;
     this.#peerId = options.share?.peerId ?? makePeerId();
     this.#stallMs = stallMs;
     this.#limits = { ...fetchLimits, ...options.limits };
-    this.#window = new PieceWindow(
-      torrent,
-      Math.floor(fromByte / torrent.pieceLength),
-      this.#limits.aheadBytes,
-    );
+    const first = Math.floor(fromByte / torrent.pieceLength);
+    const end = toByte > fromByte ? Math.min(toByte, torrent.length) / torrent.pieceLength : first;
+    const range = { first, end: Math.ceil(end) };
+    this.#window = new PieceWindow(torrent, range, this.#limits.aheadBytes);
     this.#progress = new FetchProgress(stallMs, this.#limits, performance.now());
     this.#signal = signal;
     this.#timer = setInterval(() => this.#sweep(), this.#limits.sweepMs);

@@ -43,7 +43,8 @@ export interface OpenTorrent {
   readonly torrent: Torrent;
   /** As in SeedHandle. */
   readonly pieces: HeldPieces | undefined;
-  /** The bytes of the info dictionary, made when first wanted. */
+  readonly metadataBytes: number;
+  /** The bytes of the info dictionary: made when first wanted, or read each time where they are too many to be kept. */
   metadata(): Buffer;
   /** As SeedHandle.read; may still be under way when the torrent is released. */
   read(position: number, lengthBytes: number): Promise<Buffer>;
@@ -153,13 +154,19 @@ export class OpenTorrents {
 
   #use(entry: Entry): OpenTorrent {
     this.#retain(entry);
+    const { torrent, pieces } = entry.handle;
+    const metadata = (): Buffer => {
+      if (torrent.info !== undefined) return torrent.info.read();
+      entry.metadata ??= alone(infoDictionary(torrent));
+      return entry.metadata;
+    };
     return {
-      torrent: entry.handle.torrent,
-      pieces: entry.handle.pieces,
-      metadata: () => {
-        entry.metadata ??= alone(infoDictionary(entry.handle.torrent));
-        return entry.metadata;
+      torrent,
+      pieces,
+      get metadataBytes() {
+        return torrent.info?.lengthBytes ?? metadata().length;
       },
+      metadata,
       read: async (position, lengthBytes) => {
         this.#retain(entry);
         try {

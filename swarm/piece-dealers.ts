@@ -5,8 +5,8 @@ import { pieceCount, type Torrent } from './torrent.ts';
 
 /** Torrents with fewer pieces are over before there is anything to exchange. */
 const piecesMin = 8;
-/** Beyond, a dealer would take more memory than it is worth: NAR files of 16 GiB. */
-const piecesMax = 4096;
+/** Beyond, a dealer would take more memory than it is worth: NAR files of 32 GiB, packs of twice the usual size. */
+const piecesMax = 8192;
 
 export class PieceDealers {
   readonly #dealers = new Map<InfoHash, PieceDealer>();

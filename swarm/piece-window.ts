@@ -5,7 +5,7 @@
 
 import { hash } from 'node:crypto';
 import { blockBytes } from './limits.ts';
-import { pieceCount, pieceHashBytes, pieceSize, type Torrent } from './torrent.ts';
+import { pieceHashBytes, pieceSize, type Torrent } from './torrent.ts';
 import type { BlockRequest } from './wire-encode.ts';
 
 /** States of a block; the legal moves are wanted → asked → here, and asked → wanted when a peer lets us down. */
@@ -53,7 +53,7 @@ export interface TakeOptions {
 
 export class PieceWindow {
   readonly #torrent: Torrent;
-  readonly #pieces: number;
+  readonly #end: number;
   readonly #room: number;
   /** From the next to be delivered on, without gaps. */
   readonly #active: ActivePiece[] = [];
@@ -61,17 +61,17 @@ export class PieceWindow {
   readonly #spare = new Map<string, { index: number; begin: number; bytes: Buffer }>();
   #first: number;
 
-  /** `aheadBytes`: what may be held; at least two pieces are. */
-  constructor(torrent: Torrent, firstPiece: number, aheadBytes: number) {
+  /** The pieces from `first` to before `end`. `aheadBytes`: what may be held; at least two pieces are. */
+  constructor(torrent: Torrent, { first, end }: { first: number; end: number }, aheadBytes: number) {
     this.#torrent = torrent;
-    this.#pieces = pieceCount(torrent);
-    this.#first = firstPiece;
+    this.#end = end;
+    this.#first = first;
     this.#room = Math.max(2, Math.floor(aheadBytes / torrent.pieceLength));
   }
 
-  /** True when every piece was delivered. */
+  /** True when every piece that is wanted was delivered. */
   get done(): boolean {
-    return this.#first >= this.#pieces;
+    return this.#first >= this.#end;
   }
 
   /** The piece to be delivered next. */
@@ -215,7 +215,7 @@ export class PieceWindow {
 
   /** In the order of delivery, each opened when its turn comes; with `spread` the next one first, then the others from there on. */
   *#inTurn(spread: number | undefined): Generator<ActivePiece> {
-    const count = Math.min(this.#room, this.#pieces - this.#first);
+    const count = Math.min(this.#room, this.#end - this.#first);
     const start = spread === undefined ? 1 : 1 + Math.floor(spread * (count - 1));
     for (let turn = 0; turn < count; turn++) {
       const at = turn === 0 ? 0 : 1 + ((start - 1 + turn - 1) % (count - 1));
@@ -227,7 +227,7 @@ export class PieceWindow {
 
   #open(): ActivePiece | undefined {
     const index = this.#first + this.#active.length;
-    if (this.#active.length >= this.#room || index >= this.#pieces) return undefined;
+    if (this.#active.length >= this.#room || index >= this.#end) return undefined;
     const bytes = Buffer.allocUnsafeSlow(pieceSize(this.#torrent, index));
     const blocks = new Uint8Array(Math.ceil(bytes.length / blockBytes));
     const piece: ActivePiece = {

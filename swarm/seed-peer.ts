@@ -92,7 +92,7 @@ export class SeedPeer implements WireVisitor, DealtPeer {
     this.#unwatch = pieces?.watch((index) => write(encodeIndexed('have', index)));
     if (!extended) return;
     const handshake = encodeExtendedHandshake({
-      metadataBytes: torrent.metadata().length,
+      metadataBytes: torrent.metadataBytes,
       requestsQueuedMax: limits.requestsQueuedMax,
       uploadOnly: true,
       deals: dealers !== undefined,
@@ -279,8 +279,7 @@ export class SeedPeer implements WireVisitor, DealtPeer {
       return;
     }
     const { torrent, limits, counters, write } = this.#options;
-    const bytes = torrent.metadata();
-    const count = metadataPieceCount(bytes.length);
+    const count = metadataPieceCount(torrent.metadataBytes);
     if (message.piece >= count || this.#metadataSent >= count * limits.metadataCopiesMax) {
       this.#countChatter();
       write(encodeExtended(this.#metadataId, encodeMetadata('reject', message.piece)));
@@ -289,7 +288,7 @@ export class SeedPeer implements WireVisitor, DealtPeer {
     this.#metadataSent++;
     counters.metadataPieces++;
     this.#activeMs = this.#options.clock();
-    write(encodeExtended(this.#metadataId, ...encodeMetadataData(bytes, message.piece)));
+    write(encodeExtended(this.#metadataId, ...encodeMetadataData(torrent.metadata(), message.piece)));
   }
 
   #checkBlock(block: BlockRequest, { torrent }: OpenTorrent): BlockRequest {

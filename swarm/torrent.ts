@@ -1,30 +1,39 @@
 /**
  * Canonical torrents: a function of a NAR file's bytes and name alone, so that whoever has the bytes makes the same
- * infohash. The rules are in docs/format.md. BitTorrent v1 (BEP 3), one file.
+ * infohash. The rules are in docs/format.md. BitTorrent v1 (BEP 3), one file; a pack has many, see pack-torrent.ts.
  */
 
-import { createHash, type Hash, hash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { parseNarFileName } from '../nar/compression.ts';
 import { NarswarmError } from '../nar/errors.ts';
 import type { InfoHash } from '../nar/hash.ts';
 import { infoHashFromDigest } from '../nar/hash.ts';
 import { bencode, parseBencode } from './bencode.ts';
+import { PieceHasher } from './piece-hasher.ts';
+import { pieceCount, pieceHashBytes } from './pieces.ts';
+
+export { pieceCount, pieceHashBytes, pieceSize } from './pieces.ts';
 
 export interface Torrent {
   /** SHA-1 of `infoDictionary(torrent)`. */
   readonly infoHash: InfoHash;
-  /** `<hash>.nar` and the compression's extension. */
+  /** `<hash>.nar` and the compression's extension; of a pack `<hash>.pack`. */
   readonly name: string;
-  /** In bytes; at least 1. */
+  /** In bytes; at least 1. Of a pack all files together, as the wire sees them. */
   readonly length: number;
-  /** In bytes; `pieceLengthFor(length)`. */
+  /** In bytes; `pieceLengthFor(length)`, of a pack `packPieceLength`. */
   readonly pieceLength: number;
   /** The SHA-1 digests of all pieces, 20 bytes each. */
   readonly pieces: Buffer;
+  /** The info dictionary of a pack, which names its files and so does not follow from the rest. */
+  readonly info?: InfoBytes;
 }
 
-/** Bytes of a SHA-1 digest. */
-export const pieceHashBytes = 20;
+/** Not held in memory by whoever has it elsewhere: that of a pack has a megabyte or so. */
+export interface InfoBytes {
+  readonly lengthBytes: number;
+  read(): Buffer;
+}
 
 /** Smaller pieces would only make piece tables larger: most NAR files are a single piece anyway. */
 export const pieceLengthMinBytes = 65_536;
@@ -50,9 +59,6 @@ export const piecesMaxBytes = (torrentLengthMaxBytes / pieceLengthMaxBytes) * pi
  */
 export const infoDictionaryMaxBytes = piecesMaxBytes + 256;
 
-/** An info dictionary, 1 MiB of which may be trackers and web seeds. */
-export const torrentFileMaxBytes = infoDictionaryMaxBytes + 1_048_576;
-
 /**
  * The smallest power of two, at least 64 KiB, that cuts `lengthBytes` into at most 1024 pieces; at most 4 MiB.
  * Throws torrent-invalid unless 1 ≤ `lengthBytes` ≤ `torrentLengthMaxBytes`: no NAR file is empty (the smallest NAR
@@ -65,16 +71,6 @@ export function pieceLengthFor(lengthBytes: number): number {
   let pieceLength = pieceLengthMinBytes;
   while (pieceLength < pieceLengthMaxBytes && pieceLength * piecesAim < lengthBytes) pieceLength *= 2;
   return pieceLength;
-}
-
-/** How many pieces a torrent has. */
-export function pieceCount(torrent: Pick<Torrent, 'length' | 'pieceLength'>): number {
-  return Math.ceil(torrent.length / torrent.pieceLength);
-}
-
-/** The size in bytes of piece `index`: the last one is usually shorter. */
-export function pieceSize(torrent: Pick<Torrent, 'length' | 'pieceLength'>, index: number): number {
-  return Math.min(torrent.pieceLength, torrent.length - index * torrent.pieceLength);
 }
 
 /**
@@ -99,76 +95,24 @@ export function makeTorrent(parts: { name: string; length: number; pieces: Buffe
 }
 
 /**
- * Makes the torrent of a stream in one pass. Takes exactly `lengthBytes` bytes in chunks of any size. It holds the
- * table of piece digests, 20 bytes for each, at most 5 MiB, and one running SHA-1: memory does not grow with the
- * stream.
+ * Makes the torrent of a stream in one pass. Takes exactly `lengthBytes` bytes in chunks of any size; the table of piece
+ * digests has at most 5 MiB.
  */
-export class TorrentHasher {
-  readonly lengthBytes: number;
-  readonly pieceLength: number;
-  readonly #pieces: Buffer;
-  #piece: Hash | undefined;
-  #pieceFilled = 0;
-  #tableFilled = 0;
-  #received = 0;
-
+export class TorrentHasher extends PieceHasher {
   /** Throws torrent-invalid when no torrent can have this length. */
   constructor(lengthBytes: number) {
-    this.lengthBytes = lengthBytes;
-    this.pieceLength = pieceLengthFor(lengthBytes);
-    this.#pieces = Buffer.alloc(
-      pieceCount({ length: lengthBytes, pieceLength: this.pieceLength }) * pieceHashBytes,
-    );
-  }
-
-  /** Throws torrent-invalid, and takes nothing of `chunk`, when it would go past the length. */
-  write(chunk: Uint8Array): void {
-    if (chunk.length > this.lengthBytes - this.#received) {
-      throw new NarswarmError(
-        'torrent-invalid',
-        `more than the ${this.lengthBytes} bytes that were announced`,
-      );
-    }
-    this.#received += chunk.length;
-    let position = 0;
-    while (position < chunk.length) {
-      const part = chunk.subarray(position, position + this.pieceLength - this.#pieceFilled);
-      position += part.length;
-      if (part.length === this.pieceLength) {
-        this.#append(hash('sha1', part, 'buffer'));
-        continue;
-      }
-      this.#piece ??= createHash('sha1');
-      this.#piece.update(part);
-      this.#pieceFilled += part.length;
-      if (this.#pieceFilled === this.pieceLength) this.#endPiece();
-    }
+    super(lengthBytes, pieceLengthFor(lengthBytes));
   }
 
   /** The torrent, after exactly `lengthBytes` bytes; throws torrent-invalid after fewer. */
   finish(name: string): Torrent {
-    if (this.#received !== this.lengthBytes) {
-      throw new NarswarmError('torrent-invalid', `${this.#received} of ${this.lengthBytes} bytes`);
-    }
-    this.#endPiece();
-    return makeTorrent({ name, length: this.lengthBytes, pieces: this.#pieces });
-  }
-
-  #endPiece(): void {
-    if (this.#piece === undefined) return;
-    this.#append(this.#piece.digest());
-    this.#piece = undefined;
-    this.#pieceFilled = 0;
-  }
-
-  #append(digest: Buffer): void {
-    digest.copy(this.#pieces, this.#tableFilled);
-    this.#tableFilled += digest.length;
+    return makeTorrent({ name, length: this.lengthBytes, pieces: this.digests() });
   }
 }
 
 /** The bytes whose SHA-1 is the infohash. */
 export function infoDictionary(torrent: Omit<Torrent, 'infoHash'>): Buffer {
+  if (torrent.info !== undefined) return torrent.info.read();
   return bencode({
     length: torrent.length,
     name: torrent.name,
@@ -203,49 +147,13 @@ export function parseInfoDictionary(bytes: Uint8Array): Torrent {
   return makeTorrent({ name: name.toString('latin1'), length, pieces: Buffer.from(pieces) });
 }
 
-export interface TorrentFileOptions {
-  announce?: string;
-  /** Tiers of trackers (BEP 12); those of one tier are alike, and programs ask one of them. Beside `announce`, which is among them. */
-  announceList?: readonly (readonly string[])[];
-  webSeeds?: readonly string[];
-}
-
-/** A .torrent file. Its bytes depend on nothing but the arguments: no date, no program's name. */
-export function torrentFile(torrent: Torrent, options: TorrentFileOptions = {}): Buffer {
-  const { announce, announceList = [], webSeeds = [] } = options;
-  const { length, name, pieceLength, pieces } = torrent;
-  return bencode({
-    ...(announce === undefined ? {} : { announce }),
-    ...(announceList.length === 0 ? {} : { 'announce-list': announceList }),
-    info: { length, name, 'piece length': pieceLength, pieces },
-    ...(webSeeds.length === 0 ? {} : { 'url-list': webSeeds }),
-  });
-}
-
-/** The torrent in a .torrent file; what stands beside the info dictionary is ignored. Throws torrent-invalid. */
-export function parseTorrentFile(bytes: Uint8Array): Torrent {
-  if (bytes.length > torrentFileMaxBytes) {
-    throw new NarswarmError('torrent-invalid', `a torrent file of ${bytes.length} bytes`);
-  }
-  const metainfo = parseBencodeOfTorrent(bytes, {});
-  const info = metainfo instanceof Map ? metainfo.get('info') : undefined;
-  if (info === undefined)
-    throw new NarswarmError('torrent-invalid', 'the torrent file has no info dictionary');
-  // Only canonical bencode was parsed, so encoding it again gives the bytes that were there.
-  return parseInfoDictionary(bencode(info));
-}
-
-/** A magnet link (BEP 9). Programs that take it fetch the info dictionary from the peers that the trackers name. */
-export function magnetLink(torrent: Torrent, options: { trackers?: readonly string[] } = {}): string {
-  const trackers = (options.trackers ?? []).map((url) => `&tr=${encodeURIComponent(url)}`);
-  return `magnet:?xt=urn:btih:${torrent.infoHash}&dn=${torrent.name}&xl=${torrent.length}${trackers.join('')}`;
-}
-
-function infoHashOf(infoDictionaryBytes: Uint8Array): InfoHash {
+/** The SHA-1 of an info dictionary. */
+export function infoHashOf(infoDictionaryBytes: Uint8Array): InfoHash {
   return infoHashFromDigest(hash('sha1', infoDictionaryBytes, 'buffer'));
 }
 
-function parseBencodeOfTorrent(bytes: Uint8Array, limits: Parameters<typeof parseBencode>[1]) {
+/** Throws torrent-invalid for what is not canonical bencode. */
+export function parseBencodeOfTorrent(bytes: Uint8Array, limits: Parameters<typeof parseBencode>[1]) {
   try {
     return parseBencode(bytes, limits);
   } catch (cause) {

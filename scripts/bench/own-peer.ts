@@ -12,7 +12,8 @@ import { join } from 'node:path';
 import type { InfoHash } from '../../nar/hash.ts';
 import { TorrentFetch } from '../../swarm/fetcher.ts';
 import { openSeedServer } from '../../swarm/seed-server.ts';
-import { parseTorrentFile, type Torrent } from '../../swarm/torrent.ts';
+import type { Torrent } from '../../swarm/torrent.ts';
+import { parseTorrentFile } from '../../swarm/torrent-file.ts';
 import { inputEnd, measureOnDemand } from './peer-process.ts';
 
 const [role, dir = '', portText, jobsText, out] = process.argv.slice(2);

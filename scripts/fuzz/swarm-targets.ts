@@ -7,14 +7,8 @@ import { dhtPacketMaxBytes } from '../../swarm/dht-limits.ts';
 import { parseDhtPacket, printDhtPacket } from '../../swarm/dht-packets.ts';
 import { IpAddress } from '../../swarm/ip-address.ts';
 import { compactPeer, parseCompactPeers, parsePeer, printPeer } from '../../swarm/peer-address.ts';
-import {
-  infoDictionary,
-  makeTorrent,
-  parseInfoDictionary,
-  parseTorrentFile,
-  pieceCount,
-  torrentFile,
-} from '../../swarm/torrent.ts';
+import { infoDictionary, makeTorrent, parseInfoDictionary, pieceCount } from '../../swarm/torrent.ts';
+import { parseTorrentFile, torrentFile } from '../../swarm/torrent-file.ts';
 import { Tracker } from '../../swarm/tracker.ts';
 import { announceMaxPeers, parseAnnounceAnswer } from '../../swarm/tracker-client.ts';
 import { announceOverHttp, scrapeOverHttp } from '../../swarm/tracker-http.ts';

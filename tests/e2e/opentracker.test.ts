@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { parseInfoHash } from '../../nar/hash.ts';
 import { type BencodeValue, parseBencode } from '../../swarm/bencode.ts';
-import { parseTorrentFile } from '../../swarm/torrent.ts';
+import { parseTorrentFile } from '../../swarm/torrent-file.ts';
 import { announce } from '../../swarm/tracker-client.ts';
 import { aria2 } from '../helpers/bittorrent/aria2.ts';
 import { Child, freePort, missingProgram } from '../helpers/bittorrent/child.ts';

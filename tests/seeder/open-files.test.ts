@@ -13,7 +13,7 @@ import { printPublicKey } from '../../nar/signature.ts';
 import { openFilesMax, shareOpenFiles } from '../../parts/open-files.ts';
 import { fetchFirstBlock } from '../../scripts/bench/first-block.ts';
 import { seedLimits } from '../../swarm/limits.ts';
-import { parseTorrentFile } from '../../swarm/torrent.ts';
+import { parseTorrentFile } from '../../swarm/torrent-file.ts';
 import { CacheBuilder } from '../helpers/cache-builder.ts';
 import { until } from '../helpers/program.ts';
 

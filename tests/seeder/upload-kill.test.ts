@@ -5,7 +5,7 @@ import { parseInfoHash } from '../../nar/hash.ts';
 import { printPublicKey } from '../../nar/signature.ts';
 import { TorrentFetch } from '../../swarm/fetcher.ts';
 import { parsePeer } from '../../swarm/peer-address.ts';
-import { parseTorrentFile } from '../../swarm/torrent.ts';
+import { parseTorrentFile } from '../../swarm/torrent-file.ts';
 import { CacheBuilder } from '../helpers/cache-builder.ts';
 import { type Program, startProgram, until, untilIngested } from '../helpers/program.ts';
 import { narOfSize } from '../helpers/sized-nar.ts';

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import t, { type Test } from 'tap';
-import { torrentFile } from '../../swarm/torrent.ts';
+import { torrentFile } from '../../swarm/torrent-file.ts';
 import { collect, fetchFrom, fileOf, pieceBytes } from './fetch-fixture.ts';
 
 const peers = join(import.meta.dirname, '../helpers/peers');

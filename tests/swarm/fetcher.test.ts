@@ -62,6 +62,24 @@ t.test('it can begin in the middle, and asks for nothing before', async (t) => {
   t.equal(nothing.bytes.length, 0, 'after the end there is nothing');
 });
 
+t.test('a range of bytes costs the pieces that hold it, and no others', async (t) => {
+  const peer = await open(t);
+  const range = { fromByte: 7 * pieceBytes + 5, toByte: 9 * pieceBytes + 1 };
+  const got = await collect(fetchFrom(t, [peer], { torrent, ...range }));
+  t.ok(got.bytes.equals(file.bytes.subarray(7 * pieceBytes, 10 * pieceBytes)));
+  t.ok(peer.requests.every(({ index }) => index >= 7 && index <= 9));
+  const exact = await collect(
+    fetchFrom(t, [peer], { torrent, fromByte: pieceBytes, toByte: 2 * pieceBytes }),
+  );
+  t.same(
+    exact.pieces.map(({ index }) => index),
+    [1],
+  );
+  const beyond = { fromByte: file.bytes.length - 1, toByte: file.bytes.length + pieceBytes };
+  t.equal((await collect(fetchFrom(t, [peer], { torrent, ...beyond }))).pieces.length, 1);
+  t.equal((await collect(fetchFrom(t, [peer], { torrent, fromByte: 5, toByte: 5 }))).pieces.length, 0);
+});
+
 t.test('a peer that dies midway is replaced, and no whole piece is asked for again', async (t) => {
   const dying = await open(t, {
     answer: (_block, right, peer) => {

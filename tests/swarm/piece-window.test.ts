@@ -43,7 +43,7 @@ function delivered(window: PieceWindow): Buffer {
 t.test(
   'blocks are asked for in the order of delivery, each once, the last one at its true size',
   async (t) => {
-    const window = new PieceWindow(file.torrent, 0, 100 * pieceBytes);
+    const window = new PieceWindow(file.torrent, { first: 0, end: 4 }, 100 * pieceBytes);
     const first = take(window, 'a', 3);
     const rest = take(window, 'b');
     const begins = [...first, ...rest].map(({ index, begin }) => index * pieceBytes + begin);
@@ -60,7 +60,7 @@ t.test(
   'spread over the room, the next piece comes first, then the others from another place on',
   async (t) => {
     const piecesOf = (spread: number, max: number): number[] => {
-      const window = new PieceWindow(file.torrent, 0, 100 * pieceBytes);
+      const window = new PieceWindow(file.torrent, { first: 0, end: 4 }, 100 * pieceBytes);
       const blocks = window.take('a', everything, max, { nowMs: 0, spread });
       return [...new Set(blocks.map(({ index }) => index))];
     };
@@ -75,7 +75,7 @@ t.test('no more pieces are held than there is room for, but always two', async (
     [0, 2],
     [3 * pieceBytes, 3],
   ] as const) {
-    const window = new PieceWindow(file.torrent, 0, ahead);
+    const window = new PieceWindow(file.torrent, { first: 0, end: 4 }, ahead);
     for (const block of take(window, 'a')) give(window, 'a', block);
     t.equal(window.heldBytes, pieces * pieceBytes);
     t.same(take(window, 'a'), [], 'nothing is asked for that has no room');
@@ -85,7 +85,7 @@ t.test('no more pieces are held than there is room for, but always two', async (
 });
 
 t.test('a whole piece waits for those before it', async (t) => {
-  const window = new PieceWindow(file.torrent, 0, 100 * pieceBytes);
+  const window = new PieceWindow(file.torrent, { first: 0, end: 4 }, 100 * pieceBytes);
   const blocks = take(window, 'a');
   for (const block of blocks.filter(({ index }) => index > 0)) give(window, 'a', block);
   t.equal(window.deliver(), undefined);
@@ -95,7 +95,7 @@ t.test('a whole piece waits for those before it', async (t) => {
 });
 
 t.test('only blocks that are late are asked of a second peer, and then not of a third', async (t) => {
-  const window = new PieceWindow(file.torrent, 3, 100 * pieceBytes);
+  const window = new PieceWindow(file.torrent, { first: 3, end: 4 }, 100 * pieceBytes);
   const late = (nowMs: number): BlockRequest[] =>
     window.take('b', everything, all, { nowMs, overtakeMs: 100 });
   t.equal(take(window, 'a').length, 2);
@@ -105,7 +105,7 @@ t.test('only blocks that are late are asked of a second peer, and then not of a 
 });
 
 t.test('of two peers that send the same block at once, the first that is done wins', async (t) => {
-  const window = new PieceWindow(file.torrent, 3, 100 * pieceBytes);
+  const window = new PieceWindow(file.torrent, { first: 3, end: 4 }, 100 * pieceBytes);
   const [first, second] = take(window, 'slow');
   if (first === undefined || second === undefined) return t.fail('two blocks');
   window.begin('slow', first);
@@ -118,7 +118,7 @@ t.test('of two peers that send the same block at once, the first that is done wi
 });
 
 t.test('who alone gave a spoilt piece is the liar', async (t) => {
-  const window = new PieceWindow(file.torrent, 3, 100 * pieceBytes);
+  const window = new PieceWindow(file.torrent, { first: 3, end: 4 }, 100 * pieceBytes);
   const [first, second] = take(window, 'a');
   if (first === undefined || second === undefined) return t.fail('two blocks');
   give(window, 'a', first, spoilt(rightBytes(first)));
@@ -128,7 +128,7 @@ t.test('who alone gave a spoilt piece is the liar', async (t) => {
 t.test(
   'of several, the one whose block differs from the good one; till then one peer gives the piece',
   async (t) => {
-    const window = new PieceWindow(file.torrent, 3, 100 * pieceBytes);
+    const window = new PieceWindow(file.torrent, { first: 3, end: 4 }, 100 * pieceBytes);
     const [first, second] = take(window, 'a');
     if (first === undefined || second === undefined) return t.fail('two blocks');
     give(window, 'a', first);
@@ -147,7 +147,7 @@ t.test(
 );
 
 t.test('what a liar gave to other pieces is wanted anew', async (t) => {
-  const window = new PieceWindow(file.torrent, 3, 100 * pieceBytes);
+  const window = new PieceWindow(file.torrent, { first: 3, end: 4 }, 100 * pieceBytes);
   const [first, second] = take(window, 'liar');
   if (first === undefined || second === undefined) return t.fail('two blocks');
   give(window, 'liar', first, spoilt(rightBytes(first)));
@@ -159,7 +159,7 @@ t.test('what a liar gave to other pieces is wanted anew', async (t) => {
 });
 
 t.test('a peer that leaves midway through a block keeps neither the block nor memory', async (t) => {
-  const window = new PieceWindow(file.torrent, 3, 100 * pieceBytes);
+  const window = new PieceWindow(file.torrent, { first: 3, end: 4 }, 100 * pieceBytes);
   const [first, second] = take(window, 'a');
   if (first === undefined || second === undefined) return t.fail('two blocks');
   const heldBytes = window.heldBytes;
@@ -179,7 +179,7 @@ t.test('a peer that leaves midway through a block keeps neither the block nor me
 t.test(
   'a piece that one peer has to give alone is free when that peer leaves between two requests',
   async (t) => {
-    const window = new PieceWindow(file.torrent, 3, 100 * pieceBytes);
+    const window = new PieceWindow(file.torrent, { first: 3, end: 4 }, 100 * pieceBytes);
     const [first, second] = take(window, 'a');
     if (first === undefined || second === undefined) return t.fail('two blocks');
     give(window, 'a', first);
@@ -221,10 +221,10 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 t.test(
   'whatever peers do in whatever order, the bytes are right once honest peers answer, and nobody honest is blamed',
   async () => {
-    const blocks = take(new PieceWindow(file.torrent, 0, 100 * pieceBytes), 'x');
+    const blocks = take(new PieceWindow(file.torrent, { first: 0, end: 4 }, 100 * pieceBytes), 'x');
     fc.assert(
       fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
-        const window = new PieceWindow(file.torrent, 0, 2 * pieceBytes);
+        const window = new PieceWindow(file.torrent, { first: 0, end: 4 }, 2 * pieceBytes);
         const parts: Buffer[] = [];
         const lied = new Set<string>();
         const blamed = new Set<string>();

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NamedTorrents } from '../../swarm/encrypted-handshake.ts';
-import { magnetLink, torrentFile } from '../../swarm/torrent.ts';
+import { magnetLink, torrentFile } from '../../swarm/torrent-file.ts';
 import { finished, programsOfTests, startDownload } from '../helpers/bittorrent/programs.ts';
 import { enterOwnNetwork } from '../helpers/own-network.ts';
 import type { Held } from './seed-fixture.ts';

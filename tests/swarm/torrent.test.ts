@@ -11,18 +11,16 @@ import { bencode } from '../../swarm/bencode.ts';
 import {
   infoDictionary,
   infoDictionaryMaxBytes,
-  magnetLink,
   makeTorrent,
   parseInfoDictionary,
-  parseTorrentFile,
   pieceCount,
   pieceLengthFor,
   pieceSize,
   type Torrent,
   TorrentHasher,
-  torrentFile,
   torrentLengthMaxBytes,
 } from '../../swarm/torrent.ts';
+import { magnetLink, parseTorrentFile, torrentFile } from '../../swarm/torrent-file.ts';
 import { indexPieces, wordsContent } from './vector-content.ts';
 
 interface TorrentVector {
