@@ -20,6 +20,7 @@ import type { NarInfo } from '../nar/narinfo.ts';
 import { nix32Decode } from '../nar/nix32.ts';
 import { type StoreHash, storeHashOf } from '../nar/store-path.ts';
 import { attempt, type DatabaseOptions, openDatabase } from './database.ts';
+import { CatalogPacks } from './packs.ts';
 import {
   bytesOf,
   entryOf,
@@ -103,12 +104,14 @@ export function openCatalog(path: string, options: DatabaseOptions = {}): Catalo
 export class Catalog {
   readonly #db: DatabaseSync;
   readonly #sql: Statements;
+  readonly packs: CatalogPacks;
   #depth = 0;
   #torrentChanges = 0;
 
   constructor(db: DatabaseSync) {
     this.#db = db;
     this.#sql = prepareStatements(db);
+    this.packs = new CatalogPacks(db, (action) => this.transaction(action));
   }
 
   // Lookups
@@ -202,7 +205,7 @@ export class Catalog {
     return rows.map((row) => textOf(row, 'name'));
   }
 
-  /** What was uploaded of the torrent of a NAR file; `undefined` when nothing ever was. */
+  /** What was uploaded of the torrent of a NAR file or of a pack; `undefined` when nothing ever was. */
   upload(infoHash: InfoHash): Upload | undefined {
     const row = this.#get('upload', infoHashToDigest(infoHash));
     return row && uploadOf(row);
@@ -223,9 +226,9 @@ export class Catalog {
     return { infoHashes: [...infoHashes], last: last && numberOf(last, 'id') };
   }
 
-  /** Rises whenever `infoHashes` gives something else than before. */
+  /** Rises whenever `infoHashes` gives something else than before, or `packs.list`. */
   get torrentChanges(): number {
-    return this.#torrentChanges;
+    return this.#torrentChanges + this.packs.changes;
   }
 
   /** Kept up to date with every change: nothing is counted here. */
@@ -245,7 +248,7 @@ export class Catalog {
       if (name === 'nars' || name === 'narinfos' || name === 'bytes') counts[name] = value;
       else if (name === 'uploads/swarming') uploads.swarming = value;
       else if (name === 'uploads/capped') uploads.capped = value;
-      else if (value > 0) {
+      else if (name.startsWith('rejected/') && value > 0) {
         counts.rejectedByCode[name.slice('rejected/'.length)] = value;
         counts.rejected += value;
       }

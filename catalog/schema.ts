@@ -129,4 +129,71 @@ export const migrations: readonly string[] = [
     DELETE FROM upload WHERE info_hash = old.info_hash;
   END;
   `,
+  `
+  -- Packs that are closed. 'complete' is 0 while their NAR files are still being noted down.
+  CREATE TABLE pack (
+    id INTEGER PRIMARY KEY,
+    info_hash BLOB NOT NULL UNIQUE,
+    length INTEGER NOT NULL,
+    meta_bytes INTEGER NOT NULL,
+    nars INTEGER NOT NULL,
+    closed_ms INTEGER NOT NULL,
+    complete INTEGER NOT NULL
+  ) STRICT;
+
+  -- The manifest and the info dictionary of a pack, apart: each has half a megabyte or more.
+  CREATE TABLE pack_text (
+    pack INTEGER PRIMARY KEY REFERENCES pack,
+    manifest TEXT NOT NULL,
+    info BLOB NOT NULL
+  ) STRICT;
+
+  -- Where each NAR file lies in its pack, also of those that went away meanwhile: a pack never changes.
+  CREATE TABLE pack_nar (
+    pack INTEGER NOT NULL REFERENCES pack,
+    start INTEGER NOT NULL,
+    file_hash BLOB NOT NULL,
+    size INTEGER NOT NULL,
+    PRIMARY KEY (pack, start)
+  ) STRICT, WITHOUT ROWID;
+  CREATE UNIQUE INDEX pack_nar_by_file_hash ON pack_nar (file_hash);
+
+  -- NAR files of at most 1 MiB that are in no pack.
+  CREATE TABLE unpacked (
+    nar_file INTEGER PRIMARY KEY,
+    size INTEGER NOT NULL,
+    since_ms INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX unpacked_by_age ON unpacked (since_ms);
+  INSERT INTO unpacked SELECT id, file_size, CAST(unixepoch('subsec') * 1000 AS INTEGER) FROM nar_file
+    WHERE file_size <= 1048576;
+
+  INSERT INTO counter VALUES ('packs/closed', 0), ('packs/nars', 0), ('packs/bytes', 0);
+  INSERT INTO counter SELECT 'unpacked/nars', count(*) FROM unpacked;
+  INSERT INTO counter SELECT 'unpacked/bytes', coalesce(sum(size), 0) FROM unpacked;
+
+  CREATE TRIGGER nar_file_unpacked AFTER INSERT ON nar_file
+  WHEN new.file_size <= 1048576 AND NOT EXISTS (SELECT 1 FROM pack_nar WHERE file_hash = new.file_hash) BEGIN
+    INSERT INTO unpacked VALUES (new.id, new.file_size, CAST(unixepoch('subsec') * 1000 AS INTEGER));
+  END;
+  CREATE TRIGGER nar_file_never_packed AFTER DELETE ON nar_file BEGIN
+    DELETE FROM unpacked WHERE nar_file = old.id;
+  END;
+  CREATE TRIGGER nar_file_packed AFTER INSERT ON pack_nar BEGIN
+    DELETE FROM unpacked WHERE nar_file = (SELECT id FROM nar_file WHERE file_hash = new.file_hash);
+  END;
+  CREATE TRIGGER unpacked_added AFTER INSERT ON unpacked BEGIN
+    UPDATE counter SET value = value + 1 WHERE name = 'unpacked/nars';
+    UPDATE counter SET value = value + new.size WHERE name = 'unpacked/bytes';
+  END;
+  CREATE TRIGGER unpacked_removed AFTER DELETE ON unpacked BEGIN
+    UPDATE counter SET value = value - 1 WHERE name = 'unpacked/nars';
+    UPDATE counter SET value = value - old.size WHERE name = 'unpacked/bytes';
+  END;
+  CREATE TRIGGER pack_completed AFTER UPDATE OF complete ON pack WHEN new.complete > old.complete BEGIN
+    UPDATE counter SET value = value + 1 WHERE name = 'packs/closed';
+    UPDATE counter SET value = value + new.nars WHERE name = 'packs/nars';
+    UPDATE counter SET value = value + new.length WHERE name = 'packs/bytes';
+  END;
+  `,
 ];

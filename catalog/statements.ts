@@ -74,9 +74,10 @@ const statements = {
     INSERT INTO refusal VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (source, name) DO UPDATE SET code = excluded.code, message = excluded.message,
       fingerprint = excluded.fingerprint`,
-  // Never for a NAR file that is gone: whoever still reads it would leave a row that nobody removes.
+  // Never for a NAR file that is gone: whoever still reads it would leave a row that nobody removes. Packs stay.
   putUpload: `
-    INSERT INTO upload SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM nar_file WHERE info_hash = ?1)
+    INSERT INTO upload SELECT ?1, ?2, ?3, ?4, ?5
+    WHERE EXISTS (SELECT 1 FROM nar_file WHERE info_hash = ?1) OR EXISTS (SELECT 1 FROM pack WHERE info_hash = ?1)
     ON CONFLICT (info_hash) DO UPDATE SET capped = excluded.capped, uploaded_bytes = excluded.uploaded_bytes,
       round_bytes = excluded.round_bytes, lonely_since_ms = excluded.lonely_since_ms`,
   dropRefusal: `DELETE FROM refusal WHERE source = ${sourceOf} AND name = ?`,

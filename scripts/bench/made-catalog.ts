@@ -10,6 +10,7 @@ import { availableParallelism } from 'node:os';
 import { DatabaseSync } from 'node:sqlite';
 import { Worker } from 'node:worker_threads';
 import { openCatalog } from '../../catalog/catalog.ts';
+import { packNarFileMaxBytes } from '../../catalog/packs.ts';
 import { storeDirKey } from '../../seeder/ingest.ts';
 import { sourceUrl, storeDir } from './made-rows.ts';
 import type { MadeRow } from './made-worker.ts';
@@ -47,12 +48,16 @@ export async function makeCatalog(path: string, options: MadeCatalogOptions): Pr
       .all();
     for (const { type, name } of later) db.exec(`DROP ${type} ${name}`);
     await fill(db, rows, wholeEvery, onProgress);
+    db.exec(`INSERT INTO unpacked SELECT id, file_size, CAST(unixepoch('subsec') * 1000 AS INTEGER) FROM nar_file
+      WHERE file_size <= ${packNarFileMaxBytes} ORDER BY id`);
     db.exec(`PRAGMA cache_size = ${-indexCacheKib}; PRAGMA threads = 2`);
     for (const { sql } of later) db.exec(String(sql));
     db.exec(`
       UPDATE counter SET value = (SELECT count(*) FROM nar_file) WHERE name = 'nars';
       UPDATE counter SET value = (SELECT count(*) FROM narinfo) WHERE name = 'narinfos';
-      UPDATE counter SET value = (SELECT sum(file_size) FROM nar_file) WHERE name = 'bytes'`);
+      UPDATE counter SET value = (SELECT sum(file_size) FROM nar_file) WHERE name = 'bytes';
+      UPDATE counter SET value = (SELECT count(*) FROM unpacked) WHERE name = 'unpacked/nars';
+      UPDATE counter SET value = (SELECT coalesce(sum(size), 0) FROM unpacked) WHERE name = 'unpacked/bytes'`);
   } finally {
     db.close();
   }
