@@ -33,7 +33,18 @@ export const catalogBusyMs = 5000;
 /** A narinfo is 2 KB on average, of which a page of 4 KiB would hold only one. */
 const pageBytes = 8192;
 
+/** What a database file is for: the number in its header, its tables, and what messages call it. */
+export interface DatabaseKind {
+  readonly applicationId: number;
+  readonly migrations: readonly string[];
+  readonly name: string;
+}
+
+const catalogKind: DatabaseKind = { applicationId: catalogApplicationId, migrations, name: 'catalog' };
+
 export interface DatabaseOptions {
+  /** A seeder's catalog by default. */
+  kind?: DatabaseKind;
   /** Who moves pages from the log into the database: whoever writes, or a checkpointer. */
   checkpoints?: 'here' | 'elsewhere';
 }
@@ -43,10 +54,11 @@ export interface DatabaseOptions {
  * catalog-corrupt or store-failed when it cannot be read.
  */
 export function openDatabase(path: string, options: DatabaseOptions = {}): DatabaseSync {
-  const db = attempt('opening the catalog', () => new DatabaseSync(path, { timeout: catalogBusyMs }));
+  const { kind = catalogKind } = options;
+  const db = attempt(`opening the ${kind.name}`, () => new DatabaseSync(path, { timeout: catalogBusyMs }));
   try {
-    return attempt(`opening the catalog ${path}`, () => {
-      const version = readVersion(db, path);
+    return attempt(`opening the ${kind.name} ${path}`, () => {
+      const version = readVersion(db, path, kind);
       if (version === 0) db.exec(`PRAGMA page_size = ${pageBytes}`);
       // The log makes a transaction one sequential write. NORMAL: after a power cut the last transactions may be
       // missing, which a scan makes good; the file is consistent always.
@@ -56,7 +68,7 @@ export function openDatabase(path: string, options: DatabaseOptions = {}): Datab
       );
       const logPages = options.checkpoints === 'elsewhere' ? catalogLogPagesElsewhere : catalogLogPages;
       db.exec(`PRAGMA wal_autocheckpoint = ${logPages}`);
-      if (version < migrations.length) migrate(db);
+      if (version < kind.migrations.length) migrate(db, kind);
       return db;
     });
   } catch (error) {
@@ -79,6 +91,17 @@ export function attempt<T>(what: string, action: () => T): T {
   }
 }
 
+/** `attempt` for an action that waits. */
+export async function attemptAsync<T>(what: string, action: () => Promise<T>): Promise<T> {
+  try {
+    return await action();
+  } catch (error) {
+    return attempt(what, () => {
+      throw error;
+    });
+  }
+}
+
 const sqliteCorrupt = 11;
 const sqliteNotADatabase = 26;
 
@@ -90,15 +113,19 @@ function codeOf(error: unknown): ErrorCode | undefined {
   return kind === sqliteCorrupt ? 'catalog-corrupt' : 'store-failed';
 }
 
-function readVersion(db: DatabaseSync, path: string): number {
+function readVersion(
+  db: DatabaseSync,
+  path: string,
+  { applicationId: own, migrations, name }: DatabaseKind,
+): number {
   const applicationId = readNumber(db, 'SELECT application_id AS value FROM pragma_application_id');
   const version = readNumber(db, 'SELECT user_version AS value FROM pragma_user_version');
   const objects = readNumber(db, 'SELECT count(*) AS value FROM sqlite_schema');
   if (applicationId === 0 && version === 0 && objects === 0) return 0;
-  if (applicationId !== catalogApplicationId) {
+  if (applicationId !== own) {
     throw new NarswarmError(
       'catalog-incompatible',
-      `${path} is a database of another program, not a catalog`,
+      `${path} is a database of another program, not a ${name}`,
     );
   }
   if (version > migrations.length) {
@@ -114,12 +141,12 @@ function readVersion(db: DatabaseSync, path: string): number {
  * Runs the missing migrations in one transaction. The version is read again inside it: another process may have been
  * first.
  */
-function migrate(db: DatabaseSync): void {
+function migrate(db: DatabaseSync, { applicationId, migrations }: DatabaseKind): void {
   db.exec('BEGIN IMMEDIATE');
   try {
     const version = readNumber(db, 'SELECT user_version AS value FROM pragma_user_version');
     for (const statements of migrations.slice(version)) db.exec(statements);
-    db.exec(`PRAGMA application_id = ${catalogApplicationId}; PRAGMA user_version = ${migrations.length}`);
+    db.exec(`PRAGMA application_id = ${applicationId}; PRAGMA user_version = ${migrations.length}`);
     db.exec('COMMIT');
   } catch (error) {
     db.exec('ROLLBACK');

@@ -54,7 +54,8 @@ export const entryTables = `
   JOIN narinfo n ON n.id = (SELECT min(id) FROM narinfo WHERE nar_file = f.id AND path IS NOT NULL)
   JOIN source s ON s.id = n.source`;
 
-export function entryOf(row: Row): NarFileEntry {
+/** From the columns of a NAR file, which are alike in every database. */
+export function torrentInfoOf(row: Row): TorrentInfo {
   const compression = textOf(row, 'compression');
   if (!isCompression(compression)) throw corrupt(`compression ${compression}`);
   return {
@@ -66,6 +67,12 @@ export function entryOf(row: Row): NarFileEntry {
     infoHash: infoHashFromDigest(bytesOf(row, 'info_hash')),
     narInfoHash: infoHashFromDigest(bytesOf(row, 'nar_info_hash')),
     sigs: splitSigs(textOf(row, 'sigs')),
+  };
+}
+
+export function entryOf(row: Row): NarFileEntry {
+  return {
+    ...torrentInfoOf(row),
     location: {
       source: textOf(row, 'source'),
       path: textOf(row, 'path'),

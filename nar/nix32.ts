@@ -6,7 +6,9 @@
 import { NarswarmError } from './errors.ts';
 
 const alphabet = '0123456789abcdfghijklmnpqrsvwxyz';
-const digits = new Map([...alphabet].map((character, value) => [character, value]));
+/** The value of each character, by its code; -1 where it is no digit. */
+const values = new Int8Array(128).fill(-1);
+for (let value = 0; value < alphabet.length; value++) values[alphabet.charCodeAt(value)] = value;
 
 /** Characters that `lengthBytes` bytes take: 32 for 20 bytes, 52 for 32. */
 export function nix32Length(lengthBytes: number): number {
@@ -30,8 +32,8 @@ export function nix32Encode(bytes: Uint8Array): string {
 export function nix32Decode(text: string): Buffer {
   const bytes = Buffer.alloc(Math.floor((text.length * 5) / 8));
   for (let offset = 0; offset < text.length; offset++) {
-    const digit = digits.get(text.charAt(offset));
-    if (digit === undefined) {
+    const digit = values[text.charCodeAt(offset)] ?? -1;
+    if (digit < 0) {
       throw new NarswarmError('hash-invalid', `${JSON.stringify(text.charAt(offset))} is no nix32 digit`, {
         offset,
       });
