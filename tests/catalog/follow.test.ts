@@ -130,11 +130,7 @@ t.test('a head that is not right is refused, each for its own reason', async (t)
   await followCatalog(followed, transport, options);
   await refused('catalog-rollback', first, 'an earlier head');
   await refused('catalog-rollback', log.head({ segments: [a] }), 'fewer records under a later number');
-  await refused(
-    'catalog-fork',
-    log.head({ sequence, time: headTime + 1 }),
-    'the same number, another text',
-  );
+  await refused('catalog-fork', log.head({ sequence, time: headTime + 1 }), 'the same number, another text');
   const otherChain = sha256FromDigest(Buffer.alloc(32, 9));
   const forged = log.head({ segments: [a, { ...b, chain: otherChain }] });
   await refused('catalog-fork', forged, 'the same number of records, another chain');
