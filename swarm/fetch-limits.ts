@@ -40,6 +40,8 @@ export interface FetchLimits {
   sweepMs: number;
   /** Bytes taken from a socket at once. */
   readBytes: number;
+  /** Bytes of a piece from which on it is hashed beside the thread that reads from the peers: to hand over a smaller one takes as long. */
+  hashAsideBytes: number;
 }
 
 export const fetchLimits: Readonly<FetchLimits> = {
@@ -61,4 +63,5 @@ export const fetchLimits: Readonly<FetchLimits> = {
   keepAliveMs: 60_000,
   sweepMs: 50,
   readBytes: 256 * 1024,
+  hashAsideBytes: 256 * 1024,
 };

@@ -5,6 +5,7 @@
  * it says quickly that the swarm does not give, so that the caller can go on elsewhere.
  */
 
+import { hash, subtle } from 'node:crypto';
 import { NarswarmError } from '../nar/errors.ts';
 import { type FetchLimits, fetchLimits } from './fetch-limits.ts';
 import { FetchPeer, type FetchPeerEvents, type FetchShare } from './fetch-peer.ts';
@@ -129,6 +130,11 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     this.#checkExhausted();
   }
 
+  /** Takes back the bytes of a piece that was delivered, for one yet to come, when nobody will read them any more. Nobody has to. */
+  recycle({ bytes }: VerifiedPiece): void {
+    if (this.#share === undefined) this.#window.recycle(bytes);
+  }
+
   stats(): FetchStats {
     const connected = [...this.#peers.values()].filter((peer) => peer.connected);
     return { downloadedBytes: this.#downloadedBytes, peers: connected.length, banned: [...this.#banned] };
@@ -149,7 +155,8 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
           this.#progress.waits(this.#firstSinceMs);
           continue;
         }
-        if (this.#error !== undefined) throw this.#error;
+        // A piece that is being checked is whole.
+        if (this.#error !== undefined && !this.#window.checkDue) throw this.#error;
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
         });
@@ -196,22 +203,41 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   }
 
   blockEnds(peer: FetchPeer, block: BlockRequest): void {
-    const result = this.#window.filled(peer.key, block);
+    const piece = this.#window.filled(peer.key, block);
     this.#progress.useful(block.lengthBytes);
     if (this.#peers.size > 1) {
       for (const other of this.#peers.values()) if (other !== peer) other.noLongerNeeds(block);
     }
-    if (result.kind !== 'more') for (const liar of result.liars) this.#ban(liar);
-    if (result.kind === 'verified') {
-      this.#tellVerified(block.index);
-      this.#wake?.();
+    if (piece !== undefined) this.#check(block.index, piece);
+    this.#ask(peer);
+  }
+
+  #check(index: number, bytes: Buffer): void {
+    if (bytes.length < this.#limits.hashAsideBytes) {
+      this.#checked(index, hash('sha1', bytes, 'buffer'));
+      return;
     }
+    subtle.digest('SHA-1', bytes).then(
+      (digest) => this.#checked(index, Buffer.from(digest)),
+      (error: unknown) => {
+        this.#fail(error);
+        void this.close();
+      },
+    );
+  }
+
+  #checked(index: number, digest: Buffer): void {
+    const result = this.#window.checked(index, digest);
+    if (this.#closed) return;
+    for (const liar of result.liars) this.#ban(liar);
     if (result.kind === 'spoilt') {
       this.#progress.useful(-result.bytes);
       this.#askAll();
+      this.#checkExhausted();
     } else {
-      this.#ask(peer);
+      this.#tellVerified(index);
     }
+    this.#wake?.();
   }
 
   #tellVerified(index: number): void {

@@ -29,15 +29,20 @@ interface ActivePiece {
   owner: string | undefined;
   /** The blocks of that spoilt attempt, to be compared with the good ones: whoever's differ has lied. */
   suspects: { peer: string; digest: Buffer }[];
-  verified: boolean;
+  check: Check;
 }
 
-export type BlockResult =
-  | { kind: 'more' }
-  /** The piece is whole; `liars` spoilt an attempt at it. */
+/** Of a piece. The legal moves are open → due, when its last block is here, and from there to verified or back to open. */
+type Check = 'open' | 'due' | 'verified';
+
+export type CheckResult =
+  /** The piece is right; `liars` spoilt an attempt at it. */
   | { kind: 'verified'; liars: string[] }
   /** The piece, of `bytes` bytes, is wanted anew; `liars` is empty when several peers can have spoilt it. */
   | { kind: 'spoilt'; liars: string[]; bytes: number };
+
+/** Whole pieces whose memory is kept to be used again: enough for what is being written while others arrive. */
+const recycledMax = 4;
 
 export interface TakeOptions {
   /** For the age of requests; any clock that goes forward. */
@@ -59,6 +64,9 @@ export class PieceWindow {
   readonly #active: ActivePiece[] = [];
   /** What peers send that another one is sending already: whoever is done first wins. At most a block for each peer. */
   readonly #spare = new Map<string, { index: number; begin: number; bytes: Buffer }>();
+  readonly #recycled: Buffer[] = [];
+  /** Pieces that are whole and whose digest is not known yet. */
+  #due = 0;
   #first: number;
 
   /** The pieces from `first` to before `end`. `aheadBytes`: what may be held; at least two pieces are. */
@@ -74,6 +82,11 @@ export class PieceWindow {
     return this.#first >= this.#end;
   }
 
+  /** Whether a piece is whole that was not `checked` yet. */
+  get checkDue(): boolean {
+    return this.#due > 0;
+  }
+
   /** The piece to be delivered next. */
   get first(): number {
     return this.#first;
@@ -82,7 +95,7 @@ export class PieceWindow {
   /** Bytes of a piece that is verified and was not delivered yet. */
   bytesOf(index: number): Buffer | undefined {
     const piece = this.#piece(index);
-    return piece?.verified === true ? piece.bytes : undefined;
+    return piece?.check === 'verified' ? piece.bytes : undefined;
   }
 
   /** Bytes that are held: of whole pieces, incomplete ones, and blocks that come twice. */
@@ -126,13 +139,14 @@ export class PieceWindow {
   /** A peer has left, after it gave back what it was asked for. */
   left(peer: string): void {
     this.#spare.delete(peer);
-    for (const piece of this.#active) if (piece.owner === peer && !piece.verified) reset(piece);
+    for (const piece of this.#active) if (piece.owner === peer && piece.check === 'open') reset(piece);
   }
 
   /** A peer has lied: the blocks that it gave to pieces not yet whole are wanted anew. */
   distrust(peer: string): void {
     for (const piece of this.#active) {
-      if (piece.verified) continue;
+      // The digest of a whole one will tell.
+      if (piece.check !== 'open') continue;
       for (const [block, source] of piece.sources.entries()) {
         if (source !== peer || piece.blocks[block] !== here) continue;
         piece.blocks[block] = wanted;
@@ -167,40 +181,46 @@ export class PieceWindow {
     return spare !== undefined;
   }
 
-  /** A block is whole. */
-  filled(peer: string, { index, begin }: BlockRequest): BlockResult {
+  /** A block is whole. When its piece is too, gives that: its SHA-1 is due in `checked`, and its bytes do not change until then. */
+  filled(peer: string, { index, begin }: BlockRequest): Buffer | undefined {
     const piece = this.#piece(index);
     const block = begin / blockBytes;
     const spare = this.#spareOf(peer, index, begin);
     if (spare !== undefined) this.#spare.delete(peer);
-    if (piece === undefined || !takes(piece, peer, block)) return { kind: 'more' };
+    if (piece === undefined || !takes(piece, peer, block)) return undefined;
     if (piece.writers[block] !== peer) {
-      if (spare === undefined) return { kind: 'more' };
+      if (spare === undefined) return undefined;
       spare.copy(piece.bytes, begin);
     }
     piece.writers[block] = undefined;
     piece.sources[block] = peer;
     piece.blocks[block] = here;
-    if (--piece.missing > 0) return { kind: 'more' };
-    return this.#check(piece);
+    if (--piece.missing > 0) return undefined;
+    piece.check = 'due';
+    this.#due++;
+    return piece.bytes;
   }
 
   /** The next piece in the order of delivery, if it is whole; it is let go. */
   deliver(): { index: number; offset: number; bytes: Buffer; peers: string[] } | undefined {
     const piece = this.#active[0];
-    if (piece?.verified !== true) return undefined;
+    if (piece?.check !== 'verified') return undefined;
     this.#active.shift();
     this.#first++;
     const { index, bytes } = piece;
     return { index, offset: index * this.#torrent.pieceLength, bytes, peers: peersOf(piece) };
   }
 
-  #check(piece: ActivePiece): BlockResult {
-    const { index, bytes, suspects } = piece;
+  /** The SHA-1 of a piece that `filled` gave. */
+  checked(index: number, digest: Buffer): CheckResult {
+    const piece = this.#piece(index);
+    if (piece?.check !== 'due') throw new Error(`piece ${index} was not to be checked`);
+    this.#due--;
+    const { bytes, suspects } = piece;
     const expected = this.#torrent.pieces.subarray(index * pieceHashBytes, (index + 1) * pieceHashBytes);
-    if (hash('sha1', bytes, 'buffer').equals(expected)) {
-      const liars = suspects.filter(({ digest }, block) => !digest.equals(blockDigest(piece, block)));
-      piece.verified = true;
+    if (digest.equals(expected)) {
+      const liars = suspects.filter((suspect, block) => !suspect.digest.equals(blockDigest(piece, block)));
+      piece.check = 'verified';
       piece.suspects = [];
       return { kind: 'verified', liars: [...new Set(liars.map(({ peer }) => peer))] };
     }
@@ -209,8 +229,15 @@ export class PieceWindow {
       piece.suspects = piece.sources.map((peer = '', block) => ({ peer, digest: blockDigest(piece, block) }));
     }
     piece.alone = true;
+    piece.check = 'open';
     reset(piece);
     return { kind: 'spoilt', liars: peers.length === 1 ? peers : [], bytes: bytes.length };
+  }
+
+  /** Takes back the bytes of a delivered piece, which nobody reads any more, for one yet to come. */
+  recycle(bytes: Buffer): void {
+    if (this.#recycled.length < recycledMax && bytes.length === this.#torrent.pieceLength)
+      this.#recycled.push(bytes);
   }
 
   /** In the order of delivery, each opened when its turn comes; with `spread` the next one first, then the others from there on. */
@@ -228,7 +255,9 @@ export class PieceWindow {
   #open(): ActivePiece | undefined {
     const index = this.#first + this.#active.length;
     if (this.#active.length >= this.#room || index >= this.#end) return undefined;
-    const bytes = Buffer.allocUnsafeSlow(pieceSize(this.#torrent, index));
+    const size = pieceSize(this.#torrent, index);
+    const recycled = size === this.#torrent.pieceLength ? this.#recycled.pop() : undefined;
+    const bytes = recycled ?? Buffer.allocUnsafeSlow(size);
     const blocks = new Uint8Array(Math.ceil(bytes.length / blockBytes));
     const piece: ActivePiece = {
       index,
@@ -241,7 +270,7 @@ export class PieceWindow {
       alone: false,
       owner: undefined,
       suspects: [],
-      verified: false,
+      check: 'open',
     };
     this.#active.push(piece);
     return piece;

@@ -91,7 +91,10 @@ async function fetchOne(torrent: Torrent, write: Write): Promise<void> {
   const fetch = new TorrentFetch({ torrent, stallMs: 5_000 });
   fetch.addPeers([{ host: '127.0.0.1', port }]);
   fetch.noMorePeers();
-  for await (const { bytes } of fetch) await write(bytes);
+  for await (const piece of fetch) {
+    await write(piece.bytes);
+    fetch.recycle(piece);
+  }
 }
 
 async function http(): Promise<void> {

@@ -1,4 +1,5 @@
 /** Fetching from peers that behave, and from some that do not, over real sockets. */
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -124,13 +125,50 @@ t.test('several good peers share the work: hardly a block comes twice', async (t
 });
 
 t.test('a lying peer among several is found and banned, and the bytes are right', async (t) => {
-  const liar = await open(t, { answer: (_block, right) => spoilt(right) });
-  const honest = await Promise.all([open(t), open(t)]);
-  const fetch = fetchFrom(t, [liar, ...honest], { torrent });
-  const got = await collect(fetch);
-  t.ok(got.bytes.equals(file.bytes));
-  t.same(fetch.stats().banned, [liar.key]);
-  t.notOk(got.peers.has(liar.key), 'nothing of it is in what was delivered');
+  // Hashed where the peers are read, and beside that.
+  for (const hashAsideBytes of [pieceBytes + 1, 1]) {
+    const liar = await open(t, { answer: (_block, right) => spoilt(right) });
+    const honest = await Promise.all([open(t), open(t)]);
+    const fetch = fetchFrom(t, [liar, ...honest], { torrent, limits: { hashAsideBytes } });
+    const got = await collect(fetch);
+    t.ok(got.bytes.equals(file.bytes));
+    t.same(fetch.stats().banned, [liar.key]);
+    t.notOk(got.peers.has(liar.key), 'nothing of it is in what was delivered');
+  }
+});
+
+t.test('a piece whose last block is the last that a dying peer gives is delivered', async (t) => {
+  const last = torrent.pieces.length / 20 - 1;
+  const dying = await open(t, {
+    answer: ({ index }, right, peer) => {
+      if (index < last) return right;
+      peer.hangUp();
+      return undefined;
+    },
+  });
+  const fetch = fetchFrom(t, [dying], { torrent, limits: { hashAsideBytes: 1 } });
+  const pieces: number[] = [];
+  await t.rejects(
+    (async () => {
+      for await (const { index } of fetch) pieces.push(index);
+    })(),
+    { code: 'swarm-exhausted' },
+  );
+  t.equal(pieces.length, last);
+});
+
+t.test('memory that is given back is used again without harm', async (t) => {
+  const fetch = fetchFrom(t, [await open(t)], { torrent });
+  const digest = createHash('sha256');
+  const memory = new Set<ArrayBufferLike>();
+  for await (const piece of fetch) {
+    digest.update(piece.bytes);
+    memory.add(piece.bytes.buffer);
+    piece.bytes.fill(0);
+    fetch.recycle(piece);
+  }
+  t.equal(digest.digest('hex'), createHash('sha256').update(file.bytes).digest('hex'));
+  t.ok(memory.size < torrent.pieces.length / 20, `${memory.size} buffers`);
 });
 
 t.test('a peer that spoils one block in eight, mixed with honest ones, is found by its blocks', async (t) => {
@@ -142,7 +180,7 @@ t.test('a peer that spoils one block in eight, mixed with honest ones, is found 
   const honest = await open(t, { answer: slowly });
   // A pipeline of two blocks, so that both are in every piece.
   const limits = { startRequests: 2, maxRequests: 2 };
-  const fetch = fetchFrom(t, [honest, liar], { torrent, limits });
+  const fetch = fetchFrom(t, [honest, liar], { torrent, limits: { ...limits, hashAsideBytes: 1 } });
   const got = await collect(fetch);
   t.ok(got.bytes.equals(file.bytes));
   t.same(fetch.stats().banned, [liar.key], 'the honest one is not blamed');

@@ -69,6 +69,7 @@ const fetcher: Proofs<FetchLimits> = {
   keepAliveMs: 'tuning: how often we say that we are there',
   sweepMs: 'tuning: how exact the deadlines are',
   readBytes: 'tuning: the size of our own buffer',
+  hashAsideBytes: 'tuning: on which thread a piece is hashed',
 };
 
 const upload: Proofs<UploadLimits> = {

@@ -1,8 +1,10 @@
 /** The decisions of the fetcher, without sockets: what is asked of whom, what is taken, who is blamed. */
+import assert from 'node:assert/strict';
+import { hash } from 'node:crypto';
 import fc from 'fast-check';
 import t from 'tap';
 import { blockBytes } from '../../swarm/limits.ts';
-import { type BlockResult, PieceWindow } from '../../swarm/piece-window.ts';
+import { type CheckResult, PieceWindow } from '../../swarm/piece-window.ts';
 import type { BlockRequest } from '../../swarm/wire-encode.ts';
 import { spoilt } from '../helpers/test-peer.ts';
 import { fileOf, pieceBytes } from './fetch-fixture.ts';
@@ -22,11 +24,12 @@ function give(
   peer: string,
   block: BlockRequest,
   bytes = rightBytes(block),
-): BlockResult {
+): CheckResult | undefined {
   window.begin(peer, block);
   window.write(peer, block, bytes.subarray(0, 10), 0);
   window.write(peer, block, bytes.subarray(10), 10);
-  return window.filled(peer, block);
+  const piece = window.filled(peer, block);
+  return piece && window.checked(block.index, hash('sha1', piece, 'buffer'));
 }
 
 function take(window: PieceWindow, peer: string, max = all): BlockRequest[] {
@@ -112,7 +115,7 @@ t.test('of two peers that send the same block at once, the first that is done wi
   window.write('slow', first, spoilt(rightBytes(first)).subarray(0, 5), 0);
   give(window, 'quick', first);
   t.notOk(window.write('slow', first, spoilt(rightBytes(first)), 0), 'what comes later is of no use');
-  t.same(window.filled('slow', first), { kind: 'more' });
+  t.equal(window.filled('slow', first), undefined);
   t.same(give(window, 'quick', second), { kind: 'verified', liars: [] });
   t.same(window.deliver()?.peers, ['quick']);
 });
@@ -195,7 +198,8 @@ type Step =
   | { do: 'take'; peer: string; max: number; late: boolean }
   | { do: 'begin' | 'write' | 'filled' | 'spoil' | 'giveBack'; peer: string; block: number }
   | { do: 'left' | 'distrust'; peer: string; block?: never }
-  | { do: 'deliver' };
+  | { do: 'deliver' }
+  | { do: 'check' };
 
 const peer = fc.constantFrom('a', 'b', 'c');
 const block = fc.nat(20);
@@ -215,7 +219,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     }),
   },
   fc.record({ do: fc.constantFrom('left', 'distrust'), peer }),
-  fc.record({ do: fc.constant('deliver' as const) }),
+  fc.constantFrom<Step>({ do: 'deliver' }, { do: 'check' }),
 );
 
 t.test(
@@ -228,8 +232,21 @@ t.test(
         const parts: Buffer[] = [];
         const lied = new Set<string>();
         const blamed = new Set<string>();
-        const note = (result: BlockResult): void => {
-          if (result.kind !== 'more') for (const liar of result.liars) blamed.add(liar);
+        const due: { index: number; bytes: Buffer; copy: Buffer }[] = [];
+        const check = (): void => {
+          const piece = due.shift();
+          if (piece === undefined) return;
+          // Nobody wrote to it meanwhile.
+          assert.ok(piece.bytes.equals(piece.copy));
+          const { liars } = window.checked(piece.index, hash('sha1', piece.bytes, 'buffer'));
+          for (const liar of liars) blamed.add(liar);
+        };
+        const give = (peer: string, request: BlockRequest, bytes = rightBytes(request)): void => {
+          // The wire gives the end of a block after all of its bytes.
+          window.begin(peer, request);
+          window.write(peer, request, bytes, 0);
+          const piece = window.filled(peer, request);
+          if (piece !== undefined) due.push({ index: request.index, bytes: piece, copy: Buffer.from(piece) });
         };
         let nowMs = 0;
         for (const step of steps) {
@@ -237,6 +254,8 @@ t.test(
           if (step.do === 'deliver') {
             const piece = window.deliver();
             if (piece !== undefined) parts.push(piece.bytes);
+          } else if (step.do === 'check') {
+            check();
           } else if (step.do === 'take') {
             window.take(step.peer, everything, step.max, { nowMs, ...(step.late ? { overtakeMs: 3 } : {}) });
           } else if (step.block === undefined) {
@@ -247,14 +266,10 @@ t.test(
             if (step.do === 'begin') window.begin(step.peer, request);
             else if (step.do === 'write') window.write(step.peer, request, rightBytes(request), 0);
             else if (step.do === 'giveBack') window.giveBack(step.peer, [request]);
-            else if (step.do === 'filled') {
-              // The wire gives the end of a block after all of its bytes.
-              window.begin(step.peer, request);
-              window.write(step.peer, request, rightBytes(request), 0);
-              note(window.filled(step.peer, request));
-            } else {
+            else if (step.do === 'filled') give(step.peer, request);
+            else {
               lied.add(step.peer);
-              note(give(window, step.peer, request, spoilt(rightBytes(request))));
+              give(step.peer, request, spoilt(rightBytes(request)));
             }
           }
         }
@@ -263,12 +278,13 @@ t.test(
           window.distrust(liar);
           window.left(liar);
         }
+        while (due.length > 0) check();
         // Several honest peers, which may fail over what the others have left behind, but not for ever.
         for (let round = 0; round < 20 && !window.done; round++) {
           for (let piece = window.deliver(); piece !== undefined; piece = window.deliver())
             parts.push(piece.bytes);
-          for (const one of ['h', 'i'])
-            for (const request of take(window, one, 5)) note(give(window, one, request));
+          for (const one of ['h', 'i']) for (const request of take(window, one, 5)) give(one, request);
+          while (due.length > 0) check();
         }
         return (
           window.done &&
@@ -280,3 +296,15 @@ t.test(
     );
   },
 );
+
+t.test('the memory of a piece that was given back is used again, for whole pieces only', async () => {
+  const window = new PieceWindow(file.torrent, 0, 2 * pieceBytes);
+  for (const block of take(window, 'a')) give(window, 'a', block);
+  const first = window.deliver();
+  t.ok(first);
+  window.recycle(Buffer.alloc(5));
+  window.recycle(first?.bytes ?? Buffer.alloc(0));
+  for (const block of take(window, 'a')) give(window, 'a', block);
+  window.deliver();
+  t.equal(window.deliver()?.bytes.buffer, first?.bytes.buffer);
+});
