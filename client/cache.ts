@@ -229,8 +229,8 @@ class UsedFile implements NarFileHandle {
     this.#onClose = onClose;
   }
 
-  read(position: number, lengthBytes: number): Promise<Buffer> {
-    return this.#handle.read(position, lengthBytes);
+  read(...range: Parameters<NarFileHandle['read']>): Promise<Buffer> {
+    return this.#handle.read(...range);
   }
 
   async close(): Promise<void> {

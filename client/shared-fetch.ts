@@ -128,11 +128,11 @@ export class SharedFetch implements HeldPieces {
     return {
       torrent: this.torrent,
       pieces: this,
-      read: async (position, lengthBytes) => {
+      read: async (position, lengthBytes, memory) => {
         if (!this.#ended) return this.#read(position, lengthBytes);
         const file = await openHeld();
         if (file === undefined) throw new NarswarmError('not-held', 'the NAR file was not kept');
-        return file.read(position, lengthBytes);
+        return file.read(position, lengthBytes, memory);
       },
       close: async () => (await held)?.close(),
     };

@@ -65,7 +65,7 @@ export class SharedTorrents implements SeedSource {
     if (handle === undefined) return undefined;
     return {
       torrent,
-      read: (position, lengthBytes) => handle.read(position, lengthBytes),
+      read: (...range) => handle.read(...range),
       close: () => handle.close(),
     };
   }

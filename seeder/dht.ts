@@ -26,9 +26,9 @@ export function demandedSource(source: SeedSource, note: NoteDemand): SeedSource
       note(infoHash);
       return {
         torrent: handle.torrent,
-        read: (position, lengthBytes) => {
+        read: (...range) => {
           note(infoHash);
-          return handle.read(position, lengthBytes);
+          return handle.read(...range);
         },
         close: () => handle.close(),
       };

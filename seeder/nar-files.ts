@@ -68,9 +68,9 @@ class VerifiedFile implements NarFileHandle {
     this.sizeBytes = sizeBytes;
   }
 
-  async read(position: number, lengthBytes: number): Promise<Buffer> {
+  async read(position: number, lengthBytes: number, memory?: Buffer): Promise<Buffer> {
     // A block of its own, which goes when it was sent: out of Node's pool of 64 KiB, whatever else lies there for longer would keep it.
-    const buffer = Buffer.allocUnsafeSlow(lengthBytes);
+    const buffer = memory?.subarray(0, lengthBytes) ?? Buffer.allocUnsafeSlow(lengthBytes);
     let filled = 0;
     while (filled < lengthBytes) {
       const { bytesRead } = await this.#file.read(buffer, filled, lengthBytes - filled, position + filled);

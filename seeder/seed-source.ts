@@ -32,7 +32,7 @@ export class CatalogSeedSource implements SeedSource {
       const file = await this.#narFiles.open(found.entry);
       return {
         torrent,
-        read: (position, lengthBytes) => file.read(position, lengthBytes),
+        read: (...range) => file.read(...range),
         close: () => file.close(),
       };
     } catch (error) {

@@ -142,9 +142,9 @@ class DirectoryHandle implements NarFileHandle {
     open.add(this.#close);
   }
 
-  async read(position: number, lengthBytes: number): Promise<Buffer> {
+  async read(position: number, lengthBytes: number, memory?: Buffer): Promise<Buffer> {
     checkReadRange(position, lengthBytes, this.sizeBytes);
-    return readExactly(this.#file, position, lengthBytes, this.#name);
+    return readExactly(this.#file, position, lengthBytes, this.#name, memory);
   }
 
   close(): Promise<void> {
@@ -277,8 +277,9 @@ async function readExactly(
   position: number,
   lengthBytes: number,
   name: string,
+  memory?: Buffer,
 ): Promise<Buffer> {
-  const buffer = Buffer.allocUnsafe(lengthBytes);
+  const buffer = memory?.subarray(0, lengthBytes) ?? Buffer.allocUnsafe(lengthBytes);
   let filled = 0;
   while (filled < lengthBytes) {
     let bytesRead: number;

@@ -35,9 +35,10 @@ export interface NarFileHandle {
   readonly sizeBytes: number;
   /**
    * Exactly `lengthBytes` bytes from `position`. Throws `store-failed` when that range is not within the file, and
-   * `not-held` when the file on disk has become shorter than it was.
+   * `not-held` when the file on disk has become shorter than it was. The bytes are in `memory`, which has room for them, or in memory of
+   * their own.
    */
-  read(position: number, lengthBytes: number): Promise<Buffer>;
+  read(position: number, lengthBytes: number, memory?: Buffer): Promise<Buffer>;
   /** Lets reads under way finish first. May be called twice. */
   close(): Promise<void>;
 }

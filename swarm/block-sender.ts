@@ -8,13 +8,16 @@ import type { Socket } from 'node:net';
 import { NarswarmError } from '../nar/errors.ts';
 import type { SeedLimits } from './limits.ts';
 import type { OpenTorrent } from './open-torrents.ts';
+import type { ReadMemory } from './read-memory.ts';
 import type { UploadLane } from './upload-control.ts';
 import type { BlockRequest } from './wire-encode.ts';
 import { pieceHeaderBytes, writePieceHeader } from './wire-encode.ts';
 
-/** Bytes read but not yet taken by the kernel, of all peers together. */
+/** What all senders have together. */
 export interface SendBudget {
+  /** Memory of what is read but not yet taken by the kernel. */
   heldBytes: number;
+  readonly memory: ReadMemory;
 }
 
 export interface BlockSenderOptions {
@@ -170,19 +173,27 @@ export class BlockSender {
   }
 
   async #send(batch: readonly BlockRequest[]): Promise<void> {
-    const { torrent, clock, failed } = this.#options;
+    const { torrent, budget, failed } = this.#options;
     const [first] = batch;
     if (first === undefined) return;
     const bytes = batch.reduce((sum, block) => sum + block.lengthBytes, 0);
+    const memory = budget.memory.take(bytes);
+    const done = (): void => {
+      if (memory !== undefined) budget.memory.give(memory);
+    };
+    const heldBytes = memory?.length ?? bytes;
     this.#reading = true;
-    this.#hold(bytes);
+    this.#hold(heldBytes);
     try {
-      const data = await torrent.read(this.#position(first), bytes);
-      if (this.#stopped) return;
+      const data = await torrent.read(this.#position(first), bytes, memory);
+      if (this.#stopped) {
+        done();
+        return;
+      }
       if (data.length !== bytes)
         throw new NarswarmError('store-failed', `read ${data.length} of ${bytes} bytes`);
       this.#reading = false;
-      this.#write(batch, data, clock());
+      this.#write(batch, data, heldBytes, done);
     } catch (error) {
       if (!this.#stopped) failed(error);
       return;
@@ -190,12 +201,15 @@ export class BlockSender {
     this.pump();
   }
 
-  #write(batch: readonly BlockRequest[], data: Buffer, startedMs: number): void {
+  /** `done`: the kernel has what is in `data`, or will never have it. */
+  #write(batch: readonly BlockRequest[], data: Buffer, heldBytes: number, done: () => void): void {
     const { socket, clock, sent } = this.#options;
+    const startedMs = clock();
     const headers = Buffer.allocUnsafe(batch.length * pieceHeaderBytes);
     const flushed = (error?: Error | null): void => {
+      done();
       if (this.#stopped) return;
-      this.#hold(-data.length);
+      this.#hold(-heldBytes);
       this.#windowBytes = this.#nextWindow(clock() - startedMs);
       if (error) return;
       sent(data.length);

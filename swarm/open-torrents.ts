@@ -34,8 +34,11 @@ export interface SeedHandle {
   readonly torrent: Torrent;
   /** Without it all of them are there. Only what is there is read. */
   readonly pieces?: HeldPieces;
-  /** Exactly `lengthBytes` bytes from `position`, all inside the torrent. Throws when they are no longer there. */
-  read(position: number, lengthBytes: number): Promise<Buffer>;
+  /**
+   * Exactly `lengthBytes` bytes from `position`, all inside the torrent: in `memory`, which has room for them, or in memory of their own.
+   * Throws when they are no longer there.
+   */
+  read(position: number, lengthBytes: number, memory?: Buffer): Promise<Buffer>;
   close(): Promise<void>;
 }
 
@@ -47,7 +50,7 @@ export interface OpenTorrent {
   /** The bytes of the info dictionary: made when first wanted, or read each time where they are too many to be kept. */
   metadata(): Buffer;
   /** As SeedHandle.read; may still be under way when the torrent is released. */
-  read(position: number, lengthBytes: number): Promise<Buffer>;
+  read(position: number, lengthBytes: number, memory?: Buffer): Promise<Buffer>;
   /** Whoever acquired it calls this once. */
   release(): void;
 }
@@ -167,10 +170,10 @@ export class OpenTorrents {
         return torrent.info?.lengthBytes ?? metadata().length;
       },
       metadata,
-      read: async (position, lengthBytes) => {
+      read: async (position, lengthBytes, memory) => {
         this.#retain(entry);
         try {
-          return await entry.handle.read(position, lengthBytes);
+          return await entry.handle.read(position, lengthBytes, memory);
         } catch (error) {
           // Whoever asks next opens it anew, and learns whether it is still held.
           if (this.#entries.get(entry.infoHash) === entry) this.#entries.delete(entry.infoHash);

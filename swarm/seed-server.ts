@@ -16,6 +16,7 @@ import { OpenTorrents } from './open-torrents.ts';
 import type { PeerAddress } from './peer-address.ts';
 import { PeerGate, type Visitor } from './peer-gate.ts';
 import { PieceDealers } from './piece-dealers.ts';
+import { ReadMemory } from './read-memory.ts';
 import type { CloseCounts, CloseReason, SeedContext, SeedCounters } from './seed-connection.ts';
 import { SeedConnection } from './seed-connection.ts';
 import { UploadControl, type UploadOptions, type UploadStatus } from './upload-control.ts';
@@ -152,7 +153,7 @@ class Listener implements SeedServer {
       peerId,
       torrents: this.#torrents,
       encryption: named && new Encryption(named, this.#limits, now),
-      budget: { heldBytes: 0 },
+      budget: { heldBytes: 0, memory: new ReadMemory() },
       uploads: this.#uploads,
       dealers: this.#dealers,
       listener: onListener ?? (() => {}),

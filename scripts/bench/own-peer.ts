@@ -49,13 +49,9 @@ async function seed(): Promise<void> {
       const file = await open(join(dir, torrent.name));
       return {
         torrent,
-        async read(position: number, lengthBytes: number): Promise<Buffer> {
-          const { buffer, bytesRead } = await file.read(
-            Buffer.allocUnsafe(lengthBytes),
-            0,
-            lengthBytes,
-            position,
-          );
+        async read(position: number, lengthBytes: number, memory?: Buffer): Promise<Buffer> {
+          const into = memory ?? Buffer.allocUnsafe(lengthBytes);
+          const { buffer, bytesRead } = await file.read(into, 0, lengthBytes, position);
           return buffer.subarray(0, bytesRead);
         },
         close: () => file.close(),
