@@ -12,7 +12,7 @@ import { NarswarmError } from '../nar/errors.ts';
 import { unxz, xzMemoryMaxBytes } from '../upstream/xz.ts';
 
 /** Below this NarSize, starting a process costs more than it gains. */
-export const xzProcessMinBytes = 512 * 1024;
+export const xzProcessMinBytes = 128 * 1024;
 
 /** Characters of what `xz` says that go into an error. */
 const messageMaxCharacters = 200;
