@@ -1,12 +1,14 @@
 /** The files of a catalog on the disk: segments and views, each under the name that follows from its bytes. */
 
 import { createHash, randomUUID } from 'node:crypto';
-import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import { type Sha256, sha256FromDigest } from '../nar/hash.ts';
 import { parseSegmentName, segmentName } from './segment.ts';
 
+/** The file name of the head, as in the URL. */
+export const headName = 'head';
 /** The end of the name of a file that is not whole yet. */
 const partEnd = '.part';
 
@@ -78,6 +80,28 @@ export class CatalogFiles {
         await rename(part, this.path(sha256));
         await this.#syncDir();
         return { sha256, sizeBytes };
+      } catch (error) {
+        await rm(part, { force: true });
+        throw error;
+      }
+    });
+  }
+
+  /** The head that is shown; `undefined` before the first. */
+  async head(): Promise<string | undefined> {
+    return attempt('reading the head', () => readFile(join(this.dir, headName), 'latin1').catch(absentAsUndefined));
+  }
+
+  /** In place of the one before, in one step: whoever reads has the one or the other. */
+  async putHead(text: string): Promise<void> {
+    const part = join(this.dir, `${randomUUID()}${partEnd}`);
+    await attempt('keeping the head', async () => {
+      try {
+        await using file = await open(part, 'wx');
+        await file.writeFile(text, 'latin1');
+        await file.datasync();
+        await rename(part, join(this.dir, headName));
+        await this.#syncDir();
       } catch (error) {
         await rm(part, { force: true });
         throw error;

@@ -1,3 +1,5 @@
+import { logMigration } from './log-schema.ts';
+
 /**
  * The tables of a catalog. Migration n brings a database from schema n to n + 1 (`PRAGMA user_version`); a migration
  * that was released is never changed, only followed by another.
@@ -196,4 +198,5 @@ export const migrations: readonly string[] = [
     UPDATE counter SET value = value + new.length WHERE name = 'packs/bytes';
   END;
   `,
+  logMigration,
 ];
