@@ -20,7 +20,9 @@ import type { NarInfo } from '../nar/narinfo.ts';
 import { nix32Decode } from '../nar/nix32.ts';
 import { type StoreHash, storeHashOf } from '../nar/store-path.ts';
 import { attempt, type DatabaseOptions, openDatabase } from './database.ts';
+import { CatalogLog } from './log.ts';
 import { CatalogPacks } from './packs.ts';
+import { revokeNarFile } from './revoke.ts';
 import {
   bytesOf,
   entryOf,
@@ -105,12 +107,14 @@ export class Catalog {
   readonly #db: DatabaseSync;
   readonly #sql: Statements;
   readonly packs: CatalogPacks;
+  readonly log: CatalogLog;
   #depth = 0;
   #torrentChanges = 0;
 
   constructor(db: DatabaseSync) {
     this.#db = db;
     this.#sql = prepareStatements(db);
+    this.log = new CatalogLog(db);
     this.packs = new CatalogPacks(db, (action) => this.transaction(action));
   }
 
@@ -271,6 +275,8 @@ export class Catalog {
     const { narInfo, entry } = accepted;
     checkFits(narInfo, entry);
     this.transaction(() => {
+      const revoked = this.log.revoked(entry.fileHash);
+      if (revoked !== undefined) throw new NarswarmError('revoked', revoked.reason);
       const id = this.#putNarFile(entry);
       this.#run('putPieces', 2 * id, accepted.filePieces);
       if (entry.compression === 'none') this.#run('dropPieces', 2 * id + 1, 2 * id + 1);
@@ -324,6 +330,20 @@ export class Catalog {
       this.#run('putRefusal', this.#putSource(source), narInfoName, code, message, fingerprint);
       return true;
     });
+  }
+
+  /**
+   * Takes a NAR file out for good, whether it is there or not: what is published of it is called back, and it is refused from now on. Gives
+   * false when that was done before. `time` in seconds since 1970.
+   */
+  revoke(fileHash: Sha256, revocation: { time: number; reason: string }): boolean {
+    this.#torrentChanges++;
+    return !this.transaction(() => revokeNarFile(this.#db, fileHash, revocation)).already;
+  }
+
+  /** Another process changed what there is. */
+  changedElsewhere(): void {
+    this.#torrentChanges++;
   }
 
   /** Forgets a narinfo, accepted or refused, as when it is no longer in its source. */

@@ -42,8 +42,19 @@ export class CatalogFiles {
   }
 
   /** For reading, by whoever closes it; `undefined` when there is none. */
-  async open(sha256: Sha256): Promise<FileHandle | undefined> {
-    return attempt(`opening ${segmentName(sha256)}`, () => open(this.path(sha256)).catch(absentAsUndefined));
+  async open(sha256: Sha256): Promise<OpenCatalogFile | undefined> {
+    return attempt(`opening ${segmentName(sha256)}`, async () => {
+      const file = await open(this.path(sha256)).catch(absentAsUndefined);
+      if (file === undefined) return undefined;
+      const { size } = await file.stat();
+      return new OpenCatalogFile(file, size);
+    });
+  }
+
+  /** The same by its file name. */
+  async openName(name: string): Promise<OpenCatalogFile | undefined> {
+    const sha256 = parseSegmentName(name);
+    return sha256 && this.open(sha256);
   }
 
   /**
@@ -89,7 +100,9 @@ export class CatalogFiles {
 
   /** The head that is shown; `undefined` before the first. */
   async head(): Promise<string | undefined> {
-    return attempt('reading the head', () => readFile(join(this.dir, headName), 'latin1').catch(absentAsUndefined));
+    return attempt('reading the head', () =>
+      readFile(join(this.dir, headName), 'latin1').catch(absentAsUndefined),
+    );
   }
 
   /** In place of the one before, in one step: whoever reads has the one or the other. */
@@ -123,6 +136,37 @@ export class CatalogFiles {
   async #syncDir(): Promise<void> {
     await using dir = await open(this.dir);
     await dir.sync();
+  }
+}
+
+export class OpenCatalogFile {
+  readonly #file: FileHandle;
+  readonly sizeBytes: number;
+
+  constructor(file: FileHandle, sizeBytes: number) {
+    this.#file = file;
+    this.sizeBytes = sizeBytes;
+  }
+
+  /**
+   * Exactly `lengthBytes` bytes, in `memory` if it is given. Throws store-failed when there are not so many, or the disk
+   * fails.
+   */
+  async read(position: number, lengthBytes: number, memory?: Buffer): Promise<Buffer> {
+    return attempt('reading a file of the catalog', async () => {
+      const buffer = memory?.subarray(0, lengthBytes) ?? Buffer.allocUnsafeSlow(lengthBytes);
+      let filled = 0;
+      while (filled < lengthBytes) {
+        const { bytesRead } = await this.#file.read(buffer, filled, lengthBytes - filled, position + filled);
+        if (bytesRead === 0) throw new NarswarmError('store-failed', 'a file of the catalog became shorter');
+        filled += bytesRead;
+      }
+      return buffer;
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close();
   }
 }
 

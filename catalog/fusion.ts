@@ -12,8 +12,8 @@ import { segmentLimits } from './segment.ts';
  */
 const tiers = [
   { records: segmentLimits.records / 32, bytes: segmentLimits.bytes / 32, most: 64 },
-  { records: segmentLimits.records / 4, bytes: segmentLimits.bytes / 4, most: 16 },
-  { records: segmentLimits.records / 2, bytes: segmentLimits.bytes / 2, most: 16 },
+  { records: segmentLimits.records / 4, bytes: segmentLimits.bytes / 4, most: 80 },
+  { records: segmentLimits.records / 2, bytes: segmentLimits.bytes / 2, most: 96 },
 ] as const;
 
 /** Those to be fused, which are the last ones; none when all is well. */

@@ -56,8 +56,7 @@ export class LogDraft {
       for (const queued of page) {
         const entries = this.#recordsOf(queued);
         const bytes = entries.reduce((sum, { framed }) => sum + framed.length, 0);
-        const fits =
-          this.records + entries.length <= most && this.plainBytes + bytes <= this.#limits.bytes;
+        const fits = this.records + entries.length <= most && this.plainBytes + bytes <= this.#limits.bytes;
         if (!fits && this.plainBytes > 0) return;
         for (const { framed, note } of entries) {
           note();

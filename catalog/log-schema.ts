@@ -59,7 +59,6 @@ export const logMigration = `
     time INTEGER NOT NULL,
     reason TEXT NOT NULL
   ) STRICT;
-  INSERT INTO counter VALUES ('revoked', 0);
 
   CREATE TRIGGER nar_file_logged AFTER INSERT ON nar_file BEGIN
     INSERT INTO log_queue (kind, row) VALUES (0, new.id);
@@ -86,7 +85,6 @@ export const logMigration = `
   END;
   CREATE TRIGGER revocation_logged AFTER INSERT ON revocation BEGIN
     INSERT INTO log_queue (kind, row) VALUES (3, new.id);
-    UPDATE counter SET value = value + 1 WHERE name = 'revoked';
   END;
 
   -- What an earlier version accepted. With a NAR file its narinfos enter too, and do so once.

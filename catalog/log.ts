@@ -105,6 +105,10 @@ export class CatalogLog {
     return this.#all('segments').map(segmentOf);
   }
 
+  get segmentCount(): number {
+    return numberOf(this.#get('segmentCount') ?? {}, 'count');
+  }
+
   views(): LogView[] {
     return this.#all('views').map((row) => ({
       name: textOf(row, 'name'),
@@ -151,13 +155,23 @@ export class CatalogLog {
     return this.#all('revocations', afterId, Math.max(0, Math.min(limit, 10_000))).map(revocationOf);
   }
 
+  get revokedCount(): number {
+    return numberOf(this.#get('revokedCount') ?? {}, 'count');
+  }
+
+  /** The id of the last one; 0 before the first. */
+  get lastRevocation(): number {
+    return numberOf(this.#get('lastRevocation') ?? {}, 'id');
+  }
+
   // For the publisher
 
   /** At most `limit` of the queue, from after `afterSeq`. */
   queued(afterSeq: number, limit: number): Queued[] {
     return this.#all('queued', afterSeq, limit).map((row) => {
       const kind = queueKinds[numberOf(row, 'kind')];
-      if (kind === undefined) throw new NarswarmError('catalog-corrupt', 'a row of the queue of an unknown kind');
+      if (kind === undefined)
+        throw new NarswarmError('catalog-corrupt', 'a row of the queue of an unknown kind');
       return { seq: numberOf(row, 'seq'), kind, row: numberOf(row, 'row') };
     });
   }
@@ -189,7 +203,9 @@ export class CatalogLog {
 
   packRow(id: number): { infoHash: InfoHash; manifest: string } | undefined {
     const row = this.#get('packRow', id);
-    return row && { infoHash: infoHashFromDigest(bytesOf(row, 'info_hash')), manifest: textOf(row, 'manifest') };
+    return (
+      row && { infoHash: infoHashFromDigest(bytesOf(row, 'info_hash')), manifest: textOf(row, 'manifest') }
+    );
   }
 
   revocationRow(id: number): LoggedRevocation | undefined {
@@ -210,7 +226,9 @@ export class CatalogLog {
   }
 
   /** Numbers of the segment that is to be added next. */
-  *putOrdinals(entries: readonly (readonly [ordinal: number, fileHash: Buffer, digest: Buffer])[]): Generator<void> {
+  *putOrdinals(
+    entries: readonly (readonly [ordinal: number, fileHash: Buffer, digest: Buffer])[],
+  ): Generator<void> {
     yield* this.#each(entries, (entry) => this.#sql.putOrdinal.run(...entry));
   }
 
@@ -229,7 +247,11 @@ export class CatalogLog {
   }
 
   /** `fused` in place of the segments from `firstRecords` on; the files of those are retired. */
-  replaceSegments(replaced: readonly LogSegment[], fused: readonly { segment: LogSegment; file: LogFile }[], nowMs: number): void {
+  replaceSegments(
+    replaced: readonly LogSegment[],
+    fused: readonly { segment: LogSegment; file: LogFile }[],
+    nowMs: number,
+  ): void {
     this.#transaction(() => {
       for (const { records } of replaced) this.#sql.dropSegment.run(records);
       for (const { segment, file } of fused) this.#putSegment(segment, this.#putFile(file));
@@ -380,10 +402,13 @@ function prepare(db: DatabaseSync) {
     segments: db.prepare(
       `SELECT ${segmentColumns} FROM log_segment s JOIN log_file f ON f.id = s.file ORDER BY s.records`,
     ),
+    segmentCount: db.prepare('SELECT count(*) AS count FROM log_segment'),
     views: db.prepare(
       `SELECT v.name, v.paths, v.made_of, ${fileColumns} FROM log_view v JOIN log_file f ON f.id = v.file ORDER BY v.name`,
     ),
-    fileByInfoHash: db.prepare(`SELECT ${fileColumns}, f.pieces FROM log_file f WHERE f.info_hash = ? LIMIT 1`),
+    fileByInfoHash: db.prepare(
+      `SELECT ${fileColumns}, f.pieces FROM log_file f WHERE f.info_hash = ? LIMIT 1`,
+    ),
     hasFile: db.prepare('SELECT 1 FROM log_file WHERE info_hash = ? LIMIT 1'),
     ordinal: db.prepare('SELECT ordinal, digest FROM log_ordinal WHERE file_hash = ?'),
     byOrdinal: db.prepare('SELECT file_hash FROM log_ordinal WHERE ordinal = ?'),
@@ -397,6 +422,8 @@ function prepare(db: DatabaseSync) {
       'SELECT p.info_hash, t.manifest FROM pack p JOIN pack_text t ON t.pack = p.id WHERE p.id = ? AND p.complete = 1',
     ),
     revocation: db.prepare(`SELECT ${revocationColumns} FROM revocation WHERE file_hash = ?`),
+    revokedCount: db.prepare('SELECT count(*) AS count FROM revocation'),
+    lastRevocation: db.prepare('SELECT coalesce(max(id), 0) AS id FROM revocation'),
     revocationRow: db.prepare(`SELECT ${revocationColumns} FROM revocation WHERE id = ?`),
     revocations: db.prepare(`SELECT ${revocationColumns} FROM revocation WHERE id > ? ORDER BY id LIMIT ?`),
     dropOrdinals: db.prepare(
@@ -426,6 +453,8 @@ function prepare(db: DatabaseSync) {
     retiredBefore: db.prepare('SELECT sha256 FROM log_file WHERE retired_ms < ?'),
     dropFile: db.prepare('DELETE FROM log_file WHERE sha256 = ? AND retired_ms IS NOT NULL'),
     getMeta: db.prepare('SELECT value FROM meta WHERE key = ?'),
-    setMeta: db.prepare('INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value'),
+    setMeta: db.prepare(
+      'INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value',
+    ),
   };
 }

@@ -43,6 +43,9 @@ const dataDir = defaultDataDir('seeder', process.env);
 const copiesMax = 1_000_000;
 /** The tracker names at most 200 peers of a torrent. */
 const seedsMax = 200;
+/** A head lives longer than it takes to be fetched, and not so long that a frozen catalog goes unnoticed. */
+const lifetimeMinMs = 60_000;
+const lifetimeMaxMs = 365 * 24 * 3600 * 1000;
 const anyPort = { host: '127.0.0.1', port: 0 };
 
 export const command = defineCommand({
@@ -59,6 +62,23 @@ export const command = defineCommand({
       value: 'FILE',
       help: 'signs the catalog; without one a key is made and kept in the data directory',
       parse: readSecretKey,
+    }),
+    'next-key': many({
+      value: 'FILE',
+      help: 'secret key that signs the heads of the catalog as well: whoever follows then takes heads that it alone signs',
+      parse: readSecretKey,
+    }),
+    'publish-every': withDefault({
+      value: 'TIME',
+      help: 'how often what is new is published in the catalog',
+      parse: parseDuration,
+      fallback: '1min',
+    }),
+    'head-lifetime': withDefault({
+      value: 'TIME',
+      help: 'how long a head of the catalog holds; renewed when a third of it is over',
+      parse: parseLifetime,
+      fallback: '7d',
     }),
     data: withDefault({
       value: 'DIR',
@@ -218,6 +238,9 @@ export const command = defineCommand({
         bytesPerSecond: values['upload-rate'],
         schedules: values.schedule,
       },
+      nextKeys: values['next-key'],
+      publishEveryMs: values['publish-every'],
+      headLifetimeMs: values['head-lifetime'],
       ...(once ? {} : { announceTo }),
       ...(trackerWhitelist ? { trackerWhitelist } : {}),
       ...(publicHost === undefined ? {} : { publicHost }),
@@ -236,6 +259,13 @@ function parseDhtAddress(text: string): HostPort {
   if (isIPv6(address.host))
     throw new NarswarmError('config-invalid', 'the DHT is spoken over IPv4; write an IPv4 address or a name');
   return address;
+}
+
+/** Throws config-invalid. */
+function parseLifetime(text: string): number {
+  const lifetimeMs = parseDuration(text);
+  if (lifetimeMs >= lifetimeMinMs && lifetimeMs <= lifetimeMaxMs) return lifetimeMs;
+  throw new NarswarmError('config-invalid', 'the head of a catalog holds for a minute to a year');
 }
 
 /** A schedule and the rate from then on. Throws config-invalid. */
@@ -286,7 +316,9 @@ interface OnceSeeder {
   status(): {
     catalog: { nars: number; rejected: number; rejectedByCode?: Record<string, number> };
     ingest: { failed: { source: string; message: string }[] };
+    log: { fault: string | null };
   };
+  publish(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -295,6 +327,8 @@ async function runOnce(seeder: OnceSeeder, io: CommandIo): Promise<number> {
   const stopped = await Promise.race([seeder.ingested.then(() => false), stop]);
   const { catalog, ingest } = seeder.status();
   const { nars, rejected, rejectedByCode = {} } = catalog;
+  if (!stopped) await seeder.publish();
+  const { fault } = seeder.status().log;
   await seeder.close();
   if (stopped) io.out('stopped before all was read; the next run goes on from here\n');
   io.out(
@@ -303,5 +337,6 @@ async function runOnce(seeder: OnceSeeder, io: CommandIo): Promise<number> {
   for (const [code, count] of Object.entries(rejectedByCode)) io.out(`  ${count} ${code}\n`);
   for (const { source, message } of ingest.failed)
     io.out(`  ${source} was not read to its end: ${message}\n`);
-  return (rejected > 0 || ingest.failed.length > 0) && !stopped ? 1 : 0;
+  if (fault !== null) io.out(`  the catalog was not published: ${fault}\n`);
+  return (rejected > 0 || ingest.failed.length > 0 || fault !== null) && !stopped ? 1 : 0;
 }

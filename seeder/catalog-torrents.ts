@@ -37,6 +37,6 @@ export function fileTorrentOf({ entry, pieces }: FileWithPieces): Torrent {
 
 /** For the tracker. The seeder has the NAR files; NARs without compression only those who announce them. */
 export function knownTorrent(catalog: Catalog, infoHash: InfoHash): KnownTorrent | undefined {
-  if (catalog.hasFileOfInfoHash(infoHash)) return 'seeded';
+  if (catalog.hasFileOfInfoHash(infoHash) || catalog.log.hasFileOfInfoHash(infoHash)) return 'seeded';
   return catalog.hasInfoHash(infoHash) ? 'tracked' : undefined;
 }

@@ -2,6 +2,7 @@
 
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import type { Catalog, NarFileEntry } from '../catalog/catalog.ts';
+import type { CatalogFiles } from '../catalog/files.ts';
 import { printTorrentInfo } from '../catalog/torrentinfo.ts';
 import { printCacheInfo } from '../nar/cache-info.ts';
 import { parseNarFileName } from '../nar/compression.ts';
@@ -9,6 +10,7 @@ import { type InfoHash, parseInfoHash, parseSha256 } from '../nar/hash.ts';
 import { parseStoreHash } from '../nar/store-path.ts';
 import { type TorrentFileOptions, torrentFile } from '../swarm/torrent-file.ts';
 import { errorAnswer, makeApp } from '../web/app.ts';
+import { addCatalogRoutes } from '../web/catalog-route.ts';
 import type { Logger } from '../web/log.ts';
 import type { Metrics } from '../web/metrics.ts';
 import { addOperations } from '../web/operations.ts';
@@ -16,6 +18,7 @@ import { addResolve } from '../web/resolve-route.ts';
 import { sendFile, sendText, sourceOf } from '../web/send.ts';
 import { torrentOf } from './catalog-torrents.ts';
 import { feed, feedMaxItems } from './feed.ts';
+import { logTorrentOf } from './log-source.ts';
 import type { NarFiles } from './nar-files.ts';
 import type { PeerDirectory } from './peer-directory.ts';
 import { resolveLine } from './resolve.ts';
@@ -28,6 +31,7 @@ const foreverCacheControl = 'public, max-age=31536000, immutable';
 
 export interface SeederHttpOptions {
   catalog: Catalog;
+  catalogFiles: CatalogFiles;
   narFiles: NarFiles;
   /** The cache's own store directory, `/nix/store`. */
   nixStoreDir(): string;
@@ -72,7 +76,9 @@ export function makeSeederApp(options: SeederHttpOptions): RequestListener {
 
       router.get('/:infohash.torrent', async (request, response, next) => {
         const found = catalog.byInfoHash(parseInfoHash(request.params.infohash));
-        const torrent = found && torrentOf(catalog, found);
+        const torrent = found
+          ? torrentOf(catalog, found)
+          : logTorrentOf(catalog.log, parseInfoHash(request.params.infohash));
         if (torrent === undefined) {
           next();
           return;
@@ -94,6 +100,8 @@ export function makeSeederApp(options: SeederHttpOptions): RequestListener {
         const text = feed(catalog.newest(feedMaxItems), options.publicUrl(request));
         await sendText(request, response, text, 'application/rss+xml; charset=utf-8');
       });
+
+      addCatalogRoutes(router, options.catalogFiles);
 
       addOperations(router, {
         prefix: '/',

@@ -4,6 +4,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openCatalog } from '../catalog/catalog.ts';
 import { openCheckpointer } from '../catalog/checkpointer.ts';
+import { CatalogFiles } from '../catalog/files.ts';
 import type { PublicKey, SecretKey } from '../nar/signature.ts';
 import { publicKeyOf } from '../nar/signature.ts';
 import { openFilesMax, shareOpenFiles } from '../parts/open-files.ts';
@@ -24,10 +25,13 @@ import { AnnounceTo } from './announce-to.ts';
 import { knownTorrent } from './catalog-torrents.ts';
 import { demandedSource, type NoteDemand, openSeederDht, type SeederDhtConfig } from './dht.ts';
 import { makeSeederApp } from './http.ts';
-import { Ingest, type IngestProgress } from './ingest.ts';
+import { Ingest, type IngestProgress, storeDirKey } from './ingest.ts';
+import { eitherSource, LogSeedSource } from './log-source.ts';
 import { type NarFiles, narFilesOnDisk } from './nar-files.ts';
 import { PeerDirectory } from './peer-directory.ts';
+import { Publisher } from './publisher.ts';
 import { readSources } from './reading.ts';
+import { Revocations } from './revocations.ts';
 import { CatalogSeedSource } from './seed-source.ts';
 import { makeSeederMetrics, type SeederStatus, seederStatus } from './status.ts';
 import { TrackerWhitelist } from './tracker-whitelist.ts';
@@ -41,8 +45,14 @@ export interface SeederConfig {
   sources: string[];
   /** What none of these keys signed is refused, unless it is content-addressed. */
   trustedKeys: PublicKey[];
-  /** Signs the torrentinfos. */
+  /** Signs the torrentinfos and the heads of the catalog. */
   secretKey: SecretKey;
+  /** These sign the heads as well, and whoever follows takes later ones that they alone sign. */
+  nextKeys?: readonly SecretKey[];
+  /** How often what changed is published; a minute without it. */
+  publishEveryMs?: number;
+  /** How long a head of the catalog holds; a week without it. */
+  headLifetimeMs?: number;
   http: { host: string; port: number };
   peers: { host: string; port: number };
   /** Where the tracker listens over UDP as well. */
@@ -80,6 +90,8 @@ export interface Seeder {
   status(): SeederStatus;
   /** The first reading of the sources; resolves also when it was stopped by `close`. */
   readonly ingested: Promise<void>;
+  /** Publishes what waits to enter the log of the catalog; resolves also when that failed, as the status then says. */
+  publish(): Promise<void>;
   /** Stops reading, drains and closes everything. May be called twice. */
   close(): Promise<void>;
 }
@@ -113,6 +125,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
     const openFiles = shareOpenFiles(maxOpenFiles);
     if (!openFiles.enough) logger.warn('few-open-files', { maxOpenFiles, ...openFiles.seed });
 
+    const catalogFiles = await CatalogFiles.open(join(dataDir, 'catalog'));
     const narFiles = config.narFiles ?? narFilesOnDisk(storeDir);
     const named = new NamedTorrents(namedTorrentsMax);
     const tracker = new Tracker({
@@ -134,7 +147,10 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
     };
     const seedServer = await openSeedServer({
       ...config.peers,
-      source: demandedSource(new CatalogSeedSource(catalog, narFiles), noteDemand),
+      source: eitherSource(
+        demandedSource(new CatalogSeedSource(catalog, narFiles), noteDemand),
+        new LogSeedSource(catalog.log, catalogFiles),
+      ),
       upload: uploads.options(),
       limits: openFiles.seed,
       deals: true,
@@ -176,6 +192,19 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
     const silent = config.onProgress !== undefined;
     const ingest = new Ingest({ ...config, catalog, store });
     const publicKey = publicKeyOf(secretKey);
+    const publisher = new Publisher({
+      ...{ catalog, catalogPath, logger, filesDir: catalogFiles.dir },
+      nixStoreDir: () => catalog.getMeta(storeDirKey),
+      secretKeys: [secretKey, ...(config.nextKeys ?? [])],
+      everyMs: config.publishEveryMs,
+      lifetimeMs: config.headLifetimeMs,
+    });
+    closers.push(() => publisher.close());
+    const revocations = new Revocations({
+      ...{ catalog, seedServer, logger },
+      publish: () => void publisher.publish(),
+    });
+    closers.push(() => revocations.stop());
     const status = (): SeederStatus =>
       seederStatus({
         catalog,
@@ -184,6 +213,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
         tracker,
         udpTracker,
         announceTo: otherTrackers,
+        publisher: publisher.status(),
         dht: dht?.status() ?? dhtOff,
         publicKey,
       });
@@ -193,6 +223,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
       limits: openFiles.http,
       app: makeSeederApp({
         catalog,
+        catalogFiles,
         narFiles,
         logger,
         noteDemand,
@@ -219,6 +250,9 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
       const schedule = startSchedule(config.scanCron, () => readSources(ingest, logger, { silent }));
       closers.push(() => schedule.stop());
     }
+    // What came in is published as soon as all of it is there, and what comes later from time to time.
+    const ingested = readSources(ingest, logger, { silent });
+    ingested.then(() => publisher.publish()).catch(() => undefined);
     return {
       url: http.url,
       peersAddress: printPeer({ host: seedServer.host, port: seedServer.port }),
@@ -226,7 +260,8 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
       udpTrackerUrl: udpTracker && `udp://${printPeer(udpTracker)}`,
       publicKey,
       status,
-      ingested: readSources(ingest, logger, { silent }),
+      ingested,
+      publish: () => publisher.publish(),
       close,
     };
   } catch (error) {

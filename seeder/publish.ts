@@ -11,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Chain, firstChain } from '../catalog/chain.ts';
 import type { CatalogFiles } from '../catalog/files.ts';
 import { segmentsToFuse } from '../catalog/fusion.ts';
-import { type CatalogHead, headText, type HeadValues, parseHead, signHead } from '../catalog/head.ts';
+import { type CatalogHead, type HeadValues, headText, parseHead, signHead } from '../catalog/head.ts';
 import type { CatalogLog, LogFile, LogSegment } from '../catalog/log.ts';
 import { LogDraft } from '../catalog/log-draft.ts';
 import { readSegment, segmentLimits, segmentName, writeSegment } from '../catalog/segment.ts';
@@ -131,7 +131,12 @@ class FusedRecords {
   #held: Buffer | undefined;
   done = false;
 
-  constructor(files: CatalogFiles, replaced: readonly LogSegment[], before: LogSegment | undefined, nixStoreDir: string) {
+  constructor(
+    files: CatalogFiles,
+    replaced: readonly LogSegment[],
+    before: LogSegment | undefined,
+    nixStoreDir: string,
+  ) {
     const last = replaced.at(-1);
     if (last === undefined) throw new Error('nothing to fuse');
     this.#last = last;
@@ -147,7 +152,10 @@ class FusedRecords {
       const record = this.#held ?? (await this.#source.next()).value;
       this.#held = undefined;
       if (record === undefined) break;
-      if (this.#records === most || (this.#plainBytes > 0 && this.#plainBytes + record.length > segmentLimits.bytes)) {
+      if (
+        this.#records === most ||
+        (this.#plainBytes > 0 && this.#plainBytes + record.length > segmentLimits.bytes)
+      ) {
         this.#held = record;
         return;
       }
@@ -158,7 +166,10 @@ class FusedRecords {
     }
     this.done = true;
     if (this.#records !== this.#last.records || !this.#chain.isAt(sha256ToDigest(this.#last.chain))) {
-      throw new NarswarmError('catalog-corrupt', 'the segments on the disk are not those that were published');
+      throw new NarswarmError(
+        'catalog-corrupt',
+        'the segments on the disk are not those that were published',
+      );
     }
   }
 
@@ -196,7 +207,8 @@ async function putHead(options: PublishOptions): Promise<number | undefined> {
   const last = text === undefined ? undefined : parseHead(text);
   if (last !== undefined && (await files.head()) === text && saysTheSame(last, values)) {
     const age = nowMs - last.time * 1000;
-    if (age >= 0 && age < lifetimeMs / 3 && last.expires - last.time === values.expires - time) return undefined;
+    if (age >= 0 && age < lifetimeMs / 3 && last.expires - last.time === values.expires - time)
+      return undefined;
   }
   const next = signHead(values, secretKeys);
   // First in the database: a number that was shown must never be given to another head.
@@ -210,7 +222,10 @@ async function putHead(options: PublishOptions): Promise<number | undefined> {
 
 function saysTheSame(last: CatalogHead, values: HeadValues): boolean {
   const { sequence, time, expires } = last;
-  return headText({ ...values, sequence, time, expires }) === last.signedText && last.sigs.length === values.keys.length;
+  return (
+    headText({ ...values, sequence, time, expires }) === last.signedText &&
+    last.sigs.length === values.keys.length
+  );
 }
 
 function lastSequence(log: CatalogLog): number {
@@ -225,7 +240,10 @@ async function removeRetired({ log, files, nowMs }: PublishOptions): Promise<voi
 }
 
 /** The file as a torrent. */
-export async function hashed(files: CatalogFiles, file: Awaited<ReturnType<CatalogFiles['put']>>): Promise<LogFile> {
+export async function hashed(
+  files: CatalogFiles,
+  file: Awaited<ReturnType<CatalogFiles['put']>>,
+): Promise<LogFile> {
   const hasher = new TorrentHasher(file.sizeBytes);
   for await (const chunk of createReadStream(files.path(file.sha256), { highWaterMark: 1 << 20 })) {
     hasher.write(chunk as Buffer);

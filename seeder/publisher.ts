@@ -93,10 +93,11 @@ export class Publisher {
   async #tick(): Promise<void> {
     const nowMs = this.#clock();
     if (nowMs < this.#dueMs || this.#closed) return;
-    this.#dueMs = nowMs + (this.#options.everyMs ?? publishEveryDefaultMs);
     const { publishedMs, expiresMs } = this.#status;
     const renew = nowMs - publishedMs >= this.#lifetimeMs / 3 || expiresMs <= nowMs;
-    if (renew || this.#options.catalog.log.hasPending()) await this.publish();
+    if (!renew && !this.#options.catalog.log.hasPending()) return;
+    this.#dueMs = nowMs + (this.#options.everyMs ?? publishEveryDefaultMs);
+    await this.publish();
   }
 
   async #run(): Promise<void> {

@@ -9,9 +9,12 @@ import { noUdpTracker, type UdpTracker, type UdpTrackerStatus } from '../swarm/u
 import { Metrics } from '../web/metrics.ts';
 import type { AnnounceTo, AnnounceToStatus } from './announce-to.ts';
 import type { Ingest, IngestProgress } from './ingest.ts';
+import type { PublisherStatus } from './publisher.ts';
 
 /** Refusals shown; all of them are counted. */
 const refusalsShown = 100;
+/** More of them need not be counted at each look. */
+const pendingShown = 1000;
 
 export interface SeederStatus {
   role: 'seeder';
@@ -25,6 +28,15 @@ export interface SeederStatus {
     uploads: { swarming: number; capped: number };
     rejectedByCode: Record<string, number>;
     publicKey: string;
+  };
+  /** What of the catalog is published, and how. */
+  log: PublisherStatus & {
+    segments: number;
+    /** Rows that wait to be published, up to a thousand. */
+    pending: number;
+    /** NAR files with a number. */
+    ordinals: number;
+    revoked: number;
   };
   ingest: IngestProgress;
   swarm: SeedStatus;
@@ -44,6 +56,7 @@ export interface StatusParts {
   announceTo: AnnounceTo;
   dht: DhtStatus;
   publicKey: PublicKey;
+  publisher: PublisherStatus;
 }
 
 export function seederStatus(parts: StatusParts): SeederStatus {
@@ -52,6 +65,13 @@ export function seederStatus(parts: StatusParts): SeederStatus {
   return {
     role: 'seeder',
     catalog: { ...counts, rejectedByCode, publicKey: printPublicKey(publicKey) },
+    log: {
+      ...parts.publisher,
+      segments: catalog.log.segmentCount,
+      pending: catalog.log.pendingCount(pendingShown),
+      ordinals: catalog.log.ordinals,
+      revoked: catalog.log.revokedCount,
+    },
     ingest: ingest.progress(),
     swarm: seedServer.status(),
     tracker: { ...tracker.status(), udp: udpTracker?.status() ?? noUdpTracker, others: announceTo.status() },

@@ -100,6 +100,13 @@ export class OpenTorrents {
     return this.#use(entry);
   }
 
+  /** The next who asks for it opens it anew, if it is still held. Those who use it keep it until they release it. */
+  forget(infoHash: InfoHash): void {
+    const idle = this.#idle.get(infoHash);
+    if (idle !== undefined) this.#drop(idle);
+    this.#entries.delete(infoHash);
+  }
+
   /** Closes what has been idle for too long. */
   sweep(): void {
     const before = this.#clock() - this.#limits.openTorrentIdleMs;

@@ -38,6 +38,8 @@ export interface CloseCounts {
   idle: number;
   'slow-reader': number;
   'peer-is-seed': number;
+  /** Its torrent is not to be served any more. */
+  withdrawn: number;
   /** A fault of our own, told to `onFault`. */
   fault: number;
 }
@@ -86,6 +88,7 @@ interface Serving {
   readonly sender: BlockSender;
   readonly peer: SeedPeer;
   readonly decoder: WireDecoder;
+  readonly infoHash: InfoHash;
 }
 
 export class SeedConnection {
@@ -147,6 +150,11 @@ export class SeedConnection {
     this.#serving?.decoder.stop();
     this.#serving?.sender.drain();
     this.#end('server-closing');
+  }
+
+  /** Of the torrent that is served. */
+  get infoHash(): InfoHash | undefined {
+    return this.#serving?.infoHash;
   }
 
   destroy(reason: CloseReason): void {
@@ -265,7 +273,7 @@ export class SeedConnection {
     });
     const decoder = new WireDecoder(peer, { pieces: peer.pieces, blockMaxBytes: 0 });
     lane.peer = new Served(sender, peer);
-    this.#serving = { torrent, lane, sender, peer, decoder };
+    this.#serving = { torrent, lane, sender, peer, decoder, infoHash };
     this.#enter('serving');
     counters.handshakes++;
     this.wasServed = true;

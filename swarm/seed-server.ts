@@ -76,6 +76,8 @@ export interface SeedServer {
   isUploadFree(infoHash: InfoHash, sizeBytes: number): boolean;
   /** Bytes of it that left by another way and count as uploaded to the policy. */
   uploadedElsewhere(infoHash: InfoHash, sizeBytes: number, bytes: number): void;
+  /** The torrent is not to be served any more, or not as it was: its connections are closed, and it is opened anew if the source still has it. */
+  forget(infoHash: InfoHash): void;
   /** Stops listening, lets what is being sent go out for a moment, then closes every connection and file. May be called twice. */
   close(): Promise<void>;
 }
@@ -119,6 +121,7 @@ class Listener implements SeedServer {
     idle: 0,
     'slow-reader': 0,
     'peer-is-seed': 0,
+    withdrawn: 0,
     fault: 0,
   };
   #refused = 0;
@@ -207,6 +210,13 @@ class Listener implements SeedServer {
 
   uploadedElsewhere(infoHash: InfoHash, sizeBytes: number, bytes: number): void {
     this.#uploads.sentElsewhere(infoHash, sizeBytes, bytes);
+  }
+
+  forget(infoHash: InfoHash): void {
+    for (const connection of this.#connections.keys()) {
+      if (connection.infoHash === infoHash) connection.destroy('withdrawn');
+    }
+    this.#torrents.forget(infoHash);
   }
 
   close(): Promise<void> {
