@@ -261,7 +261,10 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
       publicKey,
       status,
       ingested,
-      publish: () => publisher.publish(),
+      publish() {
+        revocations.look();
+        return publisher.publish();
+      },
       close,
     };
   } catch (error) {
