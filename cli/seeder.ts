@@ -9,6 +9,7 @@ import { checkSchedule } from '../parts/schedule.ts';
 import type { ScheduledRate } from '../parts/upload-schedule.ts';
 import { announceToMax } from '../seeder/announce-to.ts';
 import { openSeeder } from '../seeder/main.ts';
+import { packSizeMaxBytes } from '../seeder/pack-closer.ts';
 import { bootstrapNodesMax } from '../swarm/dht-limits.ts';
 import { type Logger, makeLogger } from '../web/log.ts';
 import { type CommandIo, defineCommand, usageError } from './command.ts';
@@ -34,8 +35,10 @@ import {
   parseCount,
   parseDuration,
   parseHostPort,
+  parseSize,
   parseUploadRate,
   parseUrl,
+  printSize,
 } from './units.ts';
 
 const dataDir = defaultDataDir('seeder', process.env);
@@ -163,6 +166,18 @@ export const command = defineCommand({
       help: "takes the place of --upload-rate from when it is due, for instance '0 8 * * 1-5=20MiB/s' or '0 20 * * *=unlimited'",
       parse: parseScheduledRate,
     }),
+    'pack-size': withDefault({
+      value: 'SIZE',
+      help: 'NAR files of at most 1 MiB are put together into packs of this size; 0 makes none',
+      parse: parsePackSize,
+      fallback: '256MiB',
+    }),
+    'pack-age': withDefault({
+      value: 'TIME',
+      help: 'a pack is closed before it is full when a NAR file has waited for so long',
+      parse: parseDuration,
+      fallback: '1h',
+    }),
     scan: optional({
       value: 'CRON',
       help: "when the sources are read again, for instance '*/10 * * * *'; without it only at start",
@@ -176,7 +191,7 @@ export const command = defineCommand({
     once: toggle('read the sources once, then end'),
   },
   notes: [
-    'With --once the exit status is 1 when a narinfo is refused or a source cannot be read, and a summary is printed.',
+    'With --once the exit status is 1 when a narinfo is refused or a source cannot be read, and a summary is printed. Packs that are full are closed; what is too little for one waits for the next run.',
     'Standard output has one line when the seeder listens: ready seeder URL peers HOST:PORT tracker URL, and with',
     '--tracker-udp also tracker-udp URL.',
   ],
@@ -241,6 +256,8 @@ export const command = defineCommand({
       nextKeys: values['next-key'],
       publishEveryMs: values['publish-every'],
       headLifetimeMs: values['head-lifetime'],
+      // One run is not the time in which more may come.
+      packs: { sizeBytes: values['pack-size'], ageMs: once ? Number.POSITIVE_INFINITY : values['pack-age'] },
       ...(once ? {} : { announceTo }),
       ...(trackerWhitelist ? { trackerWhitelist } : {}),
       ...(publicHost === undefined ? {} : { publicHost }),
@@ -249,9 +266,17 @@ export const command = defineCommand({
       ...(storePaths === undefined ? {} : { storePaths }),
     });
     if (!once) return serveUntilStopped(io, seeder, { role: 'seeder', ...seeder });
-    return runOnce(seeder, io);
+    return runOnce(seeder, io, values['pack-size'] > 0);
   },
 });
+
+/** Throws config-invalid. */
+function parsePackSize(text: string): number {
+  const size = parseSize(text);
+  if (size > packSizeMaxBytes)
+    throw new NarswarmError('config-invalid', `a pack has at most ${printSize(packSizeMaxBytes)}`);
+  return size;
+}
 
 /** Throws config-invalid. */
 function parseDhtAddress(text: string): HostPort {
@@ -310,11 +335,24 @@ function keyHost(name: string): string {
   );
 }
 
+function packsLine({ closed, nars, unpacked }: OncePacks): string {
+  const inPacks = `${nars} of them in ${closed} ${closed === 1 ? 'pack' : 'packs'}`;
+  return `${inPacks}; ${unpacked.nars} of at most 1 MiB wait for one, ${printSize(unpacked.bytes)}\n`;
+}
+
+interface OncePacks {
+  closed: number;
+  nars: number;
+  unpacked: { nars: number; bytes: number };
+}
+
 /** What a summary needs of a seeder. */
 interface OnceSeeder {
   ingested: Promise<void>;
+  closePacks(): Promise<void>;
   status(): {
     catalog: { nars: number; rejected: number; rejectedByCode?: Record<string, number> };
+    packs: OncePacks;
     ingest: { failed: { source: string; message: string }[] };
     log: { fault: string | null };
   };
@@ -322,18 +360,22 @@ interface OnceSeeder {
   close(): Promise<void>;
 }
 
-async function runOnce(seeder: OnceSeeder, io: CommandIo): Promise<number> {
+async function runOnce(seeder: OnceSeeder, io: CommandIo, packing: boolean): Promise<number> {
   const stop = aborted(io.signal).then(() => true);
-  const stopped = await Promise.race([seeder.ingested.then(() => false), stop]);
-  const { catalog, ingest } = seeder.status();
+  const work = seeder.ingested.then(() => seeder.closePacks()).then(() => false);
+  const stopped = await Promise.race([work, stop]);
+  const { catalog, packs, ingest } = seeder.status();
   const { nars, rejected, rejectedByCode = {} } = catalog;
   if (!stopped) await seeder.publish();
   const { fault } = seeder.status().log;
   await seeder.close();
+  // Given up: it was stopped.
+  if (stopped) await work.catch(() => undefined);
   if (stopped) io.out('stopped before all was read; the next run goes on from here\n');
   io.out(
     `${nars} NAR files in the catalog, ${rejected} ${rejected === 1 ? 'narinfo' : 'narinfos'} refused\n`,
   );
+  if (packing) io.out(packsLine(packs));
   for (const [code, count] of Object.entries(rejectedByCode)) io.out(`  ${count} ${code}\n`);
   for (const { source, message } of ingest.failed)
     io.out(`  ${source} was not read to its end: ${message}\n`);

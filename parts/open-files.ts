@@ -11,12 +11,15 @@ import { defaultHttpLimits, type HttpLimits } from '../web/server.ts';
 
 /** For what is always open: database, threads, listeners, the DHT's process, and the files that are being verified. */
 const reserved = 64;
+/** NAR files that packs are read from: many small ones, each for a moment. */
+const packFiles = 128;
 /** A connection that downloads over HTTP has a NAR file open, too. */
 const perHttpConnection = 2;
 
 export interface OpenFileShares {
   seed: Pick<SeedLimits, 'connectionsMax' | 'connectionsPerAddressMax' | 'openTorrentsMax'>;
   http: Pick<HttpLimits, 'connections'>;
+  packFiles: number;
   /** False when the system allows less than the defaults want. */
   enough: boolean;
 }
@@ -25,7 +28,7 @@ export interface OpenFileShares {
 export function shareOpenFiles(max: number | undefined): OpenFileShares {
   const { connectionsMax, connectionsPerAddressMax, openTorrentsMax } = seedLimits;
   const { connections } = defaultHttpLimits;
-  const wanted = connectionsMax + openTorrentsMax + connections * perHttpConnection;
+  const wanted = connectionsMax + openTorrentsMax + connections * perHttpConnection + packFiles;
   const part = Math.min(1, ((max ?? Number.POSITIVE_INFINITY) - reserved) / wanted);
   const share = (limit: number): number => Math.max(2, Math.floor(limit * part));
   const peers = share(connectionsMax);
@@ -37,6 +40,7 @@ export function shareOpenFiles(max: number | undefined): OpenFileShares {
       openTorrentsMax: share(openTorrentsMax),
     },
     http: { connections: share(connections) },
+    packFiles: share(packFiles),
     enough: part === 1,
   };
 }

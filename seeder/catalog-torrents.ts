@@ -35,8 +35,12 @@ export function fileTorrentOf({ entry, pieces }: FileWithPieces): Torrent {
   };
 }
 
-/** For the tracker. The seeder has the NAR files; NARs without compression only those who announce them. */
+/** For the tracker. The seeder has the NAR files and packs; NARs without compression only those who announce them. */
 export function knownTorrent(catalog: Catalog, infoHash: InfoHash): KnownTorrent | undefined {
-  if (catalog.hasFileOfInfoHash(infoHash) || catalog.log.hasFileOfInfoHash(infoHash)) return 'seeded';
+  const seeded =
+    catalog.hasFileOfInfoHash(infoHash) ||
+    catalog.packs.has(infoHash) ||
+    catalog.log.hasFileOfInfoHash(infoHash);
+  if (seeded) return 'seeded';
   return catalog.hasInfoHash(infoHash) ? 'tracked' : undefined;
 }

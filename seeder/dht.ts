@@ -26,6 +26,7 @@ export function demandedSource(source: SeedSource, note: NoteDemand): SeedSource
       note(infoHash);
       return {
         torrent: handle.torrent,
+        ...(handle.pieces && { pieces: handle.pieces }),
         read: (...range) => {
           note(infoHash);
           return handle.read(...range);

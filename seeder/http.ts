@@ -20,6 +20,7 @@ import { torrentOf } from './catalog-torrents.ts';
 import { feed, feedMaxItems } from './feed.ts';
 import { logTorrentOf } from './log-source.ts';
 import type { NarFiles } from './nar-files.ts';
+import { packTorrent } from './pack-source.ts';
 import type { PeerDirectory } from './peer-directory.ts';
 import { resolveLine } from './resolve.ts';
 import { type WebSeed, webSeedRetrySeconds } from './web-seed.ts';
@@ -75,21 +76,29 @@ export function makeSeederApp(options: SeederHttpOptions): RequestListener {
       });
 
       router.get('/:infohash.torrent', async (request, response, next) => {
-        const found = catalog.byInfoHash(parseInfoHash(request.params.infohash));
+        const infoHash = parseInfoHash(request.params.infohash);
+        const found = catalog.byInfoHash(infoHash);
         const torrent = found
           ? torrentOf(catalog, found)
-          : logTorrentOf(catalog.log, parseInfoHash(request.params.infohash));
+          : (packTorrent(catalog, infoHash) ?? logTorrentOf(catalog.log, infoHash));
         if (torrent === undefined) {
           next();
           return;
         }
-        if (found?.kind === 'file') options.noteDemand(torrent.infoHash);
-        // Only the NAR file is here to be had over HTTP; the NAR itself is not.
+        if (found?.kind === 'file' || catalog.packs.has(infoHash)) options.noteDemand(infoHash);
+        // Only the NAR file is here to be had over HTTP; the NAR itself is not, nor a pack's narinfos as they are in it.
         const webSeeds = found?.kind === 'file' ? webSeed.urls(options.publicUrl(request), torrent) : [];
         await sendFile(request, response, {
           ...sourceOf(torrentFile(torrent, { ...announceOf(options.trackers(request)), webSeeds })),
           contentType: 'application/x-bittorrent',
         });
+      });
+
+      router.get('/:infohash.packinfo', async (request, response, next) => {
+        const infoHash = parseInfoHash(request.params.infohash);
+        const manifest = catalog.packs.has(infoHash) ? catalog.packs.manifest(infoHash) : undefined;
+        if (manifest === undefined) next();
+        else await sendText(request, response, manifest, 'text/x-narswarm-packinfo');
       });
 
       addResolve(router, (fileHash, request) =>

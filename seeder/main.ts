@@ -14,6 +14,7 @@ import { lockDataDir } from '../store/data-lock.ts';
 import { openDirectoryStore } from '../store/directory-store.ts';
 import { type Dht, dhtOff } from '../swarm/dht.ts';
 import { NamedTorrents } from '../swarm/encrypted-handshake.ts';
+import { OpenFiles } from '../swarm/open-files.ts';
 import { printPeer } from '../swarm/peer-address.ts';
 import { openSeedServer } from '../swarm/seed-server.ts';
 import { Tracker } from '../swarm/tracker.ts';
@@ -28,6 +29,9 @@ import { makeSeederApp } from './http.ts';
 import { Ingest, type IngestProgress, storeDirKey } from './ingest.ts';
 import { eitherSource, LogSeedSource } from './log-source.ts';
 import { type NarFiles, narFilesOnDisk } from './nar-files.ts';
+import { PackCloser, type PackRules, packRulesDefault } from './pack-closer.ts';
+import { PackFiles } from './pack-files.ts';
+import { PackSource } from './pack-source.ts';
 import { PeerDirectory } from './peer-directory.ts';
 import { Publisher } from './publisher.ts';
 import { readSources } from './reading.ts';
@@ -69,6 +73,8 @@ export interface SeederConfig {
   dht?: SeederDhtConfig;
   /** When a torrent has had enough, and what there is for all together; the defaults of the command line without it. */
   upload?: Partial<SeederUpload>;
+  /** When small NAR files are put together; the defaults of the command line without it. */
+  packs?: Partial<PackRules>;
   /** When the sources are read again; without it only at start. */
   scanCron?: string;
   /** File or URL with the store paths to take from sources behind HTTP. */
@@ -92,6 +98,8 @@ export interface Seeder {
   readonly ingested: Promise<void>;
   /** Publishes what waits to enter the log of the catalog; resolves also when that failed, as the status then says. */
   publish(): Promise<void>;
+  /** Closes the packs that are due now, rather than when it is looked for them next. Throws store-failed. */
+  closePacks(): Promise<void>;
   /** Stops reading, drains and closes everything. May be called twice. */
   close(): Promise<void>;
 }
@@ -127,6 +135,13 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
 
     const catalogFiles = await CatalogFiles.open(join(dataDir, 'catalog'));
     const narFiles = config.narFiles ?? narFilesOnDisk(storeDir);
+    const packFiles = await PackFiles.open(join(dataDir, 'packs'));
+    const packSource = new PackSource({
+      catalog,
+      narFiles,
+      packFiles,
+      openFiles: new OpenFiles(openFiles.packFiles),
+    });
     const named = new NamedTorrents(namedTorrentsMax);
     const tracker = new Tracker({
       known(infoHash) {
@@ -145,10 +160,11 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
       dht?.noteDemand(infoHash);
       announceTo?.noteDemand(infoHash);
     };
+    const ofNarFiles = eitherSource(new CatalogSeedSource(catalog, narFiles), packSource);
     const seedServer = await openSeedServer({
       ...config.peers,
       source: eitherSource(
-        demandedSource(new CatalogSeedSource(catalog, narFiles), noteDemand),
+        demandedSource(ofNarFiles, noteDemand),
         new LogSeedSource(catalog.log, catalogFiles),
       ),
       upload: uploads.options(),
@@ -191,6 +207,17 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
     closers.push(() => udpTracker?.close());
     const silent = config.onProgress !== undefined;
     const ingest = new Ingest({ ...config, catalog, store });
+    const packs = await PackCloser.open({
+      rules: { ...packRulesDefault, ...config.packs },
+      catalog,
+      narFiles,
+      packFiles,
+      secretKey,
+      nixStoreDir: () => ingest.nixStoreDir,
+      onClosed: (infoHash) => packSource.noteWhole(infoHash),
+      logger,
+    });
+    closers.push(() => packs.close());
     const publicKey = publicKeyOf(secretKey);
     const publisher = new Publisher({
       ...{ catalog, catalogPath, logger, filesDir: catalogFiles.dir },
@@ -201,13 +228,20 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
     });
     closers.push(() => publisher.close());
     const revocations = new Revocations({
-      ...{ catalog, seedServer, logger },
+      ...{ catalog, logger },
+      seedServer: {
+        forget(infoHash) {
+          packSource.lookAgain(infoHash);
+          seedServer.forget(infoHash);
+        },
+      },
       publish: () => void publisher.publish(),
     });
     closers.push(() => revocations.stop());
     const status = (): SeederStatus =>
       seederStatus({
         catalog,
+        packs,
         ingest,
         seedServer,
         tracker,
@@ -253,6 +287,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
     // What came in is published as soon as all of it is there, and what comes later from time to time.
     const ingested = readSources(ingest, logger, { silent });
     ingested.then(() => publisher.publish()).catch(() => undefined);
+    packs.start();
     return {
       url: http.url,
       peersAddress: printPeer({ host: seedServer.host, port: seedServer.port }),
@@ -261,6 +296,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
       publicKey,
       status,
       ingested,
+      closePacks: () => packs.closeDue(),
       publish() {
         revocations.look();
         return publisher.publish();

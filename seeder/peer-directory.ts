@@ -7,6 +7,7 @@ import type { PublicAddress } from '../parts/public-address.ts';
 import type { PeerAddress } from '../swarm/peer-address.ts';
 import type { Tracker } from '../swarm/tracker.ts';
 import { announceOverHttp, scrapeOverHttp, type TrackerHttpRequest } from '../swarm/tracker-http.ts';
+import { knownTorrent } from './catalog-torrents.ts';
 
 /** Peers named for one NAR file: enough to fill a client's connections. */
 const peersMax = 30;
@@ -31,8 +32,8 @@ export class PeerDirectory {
 
   /** Ourselves first. */
   peersOf(infoHash: InfoHash, request: IncomingMessage): PeerAddress[] {
-    // The seeder serves NAR files; the torrents of the NARs inside are kept alive by those who have the store paths.
-    const seeded = this.#catalog.hasFileOfInfoHash(infoHash);
+    // The seeder serves NAR files and packs; the torrents of the NARs inside are kept alive by those who have the store paths.
+    const seeded = knownTorrent(this.#catalog, infoHash) === 'seeded';
     const permanent = seeded ? this.#at(this.#address.addresses(request.socket.localAddress)) : [];
     return [...permanent, ...this.tracker.peersOf(infoHash, peersMax - permanent.length)];
   }

@@ -16,9 +16,12 @@ export function resolveLine(
   const found = catalog.fileByFileHash(fileHash);
   if (found === undefined) return undefined;
   const { entry } = found;
+  const pack = catalog.packs.packOf(fileHash);
   const line = {
     fileHash: entry.fileHash,
     torrentinfo: printTorrentInfo(entry),
+    // The same bytes can be had as a part of a pack.
+    ...(pack && { pack }),
     info: infoDictionary(fileTorrentOf(found)).toString('base64'),
     peers: peersOf(entry.infoHash).map(printPeer),
   };

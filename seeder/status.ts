@@ -9,6 +9,7 @@ import { noUdpTracker, type UdpTracker, type UdpTrackerStatus } from '../swarm/u
 import { Metrics } from '../web/metrics.ts';
 import type { AnnounceTo, AnnounceToStatus } from './announce-to.ts';
 import type { Ingest, IngestProgress } from './ingest.ts';
+import type { PackCloser, PacksStatus } from './pack-closer.ts';
 import type { PublisherStatus } from './publisher.ts';
 
 /** Refusals shown; all of them are counted. */
@@ -38,6 +39,7 @@ export interface SeederStatus {
     ordinals: number;
     revoked: number;
   };
+  packs: PacksStatus;
   ingest: IngestProgress;
   swarm: SeedStatus;
   tracker: TrackerStatus & { udp: UdpTrackerStatus; others: AnnounceToStatus };
@@ -48,6 +50,7 @@ export interface SeederStatus {
 
 export interface StatusParts {
   catalog: Catalog;
+  packs: PackCloser;
   ingest: Ingest;
   seedServer: SeedServer;
   tracker: Tracker;
@@ -60,7 +63,7 @@ export interface StatusParts {
 }
 
 export function seederStatus(parts: StatusParts): SeederStatus {
-  const { catalog, ingest, seedServer, tracker, udpTracker, announceTo, dht, publicKey } = parts;
+  const { catalog, packs, ingest, seedServer, tracker, udpTracker, announceTo, dht, publicKey } = parts;
   const { rejectedByCode, ...counts } = catalog.counts();
   return {
     role: 'seeder',
@@ -72,6 +75,7 @@ export function seederStatus(parts: StatusParts): SeederStatus {
       ordinals: catalog.log.ordinals,
       revoked: catalog.log.revokedCount,
     },
+    packs: packs.status(),
     ingest: ingest.progress(),
     swarm: seedServer.status(),
     tracker: { ...tracker.status(), udp: udpTracker?.status() ?? noUdpTracker, others: announceTo.status() },
@@ -94,6 +98,15 @@ export function makeSeederMetrics(look: () => SeederStatus): Metrics {
   metrics.callback('gauge', 'narswarm_catalog_rejected', 'Narinfos that are refused, by reason', () =>
     Object.entries(status().catalog.rejectedByCode).map(([code, value]) => ({ labels: { code }, value })),
   );
+  gauge('narswarm_catalog_packs', 'Packs that are closed', ({ packs }) => packs.closed);
+  gauge('narswarm_packed_nars', 'NAR files in packs', ({ packs }) => packs.nars);
+  gauge('narswarm_packed_bytes', 'Bytes of all packs', ({ packs }) => packs.bytes);
+  gauge(
+    'narswarm_unpacked_nars',
+    'NAR files of at most 1 MiB that are in no pack',
+    ({ packs }) => packs.unpacked.nars,
+  );
+  gauge('narswarm_unpacked_bytes', 'Bytes of those', ({ packs }) => packs.unpacked.bytes);
   gauge(
     'narswarm_ingest_pending',
     'NAR files that are being verified or wait for it',

@@ -7,6 +7,8 @@ import { execFile } from 'node:child_process';
 import { open, rename, rm } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Catalog } from '../catalog/catalog.ts';
+import type { CatalogPacks } from '../catalog/packs.ts';
+import type { InfoHash } from '../nar/hash.ts';
 import type { Logger } from '../web/log.ts';
 
 /** The catalog is looked at this often; while it changes all the time, the file is written as often as that at most. */
@@ -18,8 +20,12 @@ const pageRows = 1_000;
 /** A command that reloads something takes no time; one that hangs is ended. */
 const reloadTimeoutMs = 10_000;
 
+type WhitelistedCatalog = Pick<Catalog, 'infoHashes' | 'torrentChanges'> & {
+  packs: Pick<CatalogPacks, 'list'>;
+};
+
 export interface TrackerWhitelistOptions {
-  catalog: Pick<Catalog, 'infoHashes' | 'torrentChanges'>;
+  catalog: WhitelistedCatalog;
   file: string;
   /** Run by the shell after each new version. */
   reloadCommand?: string;
@@ -75,11 +81,9 @@ export class TrackerWhitelist {
     const handle = await open(next, 'w');
     let torrents = 0;
     try {
-      for (let after: number | undefined = 0; after !== undefined; ) {
-        const page = catalog.infoHashes(after, pageRows);
-        if (page.infoHashes.length > 0) await handle.write(`${page.infoHashes.join('\n')}\n`);
-        torrents += page.infoHashes.length;
-        after = page.last;
+      for (const infoHashes of pagesOf(catalog)) {
+        await handle.write(infoHashes.map((infoHash) => `${infoHash}\n`).join(''));
+        torrents += infoHashes.length;
         if (this.#closing.signal.aborted) {
           await rm(next, { force: true });
           return undefined;
@@ -106,4 +110,19 @@ export class TrackerWhitelist {
       });
     });
   }
+}
+
+/** NAR files and NARs, then packs. */
+function* pagesOf(catalog: WhitelistedCatalog): Generator<InfoHash[]> {
+  for (let after: number | undefined = 0; after !== undefined; ) {
+    const page = catalog.infoHashes(after, pageRows);
+    yield page.infoHashes;
+    after = page.last;
+  }
+  for (
+    let page = catalog.packs.list(undefined, pageRows);
+    page.length > 0;
+    page = catalog.packs.list(page.at(-1), pageRows)
+  )
+    yield page;
 }

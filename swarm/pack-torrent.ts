@@ -4,9 +4,10 @@
  */
 
 import { NarswarmError } from '../nar/errors.ts';
+import type { InfoHash } from '../nar/hash.ts';
 import { PieceHasher } from './piece-hasher.ts';
 import { pieceCount, pieceHashBytes } from './pieces.ts';
-import { infoHashOf, type Torrent } from './torrent.ts';
+import { type InfoBytes, infoHashOf, type Torrent } from './torrent.ts';
 
 export interface PackTorrentFile {
   /** Names of directories and file: `nar`, `<FileHash>.nar.xz`. */
@@ -74,6 +75,11 @@ export class PackHasher {
     this.#pieces = new PieceHasher(length, packPieceLength);
   }
 
+  /** Bytes of all files. */
+  get lengthBytes(): number {
+    return this.#pieces.lengthBytes;
+  }
+
   /** Throws torrent-invalid, and takes nothing of `chunk`, when it would go past the length. */
   write(chunk: Uint8Array): void {
     this.#pieces.write(chunk);
@@ -112,6 +118,22 @@ export function parsePackInfo(bytes: Uint8Array): { torrent: Torrent; files: Pac
   // Whatever else it may be, it is what the rules make of these parts, or it is refused.
   if (!torrent.info?.read().equals(info)) throw invalid('not canonical');
   return { torrent, files };
+}
+
+/**
+ * The torrent of a pack whose info dictionary was made here, and is kept elsewhere: it is read once, for the name and the piece table. Throws
+ * torrent-invalid when it is not the one of that infohash.
+ */
+export function packTorrentOf(parts: { infoHash: InfoHash; length: number; info: InfoBytes }): Torrent {
+  const { infoHash, length, info } = parts;
+  const bytes = info.read();
+  const cut = { length, pieceLength: packPieceLength };
+  const pieces = Buffer.from(bytes.subarray(-1 - pieceCount(cut) * pieceHashBytes, -1));
+  const end = bytes.length - 1 - pieces.length;
+  const tail = bytes.toString('latin1', end - tailMaxBytes, end);
+  const [, name] = /e4:name57:([\x20-\x7e]{57})12:piece lengthi65536e6:pieces/.exec(tail) ?? [];
+  if (name === undefined || infoHashOf(bytes) !== infoHash) throw invalid('not its info dictionary');
+  return { infoHash, name, ...cut, pieces, info };
 }
 
 const filePattern = /d6:lengthi([1-9][0-9]{0,9})e4:pathl(?:3:(nar))?([1-9][0-9]):/y;

@@ -25,6 +25,8 @@ const onDisk = narFilesOnDisk(dataDir);
 const delay = monitorEventLoopDelay({ resolution: 1 });
 delay.enable();
 const seeder = await openSeeder({
+  // A million NAR files would be put together meanwhile.
+  packs: { sizeBytes: 0 },
   dataDir,
   sources: sourceDir === undefined ? [] : [pathToFileURL(sourceDir).href],
   trustedKeys: [cacheKey.publicKey],

@@ -125,14 +125,19 @@ t.test('--once reads the source, sums up, and fails when something was refused',
   ];
   const good = await runCommand(args);
   t.equal(good.status, 0, good.errors);
-  t.match(good.out, /^5 NAR files in the catalog, 0 narinfos refused\n$/);
+  t.match(
+    good.out,
+    /^5 NAR files in the catalog, 0 narinfos refused\n0 of them in 0 packs; 5 of at most 1 MiB wait for one, [\d.]+ KiB\n$/,
+  );
   const narInfo = (await readdir(cache)).find((name) => name.endsWith('.narinfo')) ?? '';
   const url = /^URL: (.*)$/m.exec(await readFile(join(cache, narInfo), 'utf8'))?.[1] ?? '';
   await rm(join(cache, url));
   await rm(join(base, 'data'), { recursive: true });
   const bad = await runCommand(args);
   t.equal(bad.status, 1, bad.errors);
-  t.match(bad.out, /^4 NAR files in the catalog, 1 narinfo refused\n {2}1 nar-file-missing\n$/);
+  t.match(bad.out, /^4 NAR files in the catalog, 1 narinfo refused\n0 of .*\n {2}1 nar-file-missing\n$/);
+  const all = await runCommand([...args, '--pack-size', '4KiB']);
+  t.match(all.out, /^4 NAR files in the catalog, 1 narinfo refused\n[1-4] of them in \d+ packs?; /);
 });
 
 t.test('--once fails when a source could not be read', async (t) => {
@@ -140,7 +145,10 @@ t.test('--once fails when a source could not be read', async (t) => {
   const paths = join(t.testdir({ paths: '/nix/store/8r551z29g4jx3fr1vx8jh8bhgzwm3h4r-x\n' }), 'paths');
   const { status, out } = await runCommand([...args, '--store-paths', paths]);
   t.equal(status, 1);
-  t.match(out, /^0 NAR files in the catalog, 0 narinfos refused\n {2}http:\/\/127\.0\.0\.1:9 was not read/);
+  t.match(
+    out,
+    /^0 NAR files in the catalog, 0 narinfos refused\n0 of .*\n {2}http:\/\/127\.0\.0\.1:9 was not read/,
+  );
 });
 
 t.test('a second process on the same data directory is told so', async (t) => {
