@@ -113,6 +113,18 @@ export class FollowedCatalog {
     return row === undefined ? 0 : numberOf(row, 'records');
   }
 
+  /** Counted row by row: for people who ask. */
+  counts(): { records: number; narFiles: number; narInfos: number; packs: number; revoked: number } {
+    const row = this.#get('counts') ?? {};
+    return {
+      records: this.records,
+      narFiles: numberOf(row, 'nar_files'),
+      narInfos: numberOf(row, 'narinfos'),
+      packs: numberOf(row, 'packs'),
+      revoked: numberOf(row, 'revoked'),
+    };
+  }
+
   /** Of all narinfos with this NAR file. */
   storeHashesOf(fileHash: Sha256): StoreHash[] {
     const rows = this.#all('storeHashesOf', sha256ToDigest(fileHash));
@@ -219,6 +231,9 @@ function prepareStatements(db: DatabaseSync) {
       'INSERT INTO state VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value',
     ),
     position: db.prepare('SELECT records, ordinals FROM position'),
+    counts: db.prepare(`
+      SELECT (SELECT count(*) FROM nar_file) AS nar_files, (SELECT count(*) FROM narinfo) AS narinfos,
+        (SELECT count(*) FROM pack) AS packs, (SELECT count(*) FROM revocation) AS revoked`),
     narInfo: db.prepare(
       'SELECT n.text, f.file_hash FROM narinfo n JOIN nar_file f ON f.ordinal = n.ordinal WHERE n.store_hash = ?',
     ),

@@ -17,7 +17,8 @@ import {
   sha256FromDigest,
   sha256ToDigest,
 } from '../nar/hash.ts';
-import { nix32Encode } from '../nar/nix32.ts';
+import { nix32Decode } from '../nar/nix32.ts';
+import type { StoreHash } from '../nar/store-path.ts';
 import { attempt } from './database.ts';
 import type { CatalogFile, HeadSegment, HeadView } from './head.ts';
 import { bytesOf, numberOf, type Row, textOf } from './rows.ts';
@@ -162,6 +163,12 @@ export class CatalogLog {
   /** The id of the last one; 0 before the first. */
   get lastRevocation(): number {
     return numberOf(this.#get('lastRevocation') ?? {}, 'id');
+  }
+
+  /** The NAR files of all narinfos of a store path. */
+  fileHashesOf(storeHash: StoreHash): Sha256[] {
+    const rows = this.#all('fileHashesOf', nix32Decode(storeHash));
+    return rows.map((row) => sha256FromDigest(bytesOf(row, 'file_hash')));
   }
 
   // For the publisher
@@ -377,11 +384,6 @@ function revocationOf(row: Row): LoggedRevocation {
   };
 }
 
-/** For messages: a store hash as it is written. */
-export function storeHashText(row: Row): string {
-  return nix32Encode(bytesOf(row, 'store_hash'));
-}
-
 const fileColumns = 'f.sha256, f.size_bytes, f.info_hash';
 const segmentColumns = `s.records, s.chain, s.ordinals, s.queue_seq, s.plain_bytes, ${fileColumns}`;
 const revocationColumns = 'id, file_hash, info_hash, time, reason';
@@ -423,6 +425,9 @@ function prepare(db: DatabaseSync) {
     ),
     revocation: db.prepare(`SELECT ${revocationColumns} FROM revocation WHERE file_hash = ?`),
     revokedCount: db.prepare('SELECT count(*) AS count FROM revocation'),
+    fileHashesOf: db.prepare(
+      'SELECT DISTINCT f.file_hash FROM narinfo n JOIN nar_file f ON f.id = n.nar_file WHERE n.store_hash = ?',
+    ),
     lastRevocation: db.prepare('SELECT coalesce(max(id), 0) AS id FROM revocation'),
     revocationRow: db.prepare(`SELECT ${revocationColumns} FROM revocation WHERE id = ?`),
     revocations: db.prepare(`SELECT ${revocationColumns} FROM revocation WHERE id > ? ORDER BY id LIMIT ?`),

@@ -28,6 +28,16 @@ export const commands: readonly CommandEntry[] = [
     summary: 'a substituter for Nix that fetches from the swarm',
     load: () => import('./client.ts'),
   },
+  {
+    name: 'catalog',
+    summary: 'follow the catalog of a seeder or mirror, and say what is in it',
+    load: () => import('./catalog.ts'),
+  },
+  {
+    name: 'revoke',
+    summary: 'take a NAR file that was found wrong out of a catalog, for good',
+    load: () => import('./revoke.ts'),
+  },
   { name: 'keygen', summary: 'make a key pair', load: () => import('./keygen.ts') },
   {
     name: 'sample-cache',
@@ -41,7 +51,7 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'verify',
-    summary: 'say which checks narinfos, torrentinfos and NAR files pass',
+    summary: 'say which checks narinfos, torrentinfos, NAR files and catalogs pass',
     load: () => import('./verify.ts'),
   },
   { name: 'status', summary: 'say what a running program does', load: () => import('./status.ts') },

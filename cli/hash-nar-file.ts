@@ -1,6 +1,7 @@
 /** One pass over a NAR file as it lies there: FileHash and canonical torrent. */
 
 import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { type Compression, narFileName } from '../nar/compression.ts';
@@ -10,6 +11,14 @@ import { type Torrent, TorrentHasher } from '../swarm/torrent.ts';
 
 /** Bytes read at once; memory is flat in the size of the file. */
 const readBytes = 1024 * 1024;
+
+/** Throws what the disk throws. */
+export async function sha256OfFile(file: string, signal: AbortSignal): Promise<Sha256> {
+  const hasher = createHash('sha256');
+  for await (const chunk of createReadStream(file, { highWaterMark: readBytes, signal }))
+    hasher.update(chunk);
+  return sha256FromDigest(hasher.digest());
+}
 
 /** Throws store-failed when the file cannot be read or changes meanwhile, torrent-invalid when it is empty. */
 export async function hashNarFile(

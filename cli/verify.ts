@@ -10,6 +10,7 @@ import { compressionOfBytes, compressionOfName } from './compression-of.ts';
 import { many } from './flags.ts';
 import { readPublicKeys } from './key-flags.ts';
 import { trustedKeyFlag } from './program-flags.ts';
+import { checkHead, checkSegment } from './verify/catalog-checks.ts';
 import type { Check } from './verify/check.ts';
 import { checkNarFile } from './verify/nar-file-checks.ts';
 import { checkNarInfo } from './verify/narinfo-checks.ts';
@@ -26,7 +27,7 @@ export const command = defineCommand({
     'trusted-key': { ...trustedKeyFlag, help: `${trustedKeyFlag.help}; for narinfos` },
     'catalog-key': many({
       value: 'KEY',
-      help: 'public key of a catalog, NAME:BASE64 or a file of them; for torrentinfos',
+      help: 'public key of a catalog, NAME:BASE64 or a file of them; for torrentinfos and heads',
       parse: readPublicKeys,
     }),
   },
@@ -61,19 +62,30 @@ async function checkFile(
       return checkNarInfo(file, start, keys.trusted, signal);
     case 'torrentinfo':
       return checkTorrentInfo(file, start.subarray(0, torrentInfoMaxBytes + 1), keys.catalog, signal);
+    case 'head':
+      return checkHead(file, start, keys.catalog);
+    case 'segment':
+      return checkSegment(file, signal);
     case 'nar':
       return checkNarFile(file, signal);
     case undefined:
-      return [{ result: 'fails', what: 'file', detail: 'is no narinfo, torrentinfo or NAR file' }];
+      return [
+        { result: 'fails', what: 'file', detail: 'is no narinfo, torrentinfo, NAR file, head or segment' },
+      ];
   }
 }
 
 /** The name decides; for other names, the first bytes. */
-function kindOf(file: string, start: Buffer): 'narinfo' | 'torrentinfo' | 'nar' | undefined {
+function kindOf(
+  file: string,
+  start: Buffer,
+): 'narinfo' | 'torrentinfo' | 'nar' | 'head' | 'segment' | undefined {
   if (file.endsWith('.narinfo')) return 'narinfo';
   if (file.endsWith('.torrentinfo')) return 'torrentinfo';
+  if (file.endsWith('.segment.zst')) return 'segment';
   if (compressionOfName(file) !== undefined || compressionOfBytes(start) !== undefined) return 'nar';
   const text = start.subarray(0, torrentInfoMaxBytes).toString('latin1');
+  if (/^Format: narswarm-catalog-/m.test(text)) return 'head';
   if (/^StorePath: /m.test(text)) return 'narinfo';
   return /^InfoHash: /m.test(text) ? 'torrentinfo' : undefined;
 }

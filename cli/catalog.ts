@@ -1,0 +1,117 @@
+/** `narswarm catalog`. */
+
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CatalogFiles } from '../catalog/files.ts';
+import { type FollowResult, followCatalog } from '../catalog/follow.ts';
+import { type FollowedCatalog, openFollowed } from '../catalog/followed.ts';
+import { isNarswarmError } from '../nar/errors.ts';
+import { lockDataDir } from '../store/data-lock.ts';
+import { HttpCatalog } from '../upstream/http-catalog.ts';
+import { type CommandIo, defineCommand, usageError } from './command.ts';
+import { summaryOf } from './commands.ts';
+import { anyText, many, optional, toggle, withDefault } from './flags.ts';
+import { readPublicKeys } from './key-flags.ts';
+import { defaultDataDir, parseHttpUrl } from './program-flags.ts';
+import { parseDuration } from './units.ts';
+
+export const command = defineCommand({
+  name: 'catalog',
+  summary: summaryOf('catalog'),
+  usage: 'URL…',
+  positionals: { min: 1, max: 16 },
+  flags: {
+    'catalog-key': many({
+      value: 'KEY',
+      help: 'public key of the catalog, NAME:BASE64 or a file of them; later ones are introduced by its heads',
+      parse: readPublicKeys,
+    }),
+    data: withDefault({
+      value: 'DIR',
+      help: 'where the followed catalog is kept; made if it is missing',
+      parse: anyText,
+      fallback: defaultDataDir('catalog', process.env),
+    }),
+    'store-dir': withDefault({
+      value: 'DIR',
+      help: 'store directory that the catalog must be for',
+      parse: anyText,
+      fallback: '/nix/store',
+    }),
+    every: optional({
+      value: 'TIME',
+      help: 'goes on following, so often, until it is stopped; without it once',
+      parse: parseDuration,
+    }),
+    'keep-files': toggle('keeps the segments in DIR/catalog as well, for any web server'),
+  },
+  notes: [
+    'Several URLs are the same catalog at different places: the newest head that is valid counts, and each file comes from whoever has it.',
+    'Exit status 1 when no head could be taken, or a file is not what the head says; what was followed before stays as it was.',
+  ],
+  examples: ["catalog http://seeder.example:8421 --catalog-key 'seeder.example-1:…' --data followed"],
+  async run({ values, positionals, io }) {
+    const { data, every } = values;
+    const keys = values['catalog-key'].flat();
+    if (keys.length === 0)
+      throw usageError('a catalog is believed only under its key; write --catalog-key KEY');
+    const urls = positionals.map(parseHttpUrl);
+    await mkdir(data, { recursive: true });
+    const lock = lockDataDir(data);
+    const transports = urls.map((url) => new HttpCatalog({ url }));
+    const followed = openFollowed(join(data, 'followed.sqlite'));
+    try {
+      const options = {
+        ...{ keys, nixStoreDir: values['store-dir'], now: Date.now, signal: io.signal },
+        ...(values['keep-files'] ? { files: await CatalogFiles.open(join(data, 'catalog')) } : {}),
+      };
+      const follow = async (): Promise<FollowResult> => {
+        const result = await followCatalog(followed, transports, options);
+        const head = followed.head();
+        if (head !== undefined) await options.files?.putHead(head.text);
+        return result;
+      };
+      if (every === undefined) {
+        printFollowed(await follow(), followed, io);
+        return 0;
+      }
+      io.serving();
+      while (!io.signal.aborted) {
+        try {
+          const result = await follow();
+          if (result.state === 'advanced') printFollowed(result, followed, io);
+        } catch (error) {
+          if (io.signal.aborted) break;
+          if (!isNarswarmError(error)) throw error;
+          io.note(`${error.code}: ${error.message}\n`);
+        }
+        await sleep(every, undefined, { signal: io.signal }).catch(() => undefined);
+      }
+      return 0;
+    } finally {
+      followed.close();
+      await Promise.all(transports.map((transport) => transport.close()));
+      lock.close();
+    }
+  },
+});
+
+function printFollowed(result: FollowResult, followed: FollowedCatalog, io: CommandIo): void {
+  const head = followed.head();
+  if (head === undefined) return;
+  const { records, narFiles, narInfos, packs, revoked } = followed.counts();
+  const date = (seconds: number): string => new Date(seconds * 1000).toISOString();
+  const rows: [string, string][] = [
+    ['head', `${head.sequence} of ${date(head.time)}, until ${date(head.expires)}, ${result.state}`],
+    ['records', `${records} in ${head.segments.length} segments`],
+    ['holds', `${narFiles} NAR files, ${narInfos} narinfos, ${packs} packs, ${revoked} revoked`],
+    ...head.keys.map((key): [string, string] => ['key', key]),
+    ...head.views.map(({ name, paths, sizeBytes }): [string, string] => [
+      'view',
+      `${name}: ${paths} store paths in ${sizeBytes} bytes`,
+    ]),
+    ...result.refused.map(({ code, message }): [string, string] => ['refused', `${code}: ${message}`]),
+  ];
+  io.out(rows.map(([name, value]) => `${name.padEnd(9)}${value}\n`).join(''));
+}
