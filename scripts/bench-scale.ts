@@ -1,7 +1,7 @@
 /**
  * The seeder with a million NAR files and more; see scripts/bench/scale.ts.
  *
- *   node scripts/bench-scale.ts [--rows 1000000] [--whole-every 1] [--samples 3000] [--data DIR]
+ *   node scripts/bench-scale.ts [--rows 1000000] [--whole-every 1] [--samples 3000] [--data DIR] [--only PART]…
  */
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
@@ -14,6 +14,7 @@ const { values } = parseArgs({
     'whole-every': { type: 'string' },
     samples: { type: 'string', default: '3000' },
     data: { type: 'string' },
+    only: { type: 'string', multiple: true },
     'node-flag': { type: 'string', multiple: true, default: [] },
   },
 });
@@ -24,6 +25,7 @@ const table = await scaleRows({
   samples: Number(values.samples),
   nodeFlags: values['node-flag'],
   ...(values['whole-every'] === undefined ? {} : { wholeEvery: Number(values['whole-every']) }),
+  ...(values.only === undefined ? {} : { only: values.only }),
   ...(values.data === undefined ? {} : { dataDir: values.data }),
 });
 console.log(printTable(table));

@@ -7,6 +7,7 @@
 import { BlockList, type SocketAddress } from 'node:net';
 import { AddressCounts } from './address-counts.ts';
 import { addressKey } from './address-key.ts';
+import { AddressSet } from './address-set.ts';
 import { IpAddress } from './ip-address.ts';
 import type { SeedLimits } from './limits.ts';
 
@@ -22,6 +23,7 @@ export interface Visitor {
 }
 
 const minuteMs = 60_000;
+const secondMs = 1_000;
 
 export class PeerGate extends BlockList {
   readonly #limits: SeedLimits;
@@ -29,8 +31,13 @@ export class PeerGate extends BlockList {
   readonly #visitors = new Map<string, Visitor>();
   /** Handshakes for unknown torrents in this minute. */
   readonly #unknown = new AddressCounts();
+  /** Where they came from, in this minute and in the one before. */
+  readonly #unknownFrom = new AddressSet();
   readonly #ip = new IpAddress();
   #minuteSinceMs: number;
+  /** How many more of them may come now from there: a second's worth is saved up at most. */
+  #unknownLeft: number;
+  #refilledMs: number;
   /** Whom Node asked about last, if he may enter. */
   #let: Visitor | undefined;
   /** Connections that were turned away here. */
@@ -41,6 +48,8 @@ export class PeerGate extends BlockList {
     this.#limits = limits;
     this.#clock = clock;
     this.#minuteSinceMs = clock();
+    this.#unknownLeft = limits.unknownPerSecondMax;
+    this.#refilledMs = this.#minuteSinceMs;
   }
 
   /** Node asks whether to turn a connection away. */
@@ -73,21 +82,34 @@ export class PeerGate extends BlockList {
 
   /** A connection from there named a torrent that is not held. */
   noteUnknown({ address }: Visitor): void {
-    this.#beginMinute();
-    if (this.#ip.read(address)) this.#unknown.add(this.#ip, 1);
+    this.#passTime();
+    this.#unknownLeft = Math.max(0, this.#unknownLeft - 1);
+    if (!this.#ip.read(address)) return;
+    this.#unknown.add(this.#ip, 1);
+    this.#unknownFrom.add(this.#ip);
   }
 
   /** Somebody who is being served there shows that the address is not only a nuisance: many may share it. */
   #isTiresome({ address, served }: Visitor): boolean {
-    this.#beginMinute();
+    this.#passTime();
     if (served > 0 || !this.#ip.read(address)) return false;
+    if (this.#unknownLeft < 1 && this.#unknownFrom.has(this.#ip)) {
+      // Not forgotten while it keeps coming: or all of a flood would be let in once more at the end of a minute.
+      this.#unknownFrom.add(this.#ip);
+      return true;
+    }
     return this.#unknown.of(this.#ip) >= this.#limits.unknownPerMinuteMax;
   }
 
-  #beginMinute(): void {
+  #passTime(): void {
     const nowMs = this.#clock();
+    const { unknownPerSecondMax } = this.#limits;
+    const come = ((nowMs - this.#refilledMs) / secondMs) * unknownPerSecondMax;
+    this.#unknownLeft = Math.min(unknownPerSecondMax, this.#unknownLeft + come);
+    this.#refilledMs = nowMs;
     if (nowMs - this.#minuteSinceMs < minuteMs) return;
     this.#minuteSinceMs = nowMs;
     this.#unknown.clear();
+    this.#unknownFrom.turn();
   }
 }

@@ -16,7 +16,7 @@ import {
 import { freePort, probePeer } from './ingest-probe.ts';
 import { type IngestRun, runSeeder } from './ingest-seeder.ts';
 import type { SectionOptions } from './sections.ts';
-import { median, type Row } from './table.ts';
+import { median, percentile, type Row } from './table.ts';
 
 const mebibyte = 1024 * 1024;
 const totalBytes = 1024 * mebibyte;
@@ -135,9 +135,4 @@ async function compare(
 function notes({ peakMemoryBytes, loopDelayMaxMs, loopDelayP99Ms }: IngestRun): string {
   const mib = (peakMemoryBytes / mebibyte).toFixed(0);
   return `peak ${mib} MiB; loop p99 ${loopDelayP99Ms.toFixed(0)} ms, max ${loopDelayMaxMs.toFixed(0)} ms`;
-}
-
-function percentile(values: readonly number[], share: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length * share)] ?? Number.NaN;
 }

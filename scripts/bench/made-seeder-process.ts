@@ -107,6 +107,7 @@ export interface SeederFigures {
   swarm: {
     connections: number;
     openTorrents: number;
+    handshakes: number;
     unknownInfoHashes: number;
     refusedConnections: number;
     unsentBytes: number;

@@ -2,18 +2,17 @@
  * A seeder with a large catalog: how it starts, what it takes in memory, how soon a torrent that nobody asked for before gives its first block, and
  * what floods and large questions do to that. The seeder is the real one, in a process of its own; the catalog's NAR files are made.
  */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type FirstBlock, fetchFirstBlock } from './first-block.ts';
+import { floodRows } from './flood.ts';
 import { makeCatalog } from './made-catalog.ts';
 import { MadeHasher, makeFile, readMadeFile } from './made-files.ts';
 import { madeTorrent, writeMadeCache } from './made-rows.ts';
 import { MadeSeederProcess } from './made-seeder-process.ts';
-import type { Row } from './table.ts';
+import { percentile, type Row } from './table.ts';
 
 export interface ScaleOptions {
   rows: number;
@@ -27,14 +26,15 @@ export interface ScaleOptions {
   connections?: number;
   /** Of handshakes for unknown torrents. */
   floodPerSecond?: number;
+  /** See `FloodOptions`. */
   floodSeconds?: number;
   /** NAR files that are new in a source; they stay in the catalog. */
   newFiles?: number;
   nodeFlags?: string[];
+  /** What to measure; by default everything. */
+  only?: readonly string[];
 }
 
-/** Runs the flood. */
-export const python = '/usr/bin/python3';
 const peersForMemory = 200;
 /** So many that none of them comes near the seeder's limit for one address. */
 const floodAddresses = 5_000;
@@ -71,7 +71,7 @@ export async function scaleRows(given: ScaleOptions): Promise<Row[]> {
 }
 
 async function measure(options: ScaleOptions, dataDir: string): Promise<Row[]> {
-  const { rows, samples = 3_000, connections = 1_000, nodeFlags = [] } = options;
+  const { rows, samples = 3_000, connections = 1_000, nodeFlags = [], only } = options;
   const title = rows.toLocaleString('en');
   const table: Row[] = [];
   const seeder = await MadeSeederProcess.start(dataDir, { nodeFlags });
@@ -79,21 +79,24 @@ async function measure(options: ScaleOptions, dataDir: string): Promise<Row[]> {
     const { catalog } = await seeder.status();
     if (catalog.nars < rows) throw new Error(`${catalog.nars} rows in the catalog, not ${rows}`);
     const bench = new ScaleBench(seeder, options);
-    table.push(
-      atMost('start to the ready line', seeder.startMs, limits.startMs, 'ms'),
-      ...(await bench.cold(samples)),
-      ...(await bench.cold(samples, peersPerSecond)),
-      ...(await bench.coldRate(samples)),
-      ...(await bench.memory()),
-      ...(await bench.many(connections)),
-      ...(await bench.flood(1)),
-      ...(await bench.flood(floodAddresses)),
-      ...(await bench.http()),
-    );
+    const parts: Record<string, () => Promise<Row[]>> = {
+      start: async () => [atMost('start to the ready line', seeder.startMs, limits.startMs, 'ms')],
+      cold: () => bench.cold(samples),
+      'cold-paced': () => bench.cold(samples, peersPerSecond),
+      'cold-rate': () => bench.coldRate(samples),
+      memory: () => bench.memory(),
+      many: () => bench.many(connections),
+      'flood-one': () => bench.flood(1),
+      'flood-many': () => bench.flood(floodAddresses),
+      http: () => bench.http(),
+    };
+    for (const [name, rowsOf] of Object.entries(parts)) {
+      if (only === undefined || only.includes(name)) table.push(...(await rowsOf()));
+    }
   } finally {
     await seeder.stop();
   }
-  table.push(...(await ingest(options, dataDir)));
+  if (only === undefined || only.includes('ingest')) table.push(...(await ingest(options, dataDir)));
   return table.map((row) => ({ ...row, what: `${title} NAR files: ${row.what}` }));
 }
 
@@ -138,7 +141,6 @@ class ScaleBench {
   readonly #options: ScaleOptions;
   readonly #hasher = new MadeHasher();
   readonly #asked = new Set<number>();
-  #knownAddresses = 0;
 
   constructor(seeder: MadeSeederProcess, options: ScaleOptions) {
     this.#seeder = seeder;
@@ -232,70 +234,9 @@ class ScaleBench {
   }
 
   /** What handshakes for unknown torrents, from so many addresses, do to those for known ones. */
-  async flood(addresses: number): Promise<Row[]> {
-    const { floodPerSecond = 5_000, floodSeconds = 10 } = this.#options;
-    const { port } = this.#seeder;
-    const knownFor = async (seconds: number): Promise<{ perSecond: number; p50: number; p99: number }> => {
-      const times: number[] = [];
-      const torrents = this.#any(500).map((number) => madeTorrent(number, this.#hasher));
-      // An address has 28,000 ports, each of which rests for a minute after its connection: enough for one measurement only.
-      const localAddress = `127.0.1.${++this.#knownAddresses}`;
-      const endMs = performance.now() + seconds * 1000;
-      const work = async (job: number): Promise<void> => {
-        for (let i = job; performance.now() < endMs; i += 4) {
-          const torrent = torrents[i % torrents.length];
-          if (torrent === undefined) return;
-          const { fromConnectMs, socket } = await fetchFirstBlock({ port, torrent, localAddress });
-          times.push(fromConnectMs);
-          socket.destroy();
-        }
-      };
-      await Promise.all(Array.from({ length: 4 }, (_none, job) => work(job)));
-      return { perSecond: times.length / seconds, p50: percentile(times, 0.5), p99: percentile(times, 0.99) };
-    };
-    await knownFor(1);
-    const seconds = floodSeconds - 2;
-    const quiet = await knownFor(seconds);
-    const before = await this.#seeder.status();
-    const cpuBefore = this.#seeder.cpuSeconds();
-    const script = new URL('unknown-flood.py', import.meta.url).pathname;
-    const args = [script, this.#seeder.port, floodPerSecond, floodSeconds, '127.0.7.1', addresses].map(
-      String,
-    );
-    const flood = spawn(python, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-    let said = '';
-    flood.stdout.on('data', (text) => {
-      said += text;
-    });
-    const ended = once(flood, 'close');
-    await this.#untilUnknown(before.swarm.unknownInfoHashes + 100);
-    const flooded = await knownFor(seconds);
-    await ended;
-    const cpu = this.#seeder.cpuSeconds() - cpuBefore;
-    const { perSecond, answered } = JSON.parse(said) as { perSecond: number; answered: number };
-    if (answered > 0) throw new Error(`${answered} unknown handshakes were answered`);
-    const after = await this.#seeder.status();
-    const unknown = after.swarm.unknownInfoHashes - before.swarm.unknownInfoHashes;
-    const from = addresses === 1 ? 'one address' : `${addresses} addresses`;
-    const during = `${perSecond.toFixed(0)} unknown handshakes/s from ${from}`;
-    return [
-      {
-        what: `known handshakes/s during ${during}, and without`,
-        ours: flooded.perSecond.toFixed(0),
-        theirs: quiet.perSecond.toFixed(0),
-        ratio: flooded.perSecond / quiet.perSecond,
-        reach: 0.5,
-        note: `${unknown} refused, ${after.swarm.refusedConnections - before.swarm.refusedConnections} not let in, ${((cpu / floodSeconds) * 100).toFixed(0)} % of a core`,
-      },
-      {
-        what: `connect to first block meanwhile, p50`,
-        ours: `${print(flooded.p50)} ms`,
-        theirs: `${print(quiet.p50)} ms`,
-        ratio: quiet.p50 / flooded.p50,
-        reach: 0.5,
-        note: `p99 ${print(flooded.p99)} and ${print(quiet.p99)} ms`,
-      },
-    ];
+  flood(addresses: number): Promise<Row[]> {
+    const { floodPerSecond: perSecond = 5_000, floodSeconds: seconds = 5 } = this.#options;
+    return floodRows(this.#seeder, { numbers: this.#any(500), addresses, perSecond, seconds });
   }
 
   /** Status, metrics, feed and a resolve of 5,000. */
@@ -377,10 +318,6 @@ class ScaleBench {
     while ((await this.#seeder.status()).swarm.connections > 0);
   }
 
-  async #untilUnknown(count: number): Promise<void> {
-    while ((await this.#seeder.status()).swarm.unknownInfoHashes < count);
-  }
-
   #wholeRows(): number {
     const { rows, wholeEvery = 1 } = this.#options;
     return Math.ceil(rows / wholeEvery);
@@ -413,9 +350,4 @@ function atMost(what: string, value: number, limit: number, unit: string, note =
 
 function print(value: number): string {
   return value >= 20 ? value.toFixed(0) : value.toFixed(2);
-}
-
-function percentile(values: readonly number[], share: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
 }

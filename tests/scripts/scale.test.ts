@@ -5,11 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { fetchFirstBlock } from '../../scripts/bench/first-block.ts';
+import { python } from '../../scripts/bench/flood.ts';
 import { makeCatalog } from '../../scripts/bench/made-catalog.ts';
 import { MadeHasher } from '../../scripts/bench/made-files.ts';
 import { madeTorrent } from '../../scripts/bench/made-rows.ts';
 import { MadeSeederProcess } from '../../scripts/bench/made-seeder-process.ts';
-import { python, scaleRows } from '../../scripts/bench/scale.ts';
+import { scaleRows } from '../../scripts/bench/scale.ts';
 
 const skip = existsSync('/proc/self/io') ? false : 'needs /proc';
 const few = 200;

@@ -4,6 +4,7 @@ import { isIP } from 'node:net';
 import fc from 'fast-check';
 import t from 'tap';
 import { AddressCounts } from '../../swarm/address-counts.ts';
+import { AddressSet } from '../../swarm/address-set.ts';
 import { IpAddress } from '../../swarm/ip-address.ts';
 import { parseCompactPeers } from '../../swarm/peer-address.ts';
 
@@ -76,3 +77,28 @@ t.test('counts are by IPv4 address and by /64, never too small, and go down agai
   counts.clear();
   t.equal(of('198.51.100.1'), 0);
 });
+
+t.test(
+  'a set knows whom it saw, by IPv4 address and by /64, and takes hardly anybody else for one of them',
+  async (t) => {
+    const set = new AddressSet();
+    const has = (text: string): boolean => set.has(read(text) ?? new IpAddress());
+    const add = (text: string): void => set.add(read(text) ?? new IpAddress());
+    const numbered = (first: number, number: number): string =>
+      `${first}.${number >> 16}.${(number >> 8) & 255}.${number & 255}`;
+    add('2001:db8::1');
+    for (let number = 0; number < 5_000; number++) add(numbered(10, number));
+    t.same(['2001:db8::9', '::ffff:10.0.0.1', '2001:db8:0:1::1'].map(has), [true, true, false]);
+    let missed = 0;
+    let wrong = 0;
+    for (let number = 0; number < 5_000; number++) if (!has(numbered(10, number))) missed++;
+    for (let number = 0; number < 100_000; number++) if (has(numbered(11, number))) wrong++;
+    t.equal(missed, 0);
+    t.ok(wrong < 20, `${wrong} of 100,000 others`);
+    set.turn();
+    add('10.0.0.1');
+    t.ok(has('10.0.0.2'), 'for one turn at least');
+    set.turn();
+    t.same(['10.0.0.1', '10.0.0.2'].map(has), [true, false], 'what was added again stays');
+  },
+);

@@ -22,6 +22,8 @@ const seed: Proofs<SeedLimits> = {
   connectionsPerAddressMax: 'swarm/hostile.test.ts: three thousand connections from one address',
   unknownPerMinuteMax:
     'swarm/seed-limits.test.ts: who asks for unknown torrents all the time waits for the next minute',
+  unknownPerSecondMax:
+    'swarm/seed-limits.test.ts: a flood from many addresses shares one limit, and those who took no part are let in',
   backlog: 'tuning: the kernel keeps it',
   encryptedHandshakesPerSecond:
     'swarm/encryption.test.ts: so many in a second, and as many again in the next one',

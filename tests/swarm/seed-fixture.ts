@@ -173,8 +173,9 @@ export class RawPeer {
   readonly #watchers = new Set<() => void>();
   #ended = false;
 
-  constructor(port: number, pieces: number) {
-    this.socket = connect({ host: '127.0.0.1', port });
+  /** `localAddress`: a peer of somebody else. */
+  constructor(port: number, pieces: number, localAddress?: string) {
+    this.socket = connect({ host: '127.0.0.1', port, ...(localAddress !== undefined && { localAddress }) });
     this.socket.on('error', () => {});
     this.closed = new Promise((resolve) => {
       this.socket.on('close', () => {
@@ -236,9 +237,14 @@ export class RawPeer {
   }
 
   /** Connects and greets. */
-  static open(port: number, torrent: Torrent, options: { fast?: boolean; extended?: boolean } = {}): RawPeer {
-    const peer = new RawPeer(port, Math.ceil(torrent.length / torrent.pieceLength));
-    peer.send(encodeHandshake({ infoHash: torrent.infoHash, peerId: makePeerId(), ...options }));
+  static open(
+    port: number,
+    torrent: Torrent,
+    options: { fast?: boolean; extended?: boolean; localAddress?: string } = {},
+  ): RawPeer {
+    const { localAddress, ...handshake } = options;
+    const peer = new RawPeer(port, Math.ceil(torrent.length / torrent.pieceLength), localAddress);
+    peer.send(encodeHandshake({ infoHash: torrent.infoHash, peerId: makePeerId(), ...handshake }));
     return peer;
   }
 

@@ -320,14 +320,19 @@ t.test('a handshake for an unknown torrent closes no torrent to make room', asyn
   t.equal(source.opened, 1);
 });
 
-/** Handshakes for torrents that nobody has, one after the other. */
-async function askForUnknown(server: SeedServer, count: number): Promise<void> {
+/** Handshakes for torrents that nobody has, one after the other, from one address or from as many as there are handshakes. */
+async function askForUnknown(
+  server: SeedServer,
+  count: number,
+  localAddress: (i: number) => string = () => '127.0.0.1',
+): Promise<void> {
+  const { unknownInfoHashes: before } = server.status();
   for (let i = 0; i < count; i++) {
-    const peer = new RawPeer(server.port, 1);
+    const peer = new RawPeer(server.port, 1, localAddress(i));
     peer.send(encodeHandshake({ infoHash: infoHashFromDigest(Buffer.alloc(20, i)), peerId: makePeerId() }));
     await peer.closed;
   }
-  await statusWhere(server, ({ unknownInfoHashes }) => unknownInfoHashes === count);
+  await statusWhere(server, ({ unknownInfoHashes }) => unknownInfoHashes === before + count);
 }
 
 t.test('who asks for unknown torrents all the time waits for the next minute', async (t) => {
@@ -353,6 +358,45 @@ t.test('an address that is served may ask for any number of unknown torrents', a
   const peer = RawPeer.open(server.port, one.torrent);
   await peer.closed;
   t.equal(server.status().refusedConnections, 1, 'once it is not served, it is one like others');
+});
+
+t.test('a flood from many addresses shares one limit, and those who took no part are let in', async (t) => {
+  const { server, one, time } = await hostileTest(t, 100, { limits: { unknownPerSecondMax: 20 } });
+  const flooder = (i: number): string => `127.0.5.${1 + i}`;
+  await askForUnknown(server, 20, flooder);
+  const again = RawPeer.open(server.port, one.torrent, { localAddress: flooder(0) });
+  await again.closed;
+  t.same(again.heard, []);
+  t.equal(server.status().refusedConnections, 1);
+  await downloadHonestly(server, one);
+  // Each of them may have one, as somebody who comes for the first time.
+  await askForUnknown(server, 5, (i) => flooder(100 + i));
+  // Time allows for a few more.
+  time.nowMs = 100;
+  await askForUnknown(server, 2, flooder);
+  const late = RawPeer.open(server.port, one.torrent, { localAddress: flooder(5) });
+  await late.closed;
+  t.equal(server.status().refusedConnections, 2);
+  time.nowMs = 1_000;
+  const after = RawPeer.open(server.port, one.torrent, { localAddress: flooder(0) });
+  await after.hears('handshake');
+  await after.destroy();
+});
+
+t.test('who keeps coming during a flood is not forgotten at the end of a minute', async (t) => {
+  const { server, one, time } = await hostileTest(t, 100, { limits: { unknownPerSecondMax: 5 } });
+  const flooder = (i: number): string => `127.0.5.${1 + i}`;
+  /** As many as there may be in a second come from others, and then one from an old acquaintance. */
+  const comesBack = async (first: number): Promise<void> => {
+    await askForUnknown(server, 5, (i) => flooder(first + i));
+    const peer = RawPeer.open(server.port, one.torrent, { localAddress: flooder(0) });
+    await peer.closed;
+  };
+  for (const [turn, nowMs] of [0, 60_000, 120_000, 180_000].entries()) {
+    time.nowMs = nowMs;
+    await comesBack(turn * 5);
+    t.equal(server.status().refusedConnections, turn + 1);
+  }
 });
 
 const chatter: [string, Buffer][] = [
