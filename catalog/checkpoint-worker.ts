@@ -3,6 +3,7 @@
 import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parentPort, workerData } from 'node:worker_threads';
+import { isWorthMoving } from './checkpointer.ts';
 import { catalogLogPages } from './database.ts';
 
 /** How often it looks. With a row a millisecond, the log grows by some 5,000 pages meanwhile. */
@@ -13,18 +14,25 @@ const everyMs = 500;
  */
 const restartPages = 8 * catalogLogPages;
 
-const { path } = workerData as { path: string };
+const { path, patienceMs } = workerData as { path: string; patienceMs: number };
 const db = new DatabaseSync(path);
 db.exec('PRAGMA synchronous = NORMAL; PRAGMA cache_size = -64');
+/** Only tells how long the log is; a SQLite that does not know it moves what is there, as `passive` does. */
+const look = db.prepare('PRAGMA wal_checkpoint(NOOP)');
 const passive = db.prepare('PRAGMA wal_checkpoint(PASSIVE)');
 const restart = db.prepare('PRAGMA wal_checkpoint(RESTART)');
 const stopping = new AbortController();
 parentPort?.once('message', () => stopping.abort());
 
+let movedMs = performance.now();
 while (!stopping.signal.aborted) {
   await sleep(everyMs, undefined, { signal: stopping.signal }).catch(() => undefined);
-  const { log } = passive.get() ?? {};
-  if (Number(log) > restartPages) restart.get();
+  const { log, checkpointed } = look.get() ?? {};
+  const pages = Number(log) - Number(checkpointed);
+  if (!isWorthMoving({ pages, forMs: performance.now() - movedMs, patienceMs })) continue;
+  movedMs = performance.now();
+  const { log: left } = passive.get() ?? {};
+  if (Number(left) > restartPages) restart.get();
 }
 db.close();
 parentPort?.close();

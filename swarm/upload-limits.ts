@@ -7,9 +7,9 @@ export interface UploadLimits {
   graceCopies: number;
   /** Torrents whose policy is in memory beyond those being served; each takes about 300 B, the rest is in the database. */
   rememberedTorrents: number;
-  /** Milliseconds between writes of what was uploaded: what a kill may lose. */
+  /** Milliseconds between writes of what was uploaded, which is what a kill may lose: with each sweep. */
   flushMs: number;
-  /** Records in one write, so that it holds up nothing else: a few milliseconds. The rest goes with the next. */
+  /** Records in one write, so that it holds up nothing else: 20 µs each, and somebody waits. The rest goes with the next. */
   flushRecords: number;
   /** Milliseconds between rounds of giving out what the rates allow, while somebody waits. */
   tickMs: number;
@@ -39,8 +39,8 @@ export const uploadLimits: Readonly<UploadLimits> = {
   neverCappedBytes: 256 * 1024,
   graceCopies: 0.25,
   rememberedTorrents: 4096,
-  flushMs: 2_000,
-  flushRecords: 500,
+  flushMs: 500,
+  flushRecords: 250,
   tickMs: 50,
   burstMs: 250,
   quantumMinBytes: 16 * 1024,

@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { openCatalog } from '../../catalog/catalog.ts';
-import { openCheckpointer } from '../../catalog/checkpointer.ts';
+import { isWorthMoving, openCheckpointer } from '../../catalog/checkpointer.ts';
+import { catalogLogPages } from '../../catalog/database.ts';
 import { until } from '../helpers/program.ts';
 import { row } from './made-rows.ts';
 
@@ -12,7 +13,7 @@ t.test('what is in the log comes into the database while the catalog is open and
   t.teardown(() => rm(dir, { recursive: true }));
   const path = join(dir, 'catalog.sqlite');
   const catalog = openCatalog(path, { checkpoints: 'elsewhere' });
-  const checkpointer = openCheckpointer(path, (error) => t.fail(String(error)));
+  const checkpointer = openCheckpointer(path, (error) => t.fail(String(error)), { patienceMs: 0 });
   for (let n = 0; n < 500; n++) catalog.accept(row(n));
 
   // Without its log, a copy of the database has only what was moved into it.
@@ -34,3 +35,14 @@ t.test('what is in the log comes into the database while the catalog is open and
   t.equal(again.counts().nars, 501);
   again.close();
 });
+
+t.test(
+  'a short log is left alone for a while, because beginning it anew costs whoever writes a sync',
+  async (t) => {
+    const patienceMs = 1_000;
+    t.notOk(isWorthMoving({ pages: catalogLogPages - 1, forMs: 999, patienceMs }));
+    t.ok(isWorthMoving({ pages: catalogLogPages, forMs: 0, patienceMs }));
+    t.ok(isWorthMoving({ pages: 1, forMs: 1_000, patienceMs }));
+    t.notOk(isWorthMoving({ pages: 0, forMs: 1_000, patienceMs }), 'what is moved already');
+  },
+);
