@@ -31,6 +31,8 @@ export interface FollowOptions {
   readonly nixStoreDir: string;
   /** Milliseconds since 1970. */
   readonly now: () => number;
+  /** Only the head is taken, none of its records: for whoever reads views alone. */
+  readonly headOnly?: boolean;
   /** Where the files stay, for whoever serves them too; without it each goes once it is read. */
   readonly files?: CatalogFiles;
   readonly signal?: AbortSignal;
@@ -74,7 +76,7 @@ export async function followCatalog(
     return { state: 'unchanged', records: followed.records, refused };
   }
   const from = [newest.transport, ...transports.filter((each) => each !== newest.transport)];
-  await takeIn(followed, from, newest.head, options);
+  if (options.headOnly !== true) await takeIn(followed, from, newest.head, options);
   followed.accept({ headText: newest.head.text, configuredKeys: options.keys.map(printPublicKey) });
   const { signedText } = newest.head;
   for (const { transport: each, head, etag } of good) {

@@ -1,5 +1,6 @@
 /** `narswarm client`. */
 
+import { isViewName } from '../catalog/head.ts';
 import { openClient } from '../client/main.ts';
 import { makeLogger } from '../web/log.ts';
 import { defineCommand, usageError } from './command.ts';
@@ -34,6 +35,11 @@ export const command = defineCommand({
       value: 'KEY',
       help: 'public key of a catalog, NAME:BASE64 or a file of them; no catalog is believed without',
       parse: readPublicKeys,
+    }),
+    view: many({
+      value: 'NAME',
+      help: 'view of a catalog, for instance a channel: all its narinfos are held here and answered without the network',
+      parse: parseViewName,
     }),
     'cache-size': withDefault({
       value: 'SIZE',
@@ -88,6 +94,8 @@ export const command = defineCommand({
     if (values.catalog.length > 0 && catalogKeys.length === 0) {
       throw usageError('a catalog is believed only under its key; write --catalog-key KEY as well');
     }
+    if (values.view.length > 0 && values.catalog.length === 0)
+      throw usageError('a view is that of a catalog; write --catalog URL as well');
     await makeDataDir(values.data);
     const publicHost = values['public-host'];
     const client = await openClient({
@@ -95,6 +103,7 @@ export const command = defineCommand({
       upstreams: noUpstream ? [] : values.upstream,
       catalogs: values.catalog,
       catalogKeys,
+      views: values.view,
       trustedKeys: values['trusted-key'].flat(),
       http: values.http,
       peers: values.peers,
@@ -109,3 +118,8 @@ export const command = defineCommand({
     return serveUntilStopped(io, client, { role: 'client', url, peersAddress });
   },
 });
+
+function parseViewName(text: string): string {
+  if (isViewName(text)) return text;
+  throw usageError(`${JSON.stringify(text)} is not the name of a view; write for instance nixos-26.05`);
+}

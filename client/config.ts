@@ -12,6 +12,8 @@ export interface ClientConfig {
   catalogs: string[];
   /** Keys that a torrentinfo must be signed with. Without one, no catalog may be named. */
   catalogKeys: PublicKey[];
+  /** Names of views of the catalogs that are held whole, so that what is in them is answered without the network. */
+  views?: readonly string[];
   /** Keys of caches: what they signed may be shared. */
   trustedKeys: PublicKey[];
   http: { host: string; port: number };

@@ -1,11 +1,13 @@
 /** The client: a substituter for Nix on this machine, built of its parts here and nowhere else. */
 
 import { join } from 'node:path';
+import { cacheInfoDefaultStoreDir } from '../nar/cache-info.ts';
 import { NarswarmError } from '../nar/errors.ts';
 import { lockDataDir } from '../store/data-lock.ts';
 import { openDirectoryStore } from '../store/directory-store.ts';
 import { printPeer } from '../swarm/peer-address.ts';
 import { HttpCache } from '../upstream/http-cache.ts';
+import { HttpCatalog } from '../upstream/http-catalog.ts';
 import { openHttpServer } from '../web/server.ts';
 import { HeldFiles } from './cache.ts';
 import { CacheInfo } from './cache-info.ts';
@@ -19,6 +21,7 @@ import { NarInfoFinder } from './narinfo.ts';
 import { Share } from './share.ts';
 import { ClientState } from './state.ts';
 import { Transfers } from './transfers.ts';
+import { Views } from './views.ts';
 
 export type { ClientConfig, ClientLimits } from './config.ts';
 
@@ -100,6 +103,25 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     const cacheInfo = new CacheInfo({ sources, state, logger, budgetMs: limits.cacheInfoBudgetMs });
     closers.push(() => cacheInfo.close());
 
+    const { views: names = [] } = config;
+    if (names.length > 0 && catalogUrls.length === 0)
+      throw new NarswarmError('config-invalid', 'a view is that of a catalog: --catalog');
+    const heads = names.length === 0 ? [] : catalogUrls.map((url) => new HttpCatalog({ url, trustedOrigins }));
+    for (const head of heads) closers.push(() => head.close());
+    const views =
+      names.length === 0
+        ? undefined
+        : await Views.open({
+            dir: join(dataDir, 'views'),
+            names,
+            keys: catalogKeys,
+            transports: heads,
+            nixStoreDir: () => cacheInfo.storeDir() ?? cacheInfoDefaultStoreDir,
+            clock,
+            logger,
+          });
+    closers.push(() => views?.close());
+
     const counts = new Counts();
     const shareOptions = {
       peers: config.peers,
@@ -127,6 +149,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     closers.push(() => transfers.close());
     const narInfos = new NarInfoFinder({
       sources,
+      views,
       state,
       counts,
       limits,
@@ -149,6 +172,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       state: state.counts(),
       upstreams: upstreams.map(({ url }) => url),
       catalogs: catalogs.status(),
+      views: views?.status() ?? [],
       transfers: transfers.status(),
     });
     const app = makeClientApp({

@@ -1,4 +1,4 @@
-/** Finds the narinfo of a store path: from the upstreams in order, from the catalogs, or from what was given out before. */
+/** Finds the narinfo of a store path: in a view that is held here, from the upstreams in order, from the catalogs, or from what was given out before. */
 
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import { type NarInfo, parseNarInfo, withUrl } from '../nar/narinfo.ts';
@@ -10,6 +10,7 @@ import type { ClientLimits } from './config.ts';
 import type { Counts } from './counts.ts';
 import { isAbsoluteUrl, mayFollow, ownUrlOf, urlKeyOf, urlKeyOfNarUrl } from './local-url.ts';
 import type { ClientState, GivenNarInfo } from './state.ts';
+import type { Views } from './views.ts';
 
 /** Made once: an abort without a reason makes an exception with a stack each time. */
 const settledReason = new NarswarmError('aborted', 'another source was first');
@@ -17,6 +18,7 @@ const settledReason = new NarswarmError('aborted', 'another source was first');
 export interface NarInfoFinderOptions {
   /** Upstreams, then catalogs. */
   sources: HttpCache[];
+  views?: Pick<Views, 'narInfo'> | undefined;
   state: ClientState;
   counts: Counts;
   limits: ClientLimits;
@@ -37,6 +39,11 @@ export class NarInfoFinder {
   /** What to give out, remembered before it is; `undefined` when nobody has it. Never throws, and takes at most the budget. */
   async find(storeHash: StoreHash, signal: AbortSignal): Promise<GivenNarInfo | undefined> {
     const { counts, limits, logger, state } = this.#options;
+    const viewed = this.#inViews(storeHash);
+    if (viewed !== undefined) {
+      counts.narInfos.viewed++;
+      return this.#give(storeHash, viewed.narInfo, viewed.cache);
+    }
     const deadline = AbortSignal.any([signal, AbortSignal.timeout(limits.narInfoBudgetMs)]);
     const { found, failures } = await this.#ask(storeHash, deadline);
     if (found !== undefined) {
@@ -50,6 +57,20 @@ export class NarInfoFinder {
       logger.warn('narinfo-remembered', { storeHash, failures });
     }
     return remembered;
+  }
+
+  /** As if from the first source, which is asked for the NAR file first, too. */
+  #inViews(storeHash: StoreHash): { narInfo: NarInfo; cache: HttpCache } | undefined {
+    const { views, sources, logger } = this.#options;
+    const [cache] = sources;
+    if (views === undefined || cache === undefined) return undefined;
+    try {
+      const text = views.narInfo(storeHash)?.text;
+      return text === undefined ? undefined : { narInfo: this.#parse(text), cache };
+    } catch (error) {
+      logger.warn('narinfo-source-failed', { storeHash, source: 'view', error });
+      return undefined;
+    }
   }
 
   /**
@@ -107,10 +128,13 @@ export class NarInfoFinder {
     });
   }
 
-  /** The cache sees to it that it parses and is about the path asked for. Throws when it is of another store. */
   async #askOne(cache: HttpCache, storeHash: StoreHash, signal: AbortSignal): Promise<NarInfo | undefined> {
     const text = await cache.getNarInfo(storeHash, signal);
-    if (text === undefined) return undefined;
+    return text === undefined ? undefined : this.#parse(text);
+  }
+
+  /** That it is about the path asked for is seen to already. Throws when it does not parse, or is of another store. */
+  #parse(text: string): NarInfo {
     const narInfo = parseNarInfo(text);
     const storeDir = this.#options.storeDir();
     if (storeDir !== undefined && storeDirOf(narInfo.storePath) !== storeDir) {

@@ -1,0 +1,201 @@
+/**
+ * Views of catalogs that are held here whole, such as all narinfos of a channel: what is in them is answered without any network.
+ *
+ * Their heads are fetched again and again. When none can be had, what is here holds until the last head expires: whoever stands
+ * between could otherwise keep us for ever from learning what was taken back.
+ */
+
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type CatalogTransport, followCatalog, readView } from '../catalog/follow.ts';
+import { type FollowedCatalog, openFollowed } from '../catalog/followed.ts';
+import { type CatalogHead, isViewName } from '../catalog/head.ts';
+import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
+import type { Sha256 } from '../nar/hash.ts';
+import type { PublicKey } from '../nar/signature.ts';
+import type { StoreHash } from '../nar/store-path.ts';
+import type { Logger } from '../web/log.ts';
+
+/** Between looks at the heads: a conditional request each. A tenth more or less, so that clients that start together do not stay together. */
+const lookEveryMs = 10 * 60_000;
+/** After a failure. */
+const lookAgainMs = 60_000;
+
+export interface ViewsOptions {
+  /** Holds the databases. */
+  dir: string;
+  /** Which views are held, in this order of preference; of whichever catalog has them. */
+  names: readonly string[];
+  /** Each is that of a catalog, or of one that takes its place. */
+  keys: readonly PublicKey[];
+  transports: readonly CatalogTransport[];
+  nixStoreDir(): string;
+  clock: () => number;
+  logger: Logger;
+}
+
+export interface ViewStatus {
+  name: string;
+  /** Name of the key of its catalog. */
+  catalog: string;
+  /** Store paths; 0 while it is not here. */
+  paths: number;
+  /** Until when it holds unless a newer head comes, in milliseconds since 1970; missing before the first head. */
+  expiresMs?: number;
+  /** Why it is not used, or not brought up to date. */
+  error?: string;
+}
+
+export class Views {
+  readonly #catalogs: ViewedCatalog[];
+  readonly #closing = new AbortController();
+  readonly #running: Promise<void>;
+  /** Resolves when every catalog was asked once. */
+  readonly looked: Promise<void>;
+
+  private constructor(catalogs: ViewedCatalog[]) {
+    this.#catalogs = catalogs;
+    const first = this.#look();
+    this.looked = first.then(() => undefined);
+    this.#running = this.#keepLooking(first);
+  }
+
+  /** Throws config-invalid for a name that no view can have, and store-failed. */
+  static async open(options: ViewsOptions): Promise<Views> {
+    const bad = options.names.find((name) => !isViewName(name));
+    if (bad !== undefined)
+      throw new NarswarmError('config-invalid', `${JSON.stringify(bad)} is not the name of a view`);
+    await mkdir(options.dir, { recursive: true });
+    const catalogs: ViewedCatalog[] = [];
+    try {
+      for (const key of options.keys) catalogs.push(new ViewedCatalog(key, options));
+      return new Views(catalogs);
+    } catch (error) {
+      for (const catalog of catalogs) catalog.close();
+      throw error;
+    }
+  }
+
+  /** The narinfo of a store path, verbatim, if it is in a view that still holds. */
+  narInfo(storeHash: StoreHash): { text: string; fileHash: Sha256 } | undefined {
+    for (const catalog of this.#catalogs) {
+      const found = catalog.narInfo(storeHash);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
+  status(): ViewStatus[] {
+    return this.#catalogs.flatMap((catalog) => catalog.status());
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort(new NarswarmError('aborted', 'the client is stopping'));
+    await this.#running;
+    for (const catalog of this.#catalogs) catalog.close();
+  }
+
+  async #keepLooking(first: Promise<boolean>): Promise<void> {
+    const { signal } = this.#closing;
+    let good = await first;
+    while (!signal.aborted) {
+      const waitMs = (good ? lookEveryMs : lookAgainMs) * (0.9 + 0.2 * Math.random());
+      // The process does not stay for it.
+      await delay(waitMs, undefined, { signal, ref: false }).catch(() => undefined);
+      if (!signal.aborted) good = await this.#look();
+    }
+  }
+
+  async #look(): Promise<boolean> {
+    const good = await Promise.all(this.#catalogs.map((catalog) => catalog.look(this.#closing.signal)));
+    return good.every(Boolean);
+  }
+}
+
+/** The views of the catalog that one key stands for. */
+class ViewedCatalog {
+  readonly #options: ViewsOptions;
+  readonly #key: PublicKey;
+  readonly #head: FollowedCatalog;
+  readonly #views = new Map<string, FollowedCatalog>();
+  #error: string | undefined;
+
+  constructor(key: PublicKey, options: ViewsOptions) {
+    this.#options = options;
+    this.#key = key;
+    this.#head = this.#open('head');
+    // What was read before this start.
+    for (const name of options.names) this.#views.set(name, this.#open(`view-${name}`));
+  }
+
+  /** False when it could not be followed. */
+  async look(signal: AbortSignal): Promise<boolean> {
+    const { transports, nixStoreDir, clock, logger, names } = this.#options;
+    try {
+      const options = { keys: [this.#key], nixStoreDir: nixStoreDir(), now: clock, headOnly: true, signal };
+      await followCatalog(this.#head, transports, options);
+      for (const [name, into] of this.#views) {
+        const view = this.#head.head()?.views.find((each) => each.name === name);
+        if (view === undefined) continue;
+        const { state } = await readView(into, transports, view, options);
+        if (state === 'advanced') logger.info('view-read', { view: name, paths: view.paths });
+      }
+      const missing = names.filter((name) => !this.#names().includes(name));
+      this.#error = missing.length === 0 ? undefined : `the catalog has no view ${missing.join(', ')}`;
+      return true;
+    } catch (error) {
+      if (signal.aborted) return false;
+      if (!isNarswarmError(error)) throw error;
+      // Said once for each reason: it comes again every minute.
+      const text = `${error.code}: ${error.message}`;
+      if (text !== this.#error) logger.warn('view-failed', { catalog: this.#key.name, error });
+      this.#error = text;
+      return false;
+    }
+  }
+
+  narInfo(storeHash: StoreHash): { text: string; fileHash: Sha256 } | undefined {
+    if (!this.#holds(this.#head.head())) return undefined;
+    for (const view of this.#views.values()) {
+      const found = view.narInfo(storeHash);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
+  status(): ViewStatus[] {
+    const head = this.#head.head();
+    return this.#options.names.map((name) => ({
+      name,
+      catalog: this.#key.name,
+      paths: this.#paths(name, head),
+      ...(head && { expiresMs: head.expires * 1_000 }),
+      ...(this.#error !== undefined && { error: this.#error }),
+    }));
+  }
+
+  close(): void {
+    for (const view of this.#views.values()) view.close();
+    this.#head.close();
+  }
+
+  #open(name: string): FollowedCatalog {
+    // Two keys may have one name, which need not be that of a file.
+    const key = this.#key.bytes.toString('hex').slice(0, 16);
+    return openFollowed(join(this.#options.dir, `${key}-${name}.sqlite`));
+  }
+
+  #names(): string[] {
+    return (this.#head.head()?.views ?? []).map(({ name }) => name);
+  }
+
+  #paths(name: string, head: CatalogHead | undefined): number {
+    const view = head?.views.find((each) => each.name === name);
+    return view !== undefined && view.sha256 === this.#views.get(name)?.viewSha256 ? view.paths : 0;
+  }
+
+  #holds(head: CatalogHead | undefined): boolean {
+    return head !== undefined && head.expires * 1_000 > this.#options.clock();
+  }
+}

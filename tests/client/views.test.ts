@@ -1,0 +1,109 @@
+/** Views that are held: answered without any network, brought up to date, and no longer believed once their head has expired. */
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import type { CatalogTransport } from '../../catalog/follow.ts';
+import { Views, type ViewsOptions } from '../../client/views.ts';
+import { NarswarmError } from '../../nar/errors.ts';
+import { secretKeyFromSeed } from '../../nar/signature.ts';
+import { storeHashOf } from '../../nar/store-path.ts';
+import { silentLogger } from '../../web/log.ts';
+import { headTime, logKey, MadeLog, MadeTransport, narFiles, nixStoreDir } from '../catalog/made-log.ts';
+import { row } from '../catalog/made-rows.ts';
+
+const minute = 60_000;
+const storeHash = (n: number) => storeHashOf(row(n).narInfo.storePath);
+const unreachable: CatalogTransport = {
+  fetchHead: () => Promise.reject(new NarswarmError('upstream-failed', 'nobody there')),
+  fetchFile: () => {
+    throw new NarswarmError('upstream-failed', 'nobody there');
+  },
+};
+
+async function opened(t: Test, dir: string, options: Partial<ViewsOptions> = {}): Promise<Views> {
+  const views = await Views.open({
+    dir: join(dir, 'views'),
+    names: ['nixos-26.05'],
+    keys: [logKey.publicKey],
+    transports: [],
+    nixStoreDir: () => nixStoreDir,
+    clock: () => headTime * 1_000 + minute,
+    logger: silentLogger,
+    ...options,
+  });
+  t.teardown(() => views.close());
+  await views.looked;
+  return views;
+}
+
+async function made(): Promise<{ log: MadeLog; transport: MadeTransport }> {
+  const log = new MadeLog();
+  await log.add(narFiles(1, 10));
+  await log.addView('nixos-26.05', narFiles(3, 4));
+  return { log, transport: new MadeTransport(log, log.head()) };
+}
+
+t.test('a view answers its narinfos verbatim and no others, and no segment is fetched for it', async (t) => {
+  const { log, transport } = await made();
+  const views = await opened(t, t.testdir(), { transports: [transport] });
+  t.equal(views.narInfo(storeHash(5))?.text, row(5).narInfo.text);
+  t.equal(views.narInfo(storeHash(5))?.fileHash, row(5).entry.fileHash);
+  t.equal(views.narInfo(storeHash(8)), undefined, 'in the catalog, but not in the view');
+  t.strictSame(transport.asked, ['head', log.views[0]?.sha256]);
+  t.match(views.status(), [{ name: 'nixos-26.05', catalog: logKey.name, paths: 4 }]);
+});
+
+t.test('after a restart without any network it still answers, until the head expires', async (t) => {
+  const dir = t.testdir();
+  const { transport } = await made();
+  await (await opened(t, dir, { transports: [transport] })).close();
+  let nowMs = headTime * 1_000 + minute;
+  const views = await opened(t, dir, { transports: [unreachable], clock: () => nowMs });
+  t.equal(views.narInfo(storeHash(5))?.text, row(5).narInfo.text);
+  t.match(views.status(), [{ paths: 4, error: /upstream-failed/ }]);
+  nowMs += 8 * 24 * 3600 * 1_000;
+  t.equal(views.narInfo(storeHash(5)), undefined);
+});
+
+t.test('a newer head brings the view up to date; a forged one changes nothing', async (t) => {
+  const dir = t.testdir();
+  const { log, transport } = await made();
+  await (await opened(t, dir, { transports: [transport] })).close();
+  log.views = [];
+  await log.addView('nixos-26.05', narFiles(5, 2));
+  const stranger = secretKeyFromSeed(logKey.name, Buffer.alloc(32, 9));
+  log.signers = [stranger];
+  transport.head = log.head();
+  const deceived = await opened(t, dir, { transports: [transport] });
+  t.match(deceived.status(), [{ paths: 4, error: /head-untrusted/ }]);
+  t.ok(deceived.narInfo(storeHash(3)));
+  await deceived.close();
+  log.signers = [logKey];
+  transport.head = log.head();
+  const views = await opened(t, dir, { transports: [unreachable, transport] });
+  t.match(views.status(), [{ paths: 2 }]);
+  t.equal(views.narInfo(storeHash(3)), undefined, 'no longer in it');
+  t.ok(views.narInfo(storeHash(6)));
+});
+
+t.test('a view whose bytes are not those of the head is not taken, and the one before stays', async (t) => {
+  const dir = t.testdir();
+  const { log, transport } = await made();
+  await (await opened(t, dir, { transports: [transport] })).close();
+  log.views = [];
+  await log.addView('nixos-26.05', narFiles(5, 2));
+  transport.head = log.head();
+  transport.spoil = (bytes) => bytes.subarray(0, -1);
+  const views = await opened(t, dir, { transports: [transport] });
+  t.ok(views.narInfo(storeHash(3)));
+  t.match(views.status(), [{ error: /segment-truncated/ }]);
+});
+
+t.test(
+  'a view that no catalog has is said to be missing; a name that none can have is refused',
+  async (t) => {
+    const { transport } = await made();
+    const views = await opened(t, t.testdir(), { transports: [transport], names: ['nixos-99.99'] });
+    t.match(views.status(), [{ paths: 0, error: /no view nixos-99.99/ }]);
+    await t.rejects(opened(t, t.testdir(), { names: ['../x'] }), { code: 'config-invalid' });
+  },
+);
