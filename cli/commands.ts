@@ -54,6 +54,11 @@ export const commands: readonly CommandEntry[] = [
     summary: 'say which checks narinfos, torrentinfos, NAR files and catalogs pass',
     load: () => import('./verify.ts'),
   },
+  {
+    name: 'report',
+    summary: 'say how many seeds the NAR files of a catalog have, and which may be deleted elsewhere',
+    load: () => import('./report.ts'),
+  },
   { name: 'status', summary: 'say what a running program does', load: () => import('./status.ts') },
 ];
 

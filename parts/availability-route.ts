@@ -1,0 +1,55 @@
+/** `GET /availability`: the report of a catalog's availability, sent as it is made. One at a time, since it looks at everything. */
+
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import type { Router } from 'express';
+import { z } from 'zod';
+import { seedsMax } from './availability.ts';
+import { printReport, type ReportSource } from './availability-report.ts';
+
+/** Seconds after which whoever came while another report was made may try again. */
+const retrySeconds = 10;
+
+const query = z.object({
+  seeds: z.coerce.number().int().min(1).max(seedsMax).default(3),
+  days: z.coerce.number().min(0).max(36_500).default(30),
+  only: z.enum(['all', 'safe', 'endangered']).default('all'),
+  format: z.enum(['text', 'json', 'csv']).default('text'),
+});
+
+const contentTypes = {
+  text: 'text/plain; charset=utf-8',
+  json: 'application/json',
+  csv: 'text/csv; charset=utf-8',
+} as const;
+
+export function addAvailability(router: Router, source: () => ReportSource): void {
+  let busy = false;
+  router.get('/availability', async (request, response) => {
+    const parsed = query.safeParse(request.query);
+    if (!parsed.success) {
+      const [issue] = parsed.error.issues;
+      response
+        .status(400)
+        .type('text/plain')
+        .send(`${issue?.path.join('.')}: ${issue?.message}\n`);
+      return;
+    }
+    if (busy) {
+      response.status(503).set('Retry-After', `${retrySeconds}`).end();
+      return;
+    }
+    busy = true;
+    try {
+      const { format, ...rule } = parsed.data;
+      response.set('Content-Type', contentTypes[format]).set('Cache-Control', 'no-store');
+      if (request.method === 'HEAD') response.end();
+      else await pipeline(Readable.from(printReport(source(), rule, format)), response);
+    } catch (error) {
+      // Whoever went away in the middle wants no answer.
+      if (!response.destroyed) throw error;
+    } finally {
+      busy = false;
+    }
+  });
+}
