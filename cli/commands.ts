@@ -56,7 +56,7 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'report',
-    summary: 'say how many seeds the NAR files of a catalog have, and which may be deleted elsewhere',
+    summary: 'say how many seeds each NAR file of a catalog has',
     load: () => import('./report.ts'),
   },
   { name: 'status', summary: 'say what a running program does', load: () => import('./status.ts') },

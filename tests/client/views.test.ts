@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { CatalogTransport } from '../../catalog/follow.ts';
+import type { CatalogRecord } from '../../catalog/record.ts';
 import { Views, type ViewsOptions } from '../../client/views.ts';
 import { NarswarmError } from '../../nar/errors.ts';
 import { secretKeyFromSeed } from '../../nar/signature.ts';
@@ -9,6 +10,8 @@ import { storeHashOf } from '../../nar/store-path.ts';
 import { silentLogger } from '../../web/log.ts';
 import { headTime, logKey, MadeLog, MadeTransport, narFiles, nixStoreDir } from '../catalog/made-log.ts';
 import { row } from '../catalog/made-rows.ts';
+import { fetchNar, Lab, until } from './lab.ts';
+import { catalogKey, madeNar, torrentInfoText } from './made-nar.ts';
 
 const minute = 60_000;
 const storeHash = (n: number) => storeHashOf(row(n).narInfo.storePath);
@@ -105,5 +108,42 @@ t.test(
     const views = await opened(t, t.testdir(), { transports: [transport], names: ['nixos-99.99'] });
     t.match(views.status(), [{ paths: 0, error: /no view nixos-99.99/ }]);
     await t.rejects(opened(t, t.testdir(), { names: ['../x'] }), { code: 'config-invalid' });
+  },
+);
+
+t.test(
+  'a client with a view answers narinfos and refers Nix to the swarm while its upstream is gone',
+  async (t) => {
+    const lab = await Lab.open(t);
+    const nars = ['one', 'two'].map((name) => madeNar({ name, sizeBytes: 100_000 }));
+    const log = new MadeLog();
+    log.keys = [catalogKey];
+    log.signers = [catalogKey];
+    const records = nars.flatMap((nar): CatalogRecord[] => [
+      { kind: 'torrentinfo', text: torrentInfoText(nar) },
+      { kind: 'narinfo', fileHash: nar.fileHash, text: nar.narInfo.text },
+    ]);
+    const view = await log.addView('nixos-26.05', records);
+    const head = log.head();
+    const catalog = await lab.catalog(nars);
+    const asked: string[] = [];
+    catalog.intercept = ({ url = '' }, response) => {
+      asked.push(url);
+      if (url === '/catalog/head') response.end(head);
+      else if (url === `/catalog/${view.sha256}.segment.zst`) response.end(log.files.get(view.sha256));
+      else return false;
+      return true;
+    };
+    const upstream = await lab.upstream([]);
+    upstream.intercept = (_request, response) => {
+      response.destroy();
+      return true;
+    };
+    const client = await lab.client([upstream], [catalog], { views: ['nixos-26.05'] });
+    await until(() => /"paths":2/.test(JSON.stringify(client.status())));
+    for (const nar of nars) t.ok((await fetchNar(client, nar)).body.equals(nar.bytes));
+    t.match(client.status(), { narinfos: { viewed: 2, found: 0 }, nars: { swarm: 2 } });
+    t.notOk(asked.some((url) => url.endsWith('.narinfo')));
+    t.equal(upstream.requests.filter(({ url }) => url.endsWith('.narinfo')).length, 0);
   },
 );
