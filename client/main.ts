@@ -106,7 +106,8 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     const { views: names = [] } = config;
     if (names.length > 0 && catalogUrls.length === 0)
       throw new NarswarmError('config-invalid', 'a view is that of a catalog: --catalog');
-    const heads = names.length === 0 ? [] : catalogUrls.map((url) => new HttpCatalog({ url, trustedOrigins }));
+    const heads =
+      names.length === 0 ? [] : catalogUrls.map((url) => new HttpCatalog({ url, trustedOrigins }));
     for (const head of heads) closers.push(() => head.close());
     const views =
       names.length === 0
