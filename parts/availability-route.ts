@@ -2,8 +2,8 @@
 
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import type { Router } from 'express';
 import { z } from 'zod';
+import type { Router } from '../web/app.ts';
 import { seedsMax } from './availability.ts';
 import { printReport, type ReportSource } from './availability-report.ts';
 

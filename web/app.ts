@@ -10,6 +10,8 @@ import express, {
 import { type ErrorCode, errorCodes, isNarswarmError } from '../nar/errors.ts';
 import type { Logger } from './log.ts';
 
+export type { Router } from 'express';
+
 /**
  * Longest request target. A NAR's URL may carry a query of a few hundred bytes (presigned object stores write up to
  * 2 KiB), and nothing asked here is longer.
