@@ -46,6 +46,8 @@ export const errorCodes = {
   'segment-corrupt': 'a segment of a catalog breaks a rule of its format',
   'record-corrupt': 'a record of a catalog breaks a rule of its format',
   revoked: 'a NAR file was found wrong and taken out of the catalog for good',
+  'coverage-invalid':
+    'what a mirror says that it holds breaks a rule of its format, or is about another catalog',
   // BitTorrent
   'bencode-invalid': 'bytes are not canonical bencode; `offset` is that of the first bad byte',
   'torrent-invalid': 'an info dictionary is not a canonical torrent',
