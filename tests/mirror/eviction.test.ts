@@ -68,35 +68,32 @@ t.test('without force no last copy and nothing wanted goes, and closures stay wh
   );
 });
 
-t.test(
-  'by force enough goes whatever it costs, and last copies only when nothing else is left',
-  async () => {
-    fc.assert(
-      fc.property(anyCase, ({ library, root, seeds, needBytes }) => {
-        const held = heldOf(library, root, seeds);
-        const referencesOf = (item: number): readonly number[] => library.references[item] ?? [];
-        const { items, freedBytes, lastCopies } = planEviction({
-          held,
-          referencesOf,
-          needBytes,
-          forced: true,
-        });
-        const all = held.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-        assert.ok(freedBytes >= Math.min(needBytes, all));
-        assert.deepEqual(
-          lastCopies.map(({ item }) => item),
-          items.filter(({ otherSeeds }) => otherSeeds === 0).map(({ item }) => item),
-          'each of them is said',
-        );
-        if (lastCopies.length > 0) {
-          const gone = new Set(items.map(({ item }) => item));
-          assert.ok(held.every(({ item, otherSeeds }) => otherSeeds === 0 || gone.has(item)));
-        }
-        assert.equal(new Set(items).size, items.length, 'nothing goes twice');
-      }),
-    );
-  },
-);
+t.test('by force enough goes whatever it costs, and last copies only when nothing else is left', async () => {
+  fc.assert(
+    fc.property(anyCase, ({ library, root, seeds, needBytes }) => {
+      const held = heldOf(library, root, seeds);
+      const referencesOf = (item: number): readonly number[] => library.references[item] ?? [];
+      const { items, freedBytes, lastCopies } = planEviction({
+        held,
+        referencesOf,
+        needBytes,
+        forced: true,
+      });
+      const all = held.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+      assert.ok(freedBytes >= Math.min(needBytes, all));
+      assert.deepEqual(
+        lastCopies.map(({ item }) => item),
+        items.filter(({ otherSeeds }) => otherSeeds === 0).map(({ item }) => item),
+        'each of them is said',
+      );
+      if (lastCopies.length > 0) {
+        const gone = new Set(items.map(({ item }) => item));
+        assert.ok(held.every(({ item, otherSeeds }) => otherSeeds === 0 || gone.has(item)));
+      }
+      assert.equal(new Set(items).size, items.length, 'nothing goes twice');
+    }),
+  );
+});
 
 t.test('what most others have goes first', async (t) => {
   const held = [1, 5, 3].map((otherSeeds, item) => ({ item, sizeBytes: 10, wanted: false, otherSeeds }));
