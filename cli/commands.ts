@@ -24,6 +24,14 @@ export const commands: readonly CommandEntry[] = [
     },
   },
   {
+    name: 'mirror',
+    summary: 'keep a part of a cache alive within a quota',
+    load() {
+      keepYoungGenerationSmall();
+      return import('./mirror.ts');
+    },
+  },
+  {
     name: 'client',
     summary: 'a substituter for Nix that fetches from the swarm',
     load: () => import('./client.ts'),

@@ -15,6 +15,10 @@ export const seederPeersDefault = '127.0.0.1:6881';
 /** Beside a seeder on the same machine. Reached from outside only with --share. */
 export const clientPeersDefault = '0.0.0.0:6882';
 
+export const mirrorHttpDefault = '127.0.0.1:8422';
+/** A mirror is of use only where it is reached. */
+export const mirrorPeersDefault = '0.0.0.0:6883';
+
 /** systemd's StateDirectory= when it is set, else where the XDG rules put data. */
 export function defaultDataDir(role: string, env: Readonly<Record<string, string | undefined>>): string {
   // With several directories in StateDirectory= the first is taken.
@@ -46,6 +50,16 @@ export function parseHttpUrl(text: string): string {
     );
   }
   return url.href.replace(/\/+$/, '');
+}
+
+/** A store directory in plain form. Throws config-invalid. */
+export function parseNixStoreDir(text: string): string {
+  if (/^(\/[^/]+)+$/.test(text) && !text.split('/').some((part) => part === '.' || part === '..'))
+    return text;
+  throw new NarswarmError(
+    'config-invalid',
+    `${JSON.stringify(text)} is not a store directory; write /nix/store`,
+  );
 }
 
 /** A binary cache: a directory as `file:///dir`, or `http(s)://`. Throws config-invalid. */

@@ -5,8 +5,6 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { NarswarmError } from '../nar/errors.ts';
 import { printPublicKey, printSecretKey, publicKeyOf, type SecretKey } from '../nar/signature.ts';
-import { checkSchedule } from '../parts/schedule.ts';
-import type { ScheduledRate } from '../parts/upload-schedule.ts';
 import { announceToMax } from '../seeder/announce-to.ts';
 import { openSeeder } from '../seeder/main.ts';
 import { packSizeMaxBytes } from '../seeder/pack-closer.ts';
@@ -28,6 +26,7 @@ import {
   trustedKeyFlag,
 } from './program-flags.ts';
 import { ProgressLine } from './progress-line.ts';
+import { parseScheduledRate } from './scheduled-rate.ts';
 import { serveUntilStopped } from './serve.ts';
 import { aborted } from './signals.ts';
 import {
@@ -164,7 +163,7 @@ export const command = defineCommand({
     schedule: many({
       value: 'CRON=RATE',
       help: "takes the place of --upload-rate from when it is due, for instance '0 8 * * 1-5=20MiB/s' or '0 20 * * *=unlimited'",
-      parse: parseScheduledRate,
+      parse: (text) => parseScheduledRate(text, 1024),
     }),
     'pack-size': withDefault({
       value: 'SIZE',
@@ -291,16 +290,6 @@ function parseLifetime(text: string): number {
   const lifetimeMs = parseDuration(text);
   if (lifetimeMs >= lifetimeMinMs && lifetimeMs <= lifetimeMaxMs) return lifetimeMs;
   throw new NarswarmError('config-invalid', 'the head of a catalog holds for a minute to a year');
-}
-
-/** A schedule and the rate from then on. Throws config-invalid. */
-function parseScheduledRate(text: string): ScheduledRate {
-  const at = text.lastIndexOf('=');
-  const cron = text.slice(0, Math.max(at, 0)).trim();
-  const rate = text.slice(at + 1).trim();
-  if (at < 0) throw usageError(`${JSON.stringify(text)} is not CRON=RATE; write '0 8 * * 1-5=20MiB/s'`);
-  checkSchedule(cron);
-  return { cron, bytesPerSecond: rate === 'unlimited' ? undefined : parseUploadRate(rate) };
 }
 
 function showOn(line: ProgressLine): (progress: ShownProgress & { running: boolean }) => void {

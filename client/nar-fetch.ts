@@ -3,6 +3,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
+import { PieceChecker } from '../parts/piece-checker.ts';
 import type { NarFileWriter } from '../store/nar-file-store.ts';
 import type { Torrent } from '../swarm/torrent.ts';
 import type { Logger } from '../web/log.ts';
@@ -11,7 +12,6 @@ import type { BadSources } from './bad-sources.ts';
 import type { ClientLimits } from './config.ts';
 import type { Counts } from './counts.ts';
 import type { NarSource } from './nar-sources.ts';
-import { PieceChecker } from './piece-checker.ts';
 import { SourcePlan } from './source-plan.ts';
 import { aborted } from './waiting.ts';
 

@@ -16,6 +16,8 @@ import { parseSha256, type Sha256 } from '../nar/hash.ts';
 export const coveragePath = '/coverage';
 
 const format = 'narswarm-coverage-1';
+/** Ordinals in a row that are nobody's, of which it is looked past. */
+const nobodysMax = 10_000;
 
 /** Ordinals of the largest catalog that is spoken of: 16 MiB of counts, inflated. */
 export const coverageOrdinalsMax = 16 * 1024 * 1024;
@@ -47,7 +49,7 @@ const requestBody = z.object({
   format: z.literal(format),
   port: z.int().min(1).max(65_535),
   ordinals: z.int().min(1).max(coverageOrdinalsMax),
-  /** FileHashes of the first and the last ordinal of these. */
+  /** FileHashes of the first and the last of these ordinals that are a NAR file's. */
   first: z.string(),
   last: z.string(),
   held: z.base64(),
@@ -55,7 +57,7 @@ const requestBody = z.object({
 
 export async function printCoverage({ port, held }: Coverage, base: OrdinalBase): Promise<string> {
   const ordinals = held.length;
-  const [first, last] = [base.byOrdinal(0), base.byOrdinal(ordinals - 1)];
+  const [first, last] = [firstOf(base, ordinals), lastOf(base, ordinals)];
   const bits = (await deflated(held.bytes)).toString('base64');
   return JSON.stringify({ format, port, ordinals, first, last, held: bits });
 }
@@ -66,7 +68,8 @@ export async function parseCoverage(body: unknown, base: OrdinalBase): Promise<C
   if (!parsed.success) throw invalid('it lacks something', parsed.error);
   const { port, ordinals, first, last, held } = parsed.data;
   if (ordinals > base.ordinals) throw invalid(`it has ${ordinals} ordinals, the catalog ${base.ordinals}`);
-  if (!isAt(first, 0, base) || !isAt(last, ordinals - 1, base)) throw invalid('it is about another catalog');
+  if (!isHash(first, firstOf(base, ordinals)) || !isHash(last, lastOf(base, ordinals)))
+    throw invalid('it is about another catalog');
   const bytes = await inflate(held, Math.ceil(ordinals / 8));
   const unused = (8 - (ordinals % 8)) % 8;
   if ((bytes.at(-1) ?? 0) >>> (8 - unused) !== 0) throw invalid('a bit after the last ordinal');
@@ -130,9 +133,26 @@ async function inflate(base64: string, bytes: number): Promise<Buffer> {
   return out;
 }
 
-function isAt(text: string, ordinal: number, base: OrdinalBase): boolean {
+/** An ordinal may be nobody's, where a torrentinfo came a second time. */
+function firstOf(base: OrdinalBase, ordinals: number): Sha256 | undefined {
+  for (let ordinal = 0; ordinal < Math.min(ordinals, nobodysMax); ordinal++) {
+    const fileHash = base.byOrdinal(ordinal);
+    if (fileHash !== undefined) return fileHash;
+  }
+  return undefined;
+}
+
+function lastOf(base: OrdinalBase, ordinals: number): Sha256 | undefined {
+  for (let ordinal = ordinals - 1; ordinal >= Math.max(0, ordinals - nobodysMax); ordinal--) {
+    const fileHash = base.byOrdinal(ordinal);
+    if (fileHash !== undefined) return fileHash;
+  }
+  return undefined;
+}
+
+function isHash(text: string, hash: Sha256 | undefined): boolean {
   try {
-    return parseSha256(text) === base.byOrdinal(ordinal);
+    return parseSha256(text) === hash;
   } catch {
     return false;
   }

@@ -1,8 +1,9 @@
-/** Who has a torrent of the catalog: this seeder, and whoever announced it. */
+/** Who has a torrent of the catalog: this seeder, mirrors that said so, and whoever announced it. */
 
 import type { IncomingMessage } from 'node:http';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { InfoHash } from '../nar/hash.ts';
+import type { CoveringPeers } from '../parts/covering-peers.ts';
 import type { PublicAddress } from '../parts/public-address.ts';
 import type { PeerAddress } from '../swarm/peer-address.ts';
 import type { Tracker } from '../swarm/tracker.ts';
@@ -19,11 +20,19 @@ export class PeerDirectory {
   readonly #catalog: Catalog;
   readonly #address: PublicAddress;
   readonly #port: number;
+  readonly #covering: Pick<CoveringPeers, 'after'>;
   /** The same array for the same address, which the tracker then need not encode again. */
   readonly #permanent = new Map<string, readonly PeerAddress[]>();
 
   /** `port`: of the seeder's BitTorrent listener. */
-  constructor(catalog: Catalog, tracker: Tracker, address: PublicAddress, port: number) {
+  constructor(
+    catalog: Catalog,
+    tracker: Tracker,
+    address: PublicAddress,
+    port: number,
+    covering: Pick<CoveringPeers, 'after'>,
+  ) {
+    this.#covering = covering;
     this.#catalog = catalog;
     this.tracker = tracker;
     this.#address = address;
@@ -34,7 +43,8 @@ export class PeerDirectory {
   peersOf(infoHash: InfoHash, request: IncomingMessage): PeerAddress[] {
     // The seeder serves NAR files and packs; the torrents of the NARs inside are kept alive by those who have the store paths.
     const seeded = knownTorrent(this.#catalog, infoHash) === 'seeded';
-    const permanent = seeded ? this.#at(this.#address.addresses(request.socket.localAddress)) : [];
+    const own = this.#at(this.#address.addresses(request.socket.localAddress));
+    const permanent = seeded ? this.#covering.after(own, infoHash) : [];
     return [...permanent, ...this.tracker.peersOf(infoHash, peersMax - permanent.length)];
   }
 
@@ -46,9 +56,9 @@ export class PeerDirectory {
     return scrapeOverHttp(this.tracker, this.#trackerRequest(request));
   }
 
-  /** Who has every NAR file of the catalog without announcing it: this seeder. For the UDP tracker on `boundHost`. */
-  permanentPeers(remoteAddress: string, boundHost: string): readonly PeerAddress[] {
-    return this.#at(this.#address.addressesTowards(remoteAddress, boundHost));
+  /** Who has a NAR file of the catalog without announcing it: this seeder and mirrors. For the UDP tracker on `boundHost`. */
+  permanentPeers(infoHash: InfoHash, remoteAddress: string, boundHost: string): readonly PeerAddress[] {
+    return this.#covering.after(this.#at(this.#address.addressesTowards(remoteAddress, boundHost)), infoHash);
   }
 
   #at(addresses: string[]): readonly PeerAddress[] {
@@ -68,7 +78,8 @@ export class PeerDirectory {
     return {
       query: mark < 0 ? '' : url.slice(mark + 1),
       remoteAddress,
-      permanentPeers: () => this.#at(this.#address.addresses(localAddress)),
+      permanentPeers: (infoHash) =>
+        this.#covering.after(this.#at(this.#address.addresses(localAddress)), infoHash),
     };
   }
 }

@@ -6,7 +6,7 @@ import type { DhtStatus } from '../swarm/dht.ts';
 import type { SeedServer, SeedStatus } from '../swarm/seed-server.ts';
 import type { Tracker, TrackerStatus } from '../swarm/tracker.ts';
 import { noUdpTracker, type UdpTracker, type UdpTrackerStatus } from '../swarm/udp-tracker.ts';
-import { Metrics } from '../web/metrics.ts';
+import { keptForThisTurn, Metrics } from '../web/metrics.ts';
 import type { AnnounceTo, AnnounceToStatus } from './announce-to.ts';
 import type { Ingest, IngestProgress } from './ingest.ts';
 import type { PackCloser, PacksStatus } from './pack-closer.ts';
@@ -194,18 +194,4 @@ export function makeSeederMetrics(look: () => SeederStatus): Metrics {
     Object.entries(status().dht.droppedByReason).map(([reason, value]) => ({ labels: { reason }, value })),
   );
   return metrics;
-}
-
-/** All metrics of one answer are read in one go: one look serves them all. */
-function keptForThisTurn<T>(look: () => T): () => T {
-  let kept: { value: T } | undefined;
-  return () => {
-    if (kept === undefined) {
-      kept = { value: look() };
-      queueMicrotask(() => {
-        kept = undefined;
-      });
-    }
-    return kept.value;
-  };
 }

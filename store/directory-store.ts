@@ -24,6 +24,11 @@ export const fanOutCharacters = 2;
 
 const temporaryDirectory = 'tmp';
 
+/** Where a committed file lies in a store in `directory`: for whoever verifies it by its path. */
+export function storedFilePath(directory: string, name: string): string {
+  return join(directory, name.slice(0, fanOutCharacters), name);
+}
+
 /** Opens the store in `directory`, making it if needed, and removes what a killed process left half-written. */
 export async function openDirectoryStore(directory: string): Promise<NarFileStore> {
   const temporary = join(directory, temporaryDirectory);
@@ -122,7 +127,7 @@ class DirectoryStore implements NarFileStore {
   }
 
   #path(name: string): string {
-    return join(this.#directory, name.slice(0, fanOutCharacters), name);
+    return storedFilePath(this.#directory, name);
   }
 }
 

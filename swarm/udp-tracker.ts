@@ -9,6 +9,7 @@ import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
 import { lookup } from 'node:dns/promises';
 import { once } from 'node:events';
 import { NarswarmError } from '../nar/errors.ts';
+import type { InfoHash } from '../nar/hash.ts';
 import { ConnectionIds } from './connection-ids.ts';
 import { IpAddress } from './ip-address.ts';
 import { type PeerAddress, printPeer } from './peer-address.ts';
@@ -35,8 +36,8 @@ export interface UdpTrackerOptions {
   /** 0 for any free one. */
   port: number;
   tracker: Tracker;
-  /** Who is in every answer. `boundHost` may be a wildcard: at which of this machine's addresses it was reached, no packet says. */
-  permanentPeers(remoteAddress: string, boundHost: string): readonly PeerAddress[];
+  /** Who is in every answer about a torrent. `boundHost` may be a wildcard: at which of this machine's addresses it was reached, no packet says. */
+  permanentPeers(infoHash: InfoHash, remoteAddress: string, boundHost: string): readonly PeerAddress[];
   /** A fault of the socket, after which it goes on. For the log. */
   onFault?: (error: unknown) => void;
   /** Milliseconds. */
@@ -161,7 +162,7 @@ class Listener implements UdpTracker {
     const request: TrackerRequest = {
       from,
       family: from.isIpv4 ? 4 : 6,
-      permanentPeers: () => this.#options.permanentPeers(remote.address, this.host),
+      permanentPeers: (infoHash) => this.#options.permanentPeers(infoHash, remote.address, this.host),
     };
     this.#send(kind === 'announce' ? this.#announce(packet, request) : this.#scrape(packet, request), remote);
   }

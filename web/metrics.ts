@@ -124,3 +124,17 @@ function numberText(value: number): string {
   if (value === Number.NEGATIVE_INFINITY) return '-Inf';
   return String(value);
 }
+
+/** All metrics of one answer are read in one go: one look serves them all. */
+export function keptForThisTurn<T>(look: () => T): () => T {
+  let kept: { value: T } | undefined;
+  return () => {
+    if (kept === undefined) {
+      kept = { value: look() };
+      queueMicrotask(() => {
+        kept = undefined;
+      });
+    }
+    return kept.value;
+  };
+}

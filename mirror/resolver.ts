@@ -1,0 +1,91 @@
+/** Asks the catalogs' servers for torrents and peers, several NAR files in one request. What they say is checked against the log. */
+
+import { isNarswarmError } from '../nar/errors.ts';
+import type { Sha256 } from '../nar/hash.ts';
+import { fetchResolveLines } from '../parts/resolve-request.ts';
+import { parseResolveLine } from '../parts/resolved.ts';
+import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
+import type { Torrent } from '../swarm/torrent.ts';
+import type { Logger } from '../web/log.ts';
+import type { MirrorCatalog } from './catalogs.ts';
+
+export interface Found {
+  readonly torrent: Torrent;
+  readonly peers: readonly PeerAddress[];
+}
+
+export interface ResolverOptions {
+  deadlineMs: number;
+  logger: Logger;
+}
+
+export class Resolver {
+  readonly #options: ResolverOptions;
+  /** Catalogs that failed last time: what goes on failing is logged once. */
+  readonly #failing = new Set<string>();
+  #requests = 0;
+  #refusedLines = 0;
+
+  constructor(options: ResolverOptions) {
+    this.#options = options;
+  }
+
+  /** What any of the catalog's servers knows; peers of all of them. Throws when none of them answered. */
+  async resolve(
+    catalog: MirrorCatalog,
+    fileHashes: readonly Sha256[],
+    signal: AbortSignal,
+  ): Promise<Map<Sha256, Found>> {
+    const found = new Map<Sha256, Found>();
+    const asked = await Promise.allSettled(
+      catalog.reaches.map(({ url }) => this.#ask(url, catalog, fileHashes, found, signal)),
+    );
+    const failed = asked.filter((each) => each.status === 'rejected');
+    const [first] = failed;
+    if (first !== undefined && failed.length === asked.length) throw first.reason;
+    return found;
+  }
+
+  status() {
+    return { requests: this.#requests, refusedLines: this.#refusedLines };
+  }
+
+  async #ask(
+    url: string,
+    catalog: MirrorCatalog,
+    fileHashes: readonly Sha256[],
+    found: Map<Sha256, Found>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { deadlineMs, logger } = this.#options;
+    const keys = catalog.keys();
+    const deadline = AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]);
+    try {
+      this.#requests++;
+      for await (const line of fetchResolveLines(url, fileHashes, deadline)) {
+        try {
+          const { torrentInfo, torrent, peers } = parseResolveLine(line, keys);
+          const { fileHash } = torrentInfo;
+          // The log says which torrent it is; another one that the same key once signed is none.
+          if (catalog.torrentInfo(fileHash)?.infoHash !== torrent.infoHash) continue;
+          found.set(fileHash, { torrent, peers: merged(found.get(fileHash)?.peers ?? [], peers) });
+        } catch (error) {
+          if (!isNarswarmError(error)) throw error;
+          this.#refusedLines++;
+          logger.warn('catalog-line-refused', { catalog: url, error });
+        }
+      }
+      this.#failing.delete(url);
+    } catch (error) {
+      if (!signal.aborted && !this.#failing.has(url)) {
+        this.#failing.add(url);
+        logger.warn('catalog-failed', { catalog: url, error });
+      }
+      throw error;
+    }
+  }
+}
+
+function merged(a: readonly PeerAddress[], b: readonly PeerAddress[]): PeerAddress[] {
+  return [...new Map([...a, ...b].map((peer) => [printPeer(peer), peer])).values()];
+}
