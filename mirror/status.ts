@@ -132,7 +132,7 @@ export function makeMirrorMetrics(status: () => MirrorStatus): Metrics {
     'Catalogs that could not be followed last time',
     ({ catalogs }) => catalogs.filter(({ error }) => error !== null).length,
   );
-  gauge('narswarm_mirrors', 'Other mirrors that tell this one what they hold', ({ mirrors }) =>
+  gauge('narswarm_coverage_mirrors', 'Other mirrors that tell this one what they hold', ({ mirrors }) =>
     mirrors.reduce((sum, each) => sum + each.mirrors.length, 0),
   );
   return metrics;

@@ -8,6 +8,8 @@ import { printCacheInfo } from '../nar/cache-info.ts';
 import { parseNarFileName } from '../nar/compression.ts';
 import { type InfoHash, parseInfoHash, parseSha256 } from '../nar/hash.ts';
 import { parseStoreHash } from '../nar/store-path.ts';
+import type { CoverageBook } from '../parts/coverage-book.ts';
+import { addCoverage } from '../parts/coverage-route.ts';
 import { type TorrentFileOptions, torrentFile } from '../swarm/torrent-file.ts';
 import { errorAnswer, makeApp } from '../web/app.ts';
 import { addCatalogRoutes } from '../web/catalog-route.ts';
@@ -42,6 +44,8 @@ export interface SeederHttpOptions {
   /** URLs of trackers, in tiers: in the first our own, over HTTP and perhaps over UDP. */
   trackers(request: IncomingMessage): string[][];
   webSeed: WebSeed;
+  /** Where mirrors tell what they hold. */
+  coverage: Pick<CoverageBook, 'take'>;
   /** Somebody took the torrent of a NAR file. */
   noteDemand(infoHash: InfoHash): void;
   status(): object;
@@ -104,6 +108,8 @@ export function makeSeederApp(options: SeederHttpOptions): RequestListener {
       addResolve(router, (fileHash, request) =>
         resolveLine(catalog, fileHash, (infoHash) => options.peers.peersOf(infoHash, request)),
       );
+
+      addCoverage(router, options.coverage);
 
       router.get('/feed.xml', async (request, response) => {
         const text = feed(catalog.newest(feedMaxItems), options.publicUrl(request));

@@ -24,6 +24,7 @@ import type { Logger } from '../web/log.ts';
 import { openHttpServer } from '../web/server.ts';
 import { AnnounceTo } from './announce-to.ts';
 import { knownTorrent } from './catalog-torrents.ts';
+import { SeederCoverage } from './coverage.ts';
 import { demandedSource, type NoteDemand, openSeederDht, type SeederDhtConfig } from './dht.ts';
 import { makeSeederApp } from './http.ts';
 import { Ingest, type IngestProgress, storeDirKey } from './ingest.ts';
@@ -152,13 +153,16 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
       clock: Date.now,
       ...(config.trackerLimits && { limits: config.trackerLimits }),
     });
-    const uploads = new SeederUploads(config.upload, catalog, tracker, logger);
+    const coverage = new SeederCoverage(catalog, catalog.log, logger);
+    closers.push(() => coverage.close());
+    const uploads = new SeederUploads(config.upload, catalog, tracker, coverage.peers, logger);
 
     let dht: Dht | undefined;
     let announceTo: AnnounceTo | undefined;
     const noteDemand: NoteDemand = (infoHash) => {
       dht?.noteDemand(infoHash);
       announceTo?.noteDemand(infoHash);
+      coverage.noteDemand(infoHash);
     };
     const ofNarFiles = eitherSource(new CatalogSeedSource(catalog, narFiles), packSource);
     const seedServer = await openSeedServer({
@@ -195,13 +199,13 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
 
     const address = await PublicAddress.open(config.publicHost, seedServer.host);
     closers.push(() => address.close());
-    const peers = new PeerDirectory(catalog, tracker, address, seedServer.port);
+    const peers = new PeerDirectory(catalog, tracker, address, seedServer.port, coverage.peers);
     const udpTracker =
       config.trackerUdp &&
       (await openUdpTracker({
         ...config.trackerUdp,
         tracker,
-        permanentPeers: (remoteAddress, boundHost) => peers.permanentPeers(remoteAddress, boundHost),
+        permanentPeers: (...asked) => peers.permanentPeers(...asked),
         onFault: (error) => logger.warn('udp-tracker-failed', { error }),
       }));
     closers.push(() => udpTracker?.close());
@@ -248,6 +252,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
         udpTracker,
         announceTo: otherTrackers,
         publisher: publisher.status(),
+        coverage: coverage.book,
         dht: dht?.status() ?? dhtOff,
         publicKey,
       });
@@ -262,6 +267,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
         logger,
         noteDemand,
         webSeed: new WebSeed(seedServer),
+        coverage: coverage.book,
         status,
         metrics: makeSeederMetrics(status),
         nixStoreDir: () => ingest.nixStoreDir,

@@ -2,6 +2,7 @@
 
 import type { Catalog, Refusal } from '../catalog/catalog.ts';
 import { type PublicKey, printPublicKey } from '../nar/signature.ts';
+import type { CoverageBook, CoverageStatus } from '../parts/coverage-book.ts';
 import type { DhtStatus } from '../swarm/dht.ts';
 import type { SeedServer, SeedStatus } from '../swarm/seed-server.ts';
 import type { Tracker, TrackerStatus } from '../swarm/tracker.ts';
@@ -43,6 +44,8 @@ export interface SeederStatus {
   ingest: IngestProgress;
   swarm: SeedStatus;
   tracker: TrackerStatus & { udp: UdpTrackerStatus; others: AnnounceToStatus };
+  /** Mirrors that said what they hold, and gave something of it when tried. */
+  coverage: CoverageStatus;
   dht: DhtStatus;
   /** The first of them, by source and name. */
   refusals: Pick<Refusal, 'source' | 'narInfoName' | 'code' | 'message'>[];
@@ -57,13 +60,15 @@ export interface StatusParts {
   /** Absent when there is none. */
   udpTracker: UdpTracker | undefined;
   announceTo: AnnounceTo;
+  coverage: CoverageBook;
   dht: DhtStatus;
   publicKey: PublicKey;
   publisher: PublisherStatus;
 }
 
 export function seederStatus(parts: StatusParts): SeederStatus {
-  const { catalog, packs, ingest, seedServer, tracker, udpTracker, announceTo, dht, publicKey } = parts;
+  const { catalog, packs, ingest, seedServer, tracker, udpTracker, announceTo, coverage, dht, publicKey } =
+    parts;
   const { rejectedByCode, ...counts } = catalog.counts();
   return {
     role: 'seeder',
@@ -79,6 +84,7 @@ export function seederStatus(parts: StatusParts): SeederStatus {
     ingest: ingest.progress(),
     swarm: seedServer.status(),
     tracker: { ...tracker.status(), udp: udpTracker?.status() ?? noUdpTracker, others: announceTo.status() },
+    coverage: coverage.status(),
     dht,
     refusals: catalog
       .refusals(refusalsShown)
@@ -183,6 +189,7 @@ export function makeSeederMetrics(look: () => SeederStatus): Metrics {
   );
   gauge('narswarm_tracker_torrents', 'Torrents that somebody announced', ({ tracker }) => tracker.torrents);
   gauge('narswarm_tracker_peers', 'Peers that the tracker knows', ({ tracker }) => tracker.peers);
+  gauge('narswarm_coverage_mirrors', 'Mirrors that say what they hold', ({ coverage }) => coverage.mirrors.length);
   gauge('narswarm_dht_running', '1 while the DHT node runs', ({ dht }) => (dht.state === 'running' ? 1 : 0));
   gauge('narswarm_dht_nodes', 'Nodes in the routing table of the DHT node', ({ dht }) => dht.nodes);
   gauge('narswarm_dht_torrents', 'Torrents that are remembered as asked for', ({ dht }) => dht.torrents);

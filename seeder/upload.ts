@@ -2,6 +2,7 @@
 
 import type { Catalog } from '../catalog/catalog.ts';
 import type { InfoHash } from '../nar/hash.ts';
+import type { CoveringPeers } from '../parts/covering-peers.ts';
 import { followSchedules, rateAt, type ScheduledRate } from '../parts/upload-schedule.ts';
 import type { SeedServer } from '../swarm/seed-server.ts';
 import type { Tracker } from '../swarm/tracker.ts';
@@ -38,9 +39,17 @@ export class SeederUploads {
   readonly #upload: SeederUpload;
   readonly #catalog: Catalog;
   readonly #tracker: Tracker;
+  readonly #covering: Pick<CoveringPeers, 'seedsOf'>;
   readonly #logger: Logger;
 
-  constructor(upload: Partial<SeederUpload> | undefined, catalog: Catalog, tracker: Tracker, logger: Logger) {
+  constructor(
+    upload: Partial<SeederUpload> | undefined,
+    catalog: Catalog,
+    tracker: Tracker,
+    covering: Pick<CoveringPeers, 'seedsOf'>,
+    logger: Logger,
+  ) {
+    this.#covering = covering;
     this.#upload = { ...seederUploadDefaults, ...upload };
     this.#catalog = catalog;
     this.#tracker = tracker;
@@ -50,7 +59,7 @@ export class SeederUploads {
   /** For the seed server, with the rate of this moment. */
   options(): UploadOptions {
     const { schedules, bytesPerSecond, ...cap } = this.#upload;
-    const seedsOf = patientSeedsOf(this.#tracker, cap.minSeeds);
+    const seedsOf = patientSeedsOf(this.#tracker, this.#covering, cap.minSeeds);
     return {
       cap: { ...cap, records: uploadRecords(this.#catalog), seedsOf },
       bytesPerSecond: rateAt(schedules, bytesPerSecond, new Date()),
@@ -70,10 +79,14 @@ export class SeederUploads {
 /**
  * After a start the tracker knows nobody until all have announced once: then few seeds mean nothing, and torrents that are capped stay so.
  */
-function patientSeedsOf(tracker: Tracker, minSeeds: number): (infoHash: InfoHash) => number | undefined {
+function patientSeedsOf(
+  tracker: Tracker,
+  covering: Pick<CoveringPeers, 'seedsOf'>,
+  minSeeds: number,
+): (infoHash: InfoHash) => number | undefined {
   const knowsAllMs = performance.now() + trackerLimits.intervalSeconds * 1_000;
   return (infoHash) => {
-    const seeds = tracker.seedsOf(infoHash);
+    const seeds = tracker.seedsOf(infoHash) + covering.seedsOf(infoHash);
     return seeds >= minSeeds || performance.now() >= knowsAllMs ? seeds : undefined;
   };
 }
