@@ -1,8 +1,8 @@
 import { hash } from 'node:crypto';
 import t from 'tap';
 import { Assembly, heldBackBytes, withoutDiskMaxBytes } from '../../client/assembly.ts';
-import { PieceChecker } from '../../parts/piece-checker.ts';
 import { sha256FromDigest } from '../../nar/hash.ts';
+import { PieceChecker } from '../../parts/piece-checker.ts';
 import { MemoryStore } from '../../store/memory-store.ts';
 import { madeNar, pseudoRandom } from './made-nar.ts';
 

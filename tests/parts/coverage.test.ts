@@ -19,15 +19,13 @@ function baseOf(ordinals: number, name = 'a'): OrdinalBase {
 }
 
 t.test('what is told is what is read', async () => {
-  const anyHeld = fc
-    .integer({ min: 1, max: 300 })
-    .chain((ordinals) =>
-      fc.record({
-        ordinals: fc.constant(ordinals),
-        held: fc.uniqueArray(fc.nat(ordinals - 1)),
-        more: fc.nat(20),
-      }),
-    );
+  const anyHeld = fc.integer({ min: 1, max: 300 }).chain((ordinals) =>
+    fc.record({
+      ordinals: fc.constant(ordinals),
+      held: fc.uniqueArray(fc.nat(ordinals - 1)),
+      more: fc.nat(20),
+    }),
+  );
   await fc.assert(
     fc.asyncProperty(anyHeld, async ({ ordinals, held, more }) => {
       const bitmap = new Bitmap(ordinals);
