@@ -5,7 +5,6 @@
  */
 
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
-import type { Router } from 'express';
 import { printTorrentInfo } from '../catalog/torrentinfo.ts';
 import { printCacheInfo } from '../nar/cache-info.ts';
 import { parseNarFileName } from '../nar/compression.ts';
@@ -16,7 +15,7 @@ import { addCoverage } from '../parts/coverage-route.ts';
 import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
 import { infoDictionary } from '../swarm/torrent.ts';
 import { torrentFile } from '../swarm/torrent-file.ts';
-import { makeApp } from '../web/app.ts';
+import { makeApp, type Router } from '../web/app.ts';
 import { addCatalogRoutes } from '../web/catalog-route.ts';
 import type { Logger } from '../web/log.ts';
 import type { Metrics } from '../web/metrics.ts';

@@ -86,7 +86,8 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
     const caches = new Map(config.catalogs.map((url) => [url, new HttpCache({ url })] as const));
     for (const cache of caches.values()) closers.push(() => cache.close());
     const views = selections.flatMap(({ rule }) => (rule.kind === 'channel' ? [rule.name] : []));
-    const reaches = [...caches].map(([url, cache]) => ({ url, transport: new HttpCatalog(cache) }));
+    const reaches = config.catalogs.map((url) => ({ url, transport: new HttpCatalog({ url }) }));
+    for (const { transport } of reaches) closers.push(() => transport.close());
     const catalogs: MirrorCatalog[] = [];
     for (const keys of config.catalogKeys) {
       // Every server is asked for every catalog: by the key that signs it, it is found which it has.

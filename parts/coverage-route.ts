@@ -1,6 +1,6 @@
 /** `POST /coverage`: a mirror tells what it holds. */
 
-import type { Router } from 'express';
+import type { Router } from '../web/app.ts';
 import { jsonBody } from '../web/json-body.ts';
 import { coverageMaxBodyBytes, coveragePath, printCoverageAnswer } from './coverage.ts';
 import type { CoverageBook } from './coverage-book.ts';

@@ -189,7 +189,11 @@ export function makeSeederMetrics(look: () => SeederStatus): Metrics {
   );
   gauge('narswarm_tracker_torrents', 'Torrents that somebody announced', ({ tracker }) => tracker.torrents);
   gauge('narswarm_tracker_peers', 'Peers that the tracker knows', ({ tracker }) => tracker.peers);
-  gauge('narswarm_coverage_mirrors', 'Mirrors that say what they hold', ({ coverage }) => coverage.mirrors.length);
+  gauge(
+    'narswarm_coverage_mirrors',
+    'Mirrors that say what they hold',
+    ({ coverage }) => coverage.mirrors.length,
+  );
   gauge('narswarm_dht_running', '1 while the DHT node runs', ({ dht }) => (dht.state === 'running' ? 1 : 0));
   gauge('narswarm_dht_nodes', 'Nodes in the routing table of the DHT node', ({ dht }) => dht.nodes);
   gauge('narswarm_dht_torrents', 'Torrents that are remembered as asked for', ({ dht }) => dht.torrents);
