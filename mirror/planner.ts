@@ -17,7 +17,7 @@ import { HeldIndex } from './held-index.ts';
 import type { Holdings } from './holdings.ts';
 import type { Ledger } from './ledger.ts';
 import { CatalogLibrary } from './library.ts';
-import { inTurns, makePlan, type PlannedRule, planAll, type RuleResult } from './plan.ts';
+import { inTurns, makePlan, type Plan, type PlannedRule, planAll, type RuleResult } from './plan.ts';
 import type { SeedsKnown } from './seeds.ts';
 import { orderOf, type Selection } from './selection.ts';
 import type { MirrorState } from './state.ts';
@@ -51,7 +51,7 @@ export interface PlannerOptions {
 }
 
 export interface KeptLastCopies {
-  /** Not wanted any more, and kept because nobody else is known to have them, or for the sake of one of those. */
+  /** Wanted by no selection, and kept because nobody else is known to have them. */
   files: number;
   bytes: number;
 }
@@ -183,18 +183,19 @@ export class Planner {
     }
     const all = selections.findIndex(({ rule, share }) => rule.kind === 'all' && share === undefined);
     const fits = all >= 0 && library.totalBytes() <= quotaBytes;
-    const make = (bytes: number) =>
-      fits
-        ? planAll(library, rules.length, all)
-        : inTurns(makePlan(library, rules, bytes), () => setImmediate());
-    let plan = await make(quotaBytes);
+    const make = (of: readonly PlannedRule[]): Promise<Plan> =>
+      inTurns(makePlan(library, of, quotaBytes), () => setImmediate());
+    let plan = fits ? planAll(library, rules.length, all) : await make(rules);
     const settled = this.#options.seedsSettled();
-    // What is kept for being the last copy takes its place from what is wanted.
-    let lastBytes = 0;
-    for (const item of settled ? held.items : []) {
-      if (!plan.wanted.has(item) && about.seedsOf(item) === 0) lastBytes += library.sizeOf(item);
+    const last = settled ? [...held.items].filter((item) => about.seedsOf(item) === 0) : [];
+    const kept = last.filter((item) => !plan.wanted.has(item));
+    if (kept.length > 0) {
+      // What is kept for being the last copy takes its place before what is wanted.
+      const { bytes } = await make([{ roots: last, shareBytes: quotaBytes }]);
+      const whole = await make([{ roots: last, shareBytes: bytes }, ...rules]);
+      plan = { ...whole, rules: whole.rules.slice(1) };
     }
-    if (lastBytes > 0 && plan.bytes + lastBytes > quotaBytes) plan = await make(quotaBytes - lastBytes);
+    this.#kept = { files: kept.length, bytes: kept.reduce((sum, item) => sum + library.sizeOf(item), 0) };
     signal.throwIfAborted();
     this.#current = { plan, library, held };
     this.#filling = undefined;
@@ -210,7 +211,6 @@ export class Planner {
     });
     // Before it is known what others have, everything looks like a last copy. Nothing new is fetched meanwhile.
     if (ledger.overBytes > 0 && settled) await this.#evict(ledger.overBytes, ledger.overBytes, true);
-    await this.#countKept();
     onPlan(this.#current);
     if (settled) await this.#noteSeeds(this.#current);
   }
@@ -336,22 +336,6 @@ export class Planner {
       await setImmediate();
       this.#closing.signal.throwIfAborted();
     }
-  }
-
-  async #countKept(): Promise<void> {
-    const current = this.#current;
-    if (current === undefined) return;
-    const held = this.#heldItems(current);
-    await this.#readReferences(current, held, false);
-    const referencesOf = (item: number): readonly number[] => this.#references.get(item) ?? [];
-    // As if everything had to go that may.
-    const { keptFiles, keptBytes } = planEviction({
-      held,
-      referencesOf,
-      needBytes: Number.POSITIVE_INFINITY,
-      forced: false,
-    });
-    this.#kept = { files: keptFiles, bytes: keptBytes };
   }
 }
 
