@@ -34,7 +34,7 @@ export class Holdings {
   readonly #unclaimed = new Map<Sha256, { name: string; sizeBytes: number }>();
   /** What is being read. */
   readonly #handles = new Map<Sha256, Set<OpenHeldFile>>();
-  readonly #listeners = new Set<(fileHash: Sha256, held: boolean) => void>();
+  readonly #listeners = new Set<(file: HeldFile, held: boolean) => void>();
   readonly #losses: Record<Loss, number> = { evicted: 0, revoked: 0, damaged: 0, lost: 0 };
 
   constructor(options: HoldingsOptions) {
@@ -43,7 +43,7 @@ export class Holdings {
   }
 
   /** Calls back when a file begins or ceases to be held. */
-  onChange(listener: (fileHash: Sha256, held: boolean) => void): void {
+  onChange(listener: (file: HeldFile, held: boolean) => void): void {
     this.#listeners.add(listener);
   }
 
@@ -108,7 +108,7 @@ export class Holdings {
     const { state, ledger } = this.#options;
     state.put(file, urls);
     if (!this.#unclaimed.delete(file.fileHash)) ledger.keep(file.name);
-    this.#tell(file.fileHash, true);
+    this.#tell(file, true);
   }
 
   /** Removes a file that was found and is of no use. */
@@ -146,7 +146,7 @@ export class Holdings {
     state.drop(fileHash);
     this.#losses[why]++;
     for (const handle of this.#handles.get(fileHash) ?? []) handle.revoke();
-    this.#tell(fileHash, false);
+    this.#tell(file, false);
     try {
       await store.remove(file.name);
     } finally {
@@ -177,8 +177,8 @@ export class Holdings {
     if (handles?.size === 0) this.#handles.delete(fileHash);
   }
 
-  #tell(fileHash: Sha256, held: boolean): void {
-    for (const listener of this.#listeners) listener(fileHash, held);
+  #tell(file: HeldFile, held: boolean): void {
+    for (const listener of this.#listeners) listener(file, held);
   }
 }
 

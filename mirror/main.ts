@@ -194,9 +194,10 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
       onUseless: () => queue.lookAgain(),
     });
     closers.push(() => upkeep.close());
-    holdings.onChange((_, held) => {
+    holdings.onChange(({ infoHash }, held) => {
       sender.changed();
       if (held) return;
+      seedServer.forget(infoHash);
       whole.forget();
       queue.lookAgain();
     });

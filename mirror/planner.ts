@@ -76,8 +76,8 @@ export class Planner {
 
   constructor(options: PlannerOptions) {
     this.#options = options;
-    options.holdings.onChange((fileHash, held) => {
-      const sizeBytes = held ? options.state.held(fileHash)?.sizeBytes : undefined;
+    options.holdings.onChange(({ fileHash, sizeBytes: bytes }, held) => {
+      const sizeBytes = held ? bytes : undefined;
       this.#current?.held.set(fileHash, sizeBytes);
       this.#filling?.set(fileHash, sizeBytes);
     });

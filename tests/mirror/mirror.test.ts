@@ -1,12 +1,14 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { open, rm, stat } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import t from 'tap';
+import { openCatalog } from '../../catalog/catalog.ts';
 import type { Mirror } from '../../mirror/main.ts';
 import { Bitmap } from '../../nar/bitmap.ts';
 import { narFileName } from '../../nar/compression.ts';
@@ -273,6 +275,27 @@ t.test('a liar is found out: it is not named, and its bytes are not kept', async
   const wiser = await lab.mirror('wiser', [lied, seeder.url]);
   await until(holds(wiser, 1));
   t.ok(await hasAll(wiser, [only]));
+});
+
+t.test('what is revoked goes at once, from everywhere', async (t) => {
+  const lab = await MirrorLab.open(t);
+  const [leaf, root] = (await lab.chain('a', 2, 50 * KiB)) as [Built, Built];
+  const seeder = await lab.seeder();
+  const first = await lab.mirror('first', [seeder.url]);
+  const second = await lab.mirror('second', [first.url]);
+  await until(holds(second, 2));
+  // As `narswarm revoke` does beside a running seeder.
+  const catalog = openCatalog(join(lab.dir, 'seeder', 'catalog.sqlite'));
+  catalog.revoke(sha256(leaf.narFile), { time: Math.floor(Date.now() / 1000), reason: 'spoilt' });
+  catalog.close();
+  for (const mirror of [first, second]) {
+    await until(async () => mirror.status().held.gone.revoked === 1);
+    t.equal((await get(`${mirror.url}/nar/${nameOf(leaf)}`)).status, 404);
+    t.equal((await get(`${mirror.url}/${leaf.narInfoName}`)).status, 404);
+    t.equal((await get(`${mirror.url}/${root.narInfoName}`)).status, 404, 'nor what needs it');
+    t.equal(mirror.status().plan.wantedFiles, 0);
+  }
+  t.notOk(existsSync(fileIn(lab, 'second', leaf)));
 });
 
 t.test('in metered hours nothing is fetched or offered; afterwards it is', async (t) => {
