@@ -67,6 +67,9 @@ const format = 'narswarm-catalog-1';
 const viewName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 const linePattern = /^([\x21-\x39\x3b-\x7e]+): ([\x20-\x7e]+)$/;
 
+/** The name of the view that holds every revocation and nothing else, for those who do not follow the log; there is none before the first. */
+export const revocationsView = 'revocations';
+
 export function isViewName(text: string): boolean {
   return viewName.test(text);
 }

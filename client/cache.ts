@@ -126,6 +126,18 @@ export class HeldFiles {
     });
   }
 
+  /** Lets a file go at once; who reads it reads on. Never rejects. */
+  async drop(fileHash: Sha256): Promise<void> {
+    const row = this.#state.held(fileHash);
+    if (row === undefined) return;
+    try {
+      this.#forget(row);
+      await this.#store.remove(row.name);
+    } catch (error) {
+      this.#logger.error('eviction-failed', { fileHash, error });
+    }
+  }
+
   status() {
     return {
       files: this.#files,

@@ -3,6 +3,7 @@
 import { join } from 'node:path';
 import { cacheInfoDefaultStoreDir } from '../nar/cache-info.ts';
 import { NarswarmError } from '../nar/errors.ts';
+import type { Sha256 } from '../nar/hash.ts';
 import { lockDataDir } from '../store/data-lock.ts';
 import { openDirectoryStore } from '../store/directory-store.ts';
 import { printPeer } from '../swarm/peer-address.ts';
@@ -106,22 +107,24 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     const { views: names = [] } = config;
     if (names.length > 0 && catalogUrls.length === 0)
       throw new NarswarmError('config-invalid', 'a view is that of a catalog: --catalog');
-    const heads =
-      names.length === 0 ? [] : catalogUrls.map((url) => new HttpCatalog({ url, trustedOrigins }));
+    const heads = catalogUrls.map((url) => new HttpCatalog({ url, trustedOrigins }));
     for (const head of heads) closers.push(() => head.close());
-    const views =
-      names.length === 0
-        ? undefined
-        : await Views.open({
-            dir: join(dataDir, 'views'),
-            names,
-            keys: catalogKeys,
-            transports: heads,
-            nixStoreDir: () => cacheInfo.storeDir() ?? cacheInfoDefaultStoreDir,
-            clock,
-            logger,
-          });
-    closers.push(() => views?.close());
+    let share: Share | undefined;
+    const views = await Views.open({
+      dir: join(dataDir, 'views'),
+      names,
+      keys: heads.length === 0 ? [] : catalogKeys,
+      transports: heads,
+      nixStoreDir: () => cacheInfo.storeDir() ?? cacheInfoDefaultStoreDir,
+      onRevoked(fileHash) {
+        share?.forget(fileHash);
+        void held.drop(fileHash);
+      },
+      clock,
+      logger,
+    });
+    closers.push(() => views.close());
+    const isRevoked = (fileHash: Sha256): boolean => views.revoked(fileHash) !== undefined;
 
     const counts = new Counts();
     const shareOptions = {
@@ -131,10 +134,8 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       catalogKeys,
       uploadBytesPerSecond: config.uploadBytesPerSecond,
     };
-    const share = shares
-      ? await Share.open({ ...shareOptions, state, held, limits, logger, clock })
-      : undefined;
-    if (share !== undefined) closers.push(() => share.close());
+    if (shares) share = await Share.open({ ...shareOptions, isRevoked, state, held, limits, logger, clock });
+    closers.push(() => share?.close());
     const transfers = new Transfers({
       upstreams,
       catalogCaches,
@@ -158,7 +159,17 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       onDiskFull: () => void held.makeRoom(0),
       storeDir: () => cacheInfo.storeDir(),
     });
-    const nars = new NarServer({ state, held, transfers, upstreams, catalogCaches, counts, limits, logger });
+    const nars = new NarServer({
+      isRevoked,
+      state,
+      held,
+      transfers,
+      upstreams,
+      catalogCaches,
+      counts,
+      limits,
+      logger,
+    });
 
     const status = (): ClientStatus => ({
       role: 'client',
@@ -173,7 +184,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       state: state.counts(),
       upstreams: upstreams.map(({ url }) => url),
       catalogs: catalogs.status(),
-      views: views?.status() ?? [],
+      views: views.status(),
       transfers: transfers.status(),
     });
     const app = makeClientApp({

@@ -23,6 +23,8 @@ export interface NarServerOptions {
   /** The HTTP side of the catalogs. */
   catalogCaches: HttpCache[];
   counts: Counts;
+  /** A catalog has said that it is not to be used. */
+  isRevoked(fileHash: Sha256): boolean;
   limits: ClientLimits;
   logger: Logger;
 }
@@ -40,6 +42,7 @@ export class NarServer {
     if (given !== undefined) {
       const { fileHash } = given.narInfo;
       if (fileHash === undefined) return this.#passGiven(request, response, given);
+      if (this.#options.isRevoked(fileHash)) return false;
       return this.#answerNar(request, response, given, fileHash);
     }
     if (isOwnNarKey(urlKey) || urlKey.startsWith(ownPrefix)) return false;

@@ -18,7 +18,7 @@ const settledReason = new NarswarmError('aborted', 'another source was first');
 export interface NarInfoFinderOptions {
   /** Upstreams, then catalogs. */
   sources: HttpCache[];
-  views?: Pick<Views, 'narInfo'> | undefined;
+  views?: Pick<Views, 'narInfo' | 'revoked'> | undefined;
   state: ClientState;
   counts: Counts;
   limits: ClientLimits;
@@ -38,6 +38,15 @@ export class NarInfoFinder {
 
   /** What to give out, remembered before it is; `undefined` when nobody has it. Never throws, and takes at most the budget. */
   async find(storeHash: StoreHash, signal: AbortSignal): Promise<GivenNarInfo | undefined> {
+    const given = await this.#find(storeHash, signal);
+    const fileHash = given?.narInfo.fileHash;
+    const revoked = fileHash && this.#options.views?.revoked(fileHash);
+    if (revoked === undefined) return given;
+    this.#options.logger.warn('narinfo-revoked', { storeHash, fileHash, reason: revoked.reason });
+    return undefined;
+  }
+
+  async #find(storeHash: StoreHash, signal: AbortSignal): Promise<GivenNarInfo | undefined> {
     const { counts, limits, logger, state } = this.#options;
     const viewed = this.#inViews(storeHash);
     if (viewed !== undefined) {

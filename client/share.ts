@@ -23,6 +23,7 @@ export interface ShareOptions {
   limits: ClientLimits;
   /** Upload of everything, in bytes; no limit without it. */
   uploadBytesPerSecond: number | undefined;
+  isRevoked(fileHash: Sha256): boolean;
   logger: Logger;
   clock: () => number;
 }
@@ -33,17 +34,19 @@ export class Share {
   readonly #shared: SharedTorrents;
   readonly #fetches: SharedFetches;
   readonly #held: HeldFiles;
+  readonly #state: ClientState;
 
   private constructor(
     server: SeedServer,
     announcer: Announcer,
-    parts: { shared: SharedTorrents; fetches: SharedFetches; held: HeldFiles },
+    parts: { shared: SharedTorrents; fetches: SharedFetches; held: HeldFiles; state: ClientState },
   ) {
     this.#server = server;
     this.#announcer = announcer;
     this.#shared = parts.shared;
     this.#fetches = parts.fetches;
     this.#held = parts.held;
+    this.#state = parts.state;
   }
 
   /** Rejects when it cannot listen. */
@@ -71,7 +74,7 @@ export class Share {
       uploadedBytes: () => server.status().uploadedBytes,
       random: Math.random,
     });
-    return new Share(server, announcer, { shared, fetches, held });
+    return new Share(server, announcer, { shared, fetches, held, state: options.state });
   }
 
   get host(): string {
@@ -87,6 +90,12 @@ export class Share {
     if (torrent.length < sharedFetchMinBytes) return undefined;
     if (this.#shared.torrentOf({ fileHash, narInfo })?.infoHash !== torrent.infoHash) return undefined;
     return this.#fetches.begin({ torrent, bytes, openHeld: () => this.#held.open(fileHash) });
+  }
+
+  /** It must not be shared any more, nor what is left of it be sent. */
+  forget(fileHash: Sha256): void {
+    const infoHash = this.#state.torrent(fileHash)?.infoHash;
+    if (infoHash !== undefined) this.#server.forget(infoHash);
   }
 
   /** Resolves when the trackers were asked for the peers of such a NAR file. */

@@ -1,7 +1,7 @@
 /** What may be seeded: NAR files, held or being fetched, whose torrent a catalog signed and whose narinfo a trusted cache key signed. */
 
 import { NarswarmError } from '../nar/errors.ts';
-import type { InfoHash } from '../nar/hash.ts';
+import type { InfoHash, Sha256 } from '../nar/hash.ts';
 import { parseNarInfo } from '../nar/narinfo.ts';
 import { type PublicKey, verifyNarInfo } from '../nar/signature.ts';
 import { isTorrentInfoOf, parseResolved } from '../parts/resolved.ts';
@@ -18,6 +18,7 @@ export interface SharedTorrentsOptions {
   catalogKeys: readonly PublicKey[];
   /** What is shared while it is fetched. */
   fetches: SharedFetches;
+  isRevoked(fileHash: Sha256): boolean;
 }
 
 export class SharedTorrents implements SeedSource {
@@ -34,7 +35,8 @@ export class SharedTorrents implements SeedSource {
    * The cache's signature covers NarHash, the catalog's ties FileHash and infohash to NarHash: both are needed.
    */
   torrentOf(file: Pick<HeldFile, 'fileHash' | 'narInfo'>): Torrent | undefined {
-    const { state, trustedKeys, catalogKeys } = this.#options;
+    const { state, trustedKeys, catalogKeys, isRevoked } = this.#options;
+    if (isRevoked(file.fileHash)) return undefined;
     const stored = state.torrent(file.fileHash);
     if (stored === undefined) return undefined;
     try {

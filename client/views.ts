@@ -1,5 +1,6 @@
 /**
- * Views of catalogs that are held here whole, such as all narinfos of a channel: what is in them is answered without any network.
+ * Views of catalogs that are held here whole, such as all narinfos of a channel: what is in them is answered without any network. One of
+ * them is read of every catalog: the NAR files that it has revoked.
  *
  * Their heads are fetched again and again. When none can be had, what is here holds until the last head expires: whoever stands
  * between could otherwise keep us for ever from learning what was taken back.
@@ -9,8 +10,8 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type CatalogTransport, followCatalog, readView } from '../catalog/follow.ts';
-import { type FollowedCatalog, openFollowed } from '../catalog/followed.ts';
-import { type CatalogHead, isViewName } from '../catalog/head.ts';
+import { type FollowedCatalog, openFollowed, type Revoked } from '../catalog/followed.ts';
+import { type CatalogHead, isViewName, revocationsView } from '../catalog/head.ts';
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
 import type { PublicKey } from '../nar/signature.ts';
@@ -22,6 +23,9 @@ const lookEveryMs = 10 * 60_000;
 /** After a failure. */
 const lookAgainMs = 60_000;
 
+/** Read at once. */
+const revocationsPage = 1_000;
+
 export interface ViewsOptions {
   /** Holds the databases. */
   dir: string;
@@ -31,6 +35,8 @@ export interface ViewsOptions {
   keys: readonly PublicKey[];
   transports: readonly CatalogTransport[];
   nixStoreDir(): string;
+  /** A NAR file was revoked; said again after each start. */
+  onRevoked(fileHash: Sha256, revoked: Revoked): void;
   clock: () => number;
   logger: Logger;
 }
@@ -86,6 +92,15 @@ export class Views {
     return undefined;
   }
 
+  /** Why a NAR file is not to be used any more. This holds for ever, whatever expires. */
+  revoked(fileHash: Sha256): Revoked | undefined {
+    for (const catalog of this.#catalogs) {
+      const found = catalog.revoked(fileHash);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
   status(): ViewStatus[] {
     return this.#catalogs.flatMap((catalog) => catalog.status());
   }
@@ -119,6 +134,7 @@ class ViewedCatalog {
   readonly #key: PublicKey;
   readonly #head: FollowedCatalog;
   readonly #views = new Map<string, FollowedCatalog>();
+  readonly #revocations: FollowedCatalog;
   #error: string | undefined;
 
   constructor(key: PublicKey, options: ViewsOptions) {
@@ -127,6 +143,8 @@ class ViewedCatalog {
     this.#head = this.#open('head');
     // What was read before this start.
     for (const name of options.names) this.#views.set(name, this.#open(`view-${name}`));
+    this.#revocations = this.#open('revocations');
+    this.#tellRevocations();
   }
 
   /** False when it could not be followed. */
@@ -135,13 +153,16 @@ class ViewedCatalog {
     try {
       const options = { keys: [this.#key], nixStoreDir: nixStoreDir(), now: clock, headOnly: true, signal };
       await followCatalog(this.#head, transports, options);
-      for (const [name, into] of this.#views) {
+      const views = [[revocationsView, this.#revocations] as const, ...this.#views];
+      for (const [name, into] of views) {
         const view = this.#head.head()?.views.find((each) => each.name === name);
         if (view === undefined) continue;
         const { state } = await readView(into, transports, view, options);
-        if (state === 'advanced') logger.info('view-read', { view: name, paths: view.paths });
+        if (state !== 'advanced') continue;
+        logger.info('view-read', { view: name, paths: view.paths });
+        if (name === revocationsView) this.#tellRevocations();
       }
-      const missing = names.filter((name) => !this.#names().includes(name));
+      const missing = names.filter((name) => !this.#names().includes(name) && name !== revocationsView);
       this.#error = missing.length === 0 ? undefined : `the catalog has no view ${missing.join(', ')}`;
       return true;
     } catch (error) {
@@ -164,6 +185,10 @@ class ViewedCatalog {
     return undefined;
   }
 
+  revoked(fileHash: Sha256): Revoked | undefined {
+    return this.#revocations.revoked(fileHash);
+  }
+
   status(): ViewStatus[] {
     const head = this.#head.head();
     return this.#options.names.map((name) => ({
@@ -177,7 +202,17 @@ class ViewedCatalog {
 
   close(): void {
     for (const view of this.#views.values()) view.close();
+    this.#revocations.close();
     this.#head.close();
+  }
+
+  #tellRevocations(): void {
+    let after: Sha256 | undefined;
+    do {
+      const page = this.#revocations.revocations(after, revocationsPage);
+      for (const { fileHash, ...revoked } of page) this.#options.onRevoked(fileHash, revoked);
+      after = page.at(-1)?.fileHash;
+    } while (after !== undefined);
   }
 
   #open(name: string): FollowedCatalog {

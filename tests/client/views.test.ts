@@ -7,11 +7,13 @@ import { Views, type ViewsOptions } from '../../client/views.ts';
 import { NarswarmError } from '../../nar/errors.ts';
 import { secretKeyFromSeed } from '../../nar/signature.ts';
 import { storeHashOf } from '../../nar/store-path.ts';
+import { TorrentFetch } from '../../swarm/fetcher.ts';
+import { parsePeer } from '../../swarm/peer-address.ts';
 import { silentLogger } from '../../web/log.ts';
 import { headTime, logKey, MadeLog, MadeTransport, narFiles, nixStoreDir } from '../catalog/made-log.ts';
 import { row } from '../catalog/made-rows.ts';
-import { fetchNar, Lab, until } from './lab.ts';
-import { catalogKey, madeNar, torrentInfoText } from './made-nar.ts';
+import { fetchNar, get, Lab, statusOf, until } from './lab.ts';
+import { catalogKey, type MadeNar, madeNar, torrentInfoText } from './made-nar.ts';
 
 const minute = 60_000;
 const storeHash = (n: number) => storeHashOf(row(n).narInfo.storePath);
@@ -29,6 +31,7 @@ async function opened(t: Test, dir: string, options: Partial<ViewsOptions> = {})
     keys: [logKey.publicKey],
     transports: [],
     nixStoreDir: () => nixStoreDir,
+    onRevoked: () => undefined,
     clock: () => headTime * 1_000 + minute,
     logger: silentLogger,
     ...options,
@@ -147,3 +150,69 @@ t.test(
     t.equal(upstream.requests.filter(({ url }) => url.endsWith('.narinfo')).length, 0);
   },
 );
+
+t.test(
+  'a NAR file that a catalog revokes is dropped, no longer shared, and answered to nobody, for ever',
+  async (t) => {
+    const lab = await Lab.open(t);
+    const [good, bad] = [
+      madeNar({ name: 'good', sizeBytes: 50_000 }),
+      madeNar({ name: 'bad', sizeBytes: 50_000 }),
+    ];
+    const log = new MadeLog();
+    log.keys = [catalogKey];
+    log.signers = [catalogKey];
+    await log.addView('revocations', [
+      { kind: 'revocation', fileHash: bad.fileHash, time: headTime, reason: 'holds another package' },
+    ]);
+    const catalog = await lab.catalog([good, bad]);
+    const upstream = await lab.upstream([good, bad]);
+    const config = { share: true, noUpstream: true };
+    let client = await lab.client([upstream], [catalog], config);
+    for (const nar of [good, bad]) t.ok((await fetchNar(client, nar)).body.equals(nar.bytes));
+    const address = client.peersAddress ?? '';
+    // Shared as long as nobody knows better, once it is kept.
+  await until(() => gives(address, bad));
+    await client.close();
+
+    const head = log.head();
+    catalog.intercept = ({ url = '' }, response) => {
+      if (url === '/catalog/head') response.end(head);
+      else if (url === `/catalog/${log.views[0]?.sha256}.segment.zst`)
+        response.end(log.files.get(log.views[0]?.sha256 ?? bad.fileHash));
+      else return false;
+      return true;
+    };
+    client = await lab.client([upstream], [catalog], config);
+    await until(() => statusOf(client).cache.files === 1);
+    t.equal((await get(client.url, `${bad.storeHash}.narinfo`)).status, 404);
+    t.equal(
+      (await get(client.url, bad.narInfo.url)).status,
+      404,
+      'under a URL that was given out before, too',
+    );
+    t.notOk(await gives(client.peersAddress ?? '', bad));
+    t.ok(await gives(client.peersAddress ?? '', good));
+    t.ok((await fetchNar(client, good)).body.equals(good.bytes));
+    await client.close();
+
+    catalog.intercept = undefined;
+    const later = await lab.client([upstream], [catalog], config);
+    t.equal((await get(later.url, `${bad.storeHash}.narinfo`)).status, 404, 'nor after a restart');
+  },
+);
+
+/** Whether a peer has a NAR file. */
+async function gives(address: string, nar: MadeNar): Promise<boolean> {
+  const peer = parsePeer(address);
+  if (peer === undefined) throw new Error(`no peer ${address}`);
+  const fetch = new TorrentFetch({ torrent: nar.torrent, stallMs: 5_000 });
+  fetch.addPeers([peer]);
+  fetch.noMorePeers();
+  try {
+    for await (const { bytes } of fetch) if (bytes.length === 0) return false;
+    return true;
+  } catch {
+    return false;
+  }
+}
