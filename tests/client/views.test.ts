@@ -172,7 +172,7 @@ t.test(
     for (const nar of [good, bad]) t.ok((await fetchNar(client, nar)).body.equals(nar.bytes));
     const address = client.peersAddress ?? '';
     // Shared as long as nobody knows better, once it is kept.
-  await until(() => gives(address, bad));
+    await until(() => gives(address, bad));
     await client.close();
 
     const head = log.head();
