@@ -175,6 +175,12 @@ export class Catalog {
     return row && textOf(row, 'text');
   }
 
+  /** The text of one of the narinfos of a NAR file. */
+  narInfoOf(fileHash: Sha256): string | undefined {
+    const row = this.#get('narInfoOfFile', sha256ToDigest(fileHash));
+    return row && textOf(row, 'text');
+  }
+
   /** What became of a narinfo when it was last looked at. */
   known(
     source: string,

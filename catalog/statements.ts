@@ -35,6 +35,8 @@ const statements = {
     OR EXISTS (SELECT 1 FROM nar_file WHERE nar_info_hash = ?)`,
   infoHashes: 'SELECT id, info_hash, nar_info_hash FROM nar_file WHERE id > ? ORDER BY id LIMIT ?',
 
+  narInfoOfFile:
+    'SELECT n.text FROM narinfo n JOIN nar_file f ON f.id = n.nar_file WHERE f.file_hash = ? LIMIT 1',
   narInfoText: 'SELECT text FROM narinfo WHERE store_hash = ? ORDER BY id LIMIT 1',
   narInfoNames: `SELECT name FROM narinfo WHERE source = ${sourceOf} AND name > ? ORDER BY name LIMIT ?`,
   knownAccepted: `SELECT fingerprint FROM narinfo WHERE source = ${sourceOf} AND name = ?`,

@@ -4,7 +4,7 @@
 import { readFileSync } from 'node:fs';
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import type { CommandIo } from './command.ts';
-import { commands } from './commands.ts';
+import { type CommandEntry, commands } from './commands.ts';
 import { keepCompiled } from './compile-cache.ts';
 import { printProgramHelp } from './help.ts';
 import { listenForSignals, type Signals } from './signals.ts';
@@ -22,7 +22,7 @@ async function main(args: readonly string[]): Promise<number> {
   guardProcess();
   const [name, ...rest] =
     args[0] === 'help' ? [args[1] ?? '--help', ...(args[1] === undefined ? [] : ['--help'])] : args;
-  const entry = commands.find((command) => command.name === name);
+  const [entry, given] = commandOf(name, rest);
   const signals = listenForSignals();
   try {
     if (name === '--version') return print(`narswarm ${version()}\n`);
@@ -34,7 +34,7 @@ async function main(args: readonly string[]): Promise<number> {
     if (entry === undefined) throw unknownCommand(name);
     keepCompiled(process.env);
     const { command } = await entry.load();
-    return await command.main(rest, processIo(signals));
+    return await command.main(given, processIo(signals));
   } catch (error) {
     if (isNarswarmError(error, 'config-invalid')) {
       const command = entry === undefined ? '' : ` ${entry.name}`;
@@ -48,6 +48,16 @@ async function main(args: readonly string[]): Promise<number> {
   } finally {
     signals.close();
   }
+}
+
+/** `mirror report` is another way to write `report`: of a mirror it is asked most. */
+function commandOf(
+  name: string | undefined,
+  args: readonly string[],
+): [entry: CommandEntry | undefined, args: readonly string[]] {
+  const isReport = name === 'mirror' && args[0] === 'report';
+  const wanted = isReport ? 'report' : name;
+  return [commands.find((command) => command.name === wanted), isReport ? args.slice(1) : args];
 }
 
 function processIo({ signal, serving }: Signals): CommandIo {

@@ -12,6 +12,7 @@ import type { Sha256 } from '../nar/hash.ts';
 import { type NarInfo, parseNarInfo } from '../nar/narinfo.ts';
 import type { PublicKey } from '../nar/signature.ts';
 import { type StoreHash, storeHashOf } from '../nar/store-path.ts';
+import type { ReportedNar } from '../parts/availability-report.ts';
 import type { Logger } from '../web/log.ts';
 
 /** How a catalog is reached, by the URLs that were configured. */
@@ -152,6 +153,17 @@ export class MirrorCatalog {
     }
     for (const storeHash of own) references.delete(storeHash);
     return references;
+  }
+
+  /** What a report says of the NAR file with this ordinal; `undefined` when it is in the catalog no longer. */
+  reported(ordinal: number): ReportedNar | undefined {
+    const { followed } = this;
+    const fileHash = followed.byOrdinal(ordinal);
+    const fileSize = fileHash && followed.torrentInfo(fileHash)?.fileSize;
+    if (fileHash === undefined || fileSize === undefined) return undefined;
+    const [storeHash] = followed.storeHashesOf(fileHash);
+    const text = storeHash && followed.narInfo(storeHash)?.text;
+    return { fileHash, fileSize, storePath: text === undefined ? undefined : parseNarInfo(text).storePath };
   }
 
   status(): CatalogStatus {

@@ -10,6 +10,8 @@ import { printCacheInfo } from '../nar/cache-info.ts';
 import { parseNarFileName } from '../nar/compression.ts';
 import { parseInfoHash, parseSha256, type Sha256 } from '../nar/hash.ts';
 import { parseStoreHash } from '../nar/store-path.ts';
+import { addAvailability } from '../parts/availability-route.ts';
+import type { AvailabilityWatch } from '../parts/availability-watch.ts';
 import type { CoverageBook } from '../parts/coverage-book.ts';
 import { addCoverage } from '../parts/coverage-route.ts';
 import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
@@ -42,6 +44,8 @@ export interface MirrorHttpOptions {
   /** Of each catalog: other mirrors that told this one what they hold. */
   books: ReadonlyMap<MirrorCatalog, CoverageBook>;
   nixStoreDir: string;
+  /** Of each catalog: how long its NAR files have had how many other seeds. */
+  availability: ReadonlyMap<MirrorCatalog, AvailabilityWatch>;
   /** Where this mirror takes peers, as whoever asks reaches it. */
   ownPeers(request: IncomingMessage): readonly PeerAddress[];
   publicUrl(request: IncomingMessage): string;
@@ -87,6 +91,8 @@ export function makeMirrorApp(options: MirrorHttpOptions): RequestListener {
 function addCatalogs(router: Router, options: MirrorHttpOptions, catalogs: readonly MirrorCatalog[]): void {
   const { state, holdings, whole, nixStoreDir } = options;
   const [first] = catalogs;
+  addAvailability(router, async () => first && options.availability.get(first)?.source());
+
   const isIn = (fileHash: Sha256): boolean =>
     catalogs.some((catalog) => catalog.torrentInfo(fileHash) !== undefined);
   const heldIn = (file: HeldFile | undefined): HeldFile | undefined =>

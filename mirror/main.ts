@@ -4,6 +4,7 @@ import { randomInt } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NarswarmError } from '../nar/errors.ts';
+import { AvailabilityWatch } from '../parts/availability-watch.ts';
 import { CoverageBook } from '../parts/coverage-book.ts';
 import { tryMirror } from '../parts/coverage-trial.ts';
 import { openFilesMax, shareOpenFiles } from '../parts/open-files.ts';
@@ -234,6 +235,21 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
         return [catalog, book] as const;
       }),
     );
+    const availability = new Map(
+      catalogs.map((catalog) => {
+        const watch = new AvailabilityWatch({
+          path: join(dataDir, 'catalogs', catalog.name, 'availability'),
+          catalog: catalog.followed,
+          seeds: () => (ordinal) => seeds.seedsOf(catalog, ordinal),
+          nar: (ordinal) => catalog.reported(ordinal),
+          counted: 'A seed is whoever else has it, as the best-informed of the servers of the catalog says.',
+          logger,
+          now: Date.now,
+        });
+        closers.push(() => watch.close());
+        return [catalog, watch] as const;
+      }),
+    );
     const setRate = (now: number | undefined): void => {
       rate = now;
       seedServer.setUploadRate(now);
@@ -268,6 +284,7 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
         holdings,
         whole,
         books,
+        availability,
         nixStoreDir,
         ownPeers: (request) =>
           // While it uploads nothing it sends nobody to itself.

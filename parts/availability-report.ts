@@ -42,7 +42,7 @@ interface Sum {
 
 const dayMs = 24 * 3_600_000;
 /** Rows between which others get their turn: some 5 ms of looking things up. */
-const turnRows = 256;
+const turnRows = 64;
 /** NAR files that the text lists; whoever wants all takes another format. */
 const listedMax = 20;
 
@@ -51,6 +51,8 @@ export interface ReportSource {
   /** `undefined` for an ordinal that is nobody's any more, as after a revocation. */
   nar(ordinal: number): ReportedNar | undefined;
   readonly nowMs: number;
+  /** What counts as a seed, for people. */
+  readonly counted: string;
 }
 
 /** Every NAR file of the catalog, in the order of the ordinals. */
@@ -108,7 +110,8 @@ export async function* printReport(
     yield `\n],"rule":${JSON.stringify({ seeds, days })},"looked":${JSON.stringify(looked)},`;
     yield `"sums":${JSON.stringify(sums)},"bySeeds":${JSON.stringify(bySeeds)}}\n`;
   }
-  if (format === 'text') yield textOf({ rule, sums, bySeeds, listed, more, lookedMs });
+  if (format === 'text')
+    yield textOf({ rule, sums, bySeeds, listed, more, lookedMs, counted: source.counted });
 }
 
 function jsonOf({ fileHash, fileSize, storePath, state, seeds, sinceMs }: ReportRow): object {
@@ -129,13 +132,14 @@ function textOf(parts: {
   listed: readonly ReportRow[];
   more: number;
   lookedMs: number;
+  counted: string;
 }): string {
-  const { rule, sums, bySeeds, listed, more, lookedMs } = parts;
+  const { rule, sums, bySeeds, listed, more, lookedMs, counted } = parts;
   if (lookedMs === 0)
-    return 'The seeds were not counted yet; the first look comes some minutes after the start.\n';
+    return 'The seeds were not counted yet: that begins an hour after the start, when mirrors had time to come.\n';
   const { safe, endangered } = sums;
   const lines = [
-    `Counted last at ${new Date(lookedMs).toISOString()}. A seed is a mirror that was tried; several in one network count once.`,
+    `Counted last at ${new Date(lookedMs).toISOString()}. ${counted}`,
     '',
     `safe to delete elsewhere, with ${rule.seeds} or more seeds for ${rule.days} days or more: ${sumText(safe)}`,
     `about to be lost, with no seed but this program: ${sumText(endangered)}`,

@@ -23,7 +23,7 @@ const contentTypes = {
   csv: 'text/csv; charset=utf-8',
 } as const;
 
-export function addAvailability(router: Router, source: () => ReportSource): void {
+export function addAvailability(router: Router, source: () => Promise<ReportSource | undefined>): void {
   let busy = false;
   router.get('/availability', async (request, response) => {
     const parsed = query.safeParse(request.query);
@@ -42,9 +42,18 @@ export function addAvailability(router: Router, source: () => ReportSource): voi
     busy = true;
     try {
       const { format, ...rule } = parsed.data;
+      const found = await source();
+      if (found === undefined) {
+        response
+          .status(503)
+          .set('Retry-After', `${retrySeconds}`)
+          .type('text/plain')
+          .send('the catalog is empty yet\n');
+        return;
+      }
       response.set('Content-Type', contentTypes[format]).set('Cache-Control', 'no-store');
       if (request.method === 'HEAD') response.end();
-      else await pipeline(Readable.from(printReport(source(), rule, format)), response);
+      else await pipeline(Readable.from(printReport(found, rule, format)), response);
     } catch (error) {
       // Whoever went away in the middle wants no answer.
       if (!response.destroyed) throw error;

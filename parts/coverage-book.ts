@@ -8,6 +8,7 @@
 import type { Bitmap } from '../nar/bitmap.ts';
 import { NarswarmError } from '../nar/errors.ts';
 import { AddressCounts } from '../swarm/address-counts.ts';
+import { networkKey } from '../swarm/address-key.ts';
 import { IpAddress } from '../swarm/ip-address.ts';
 import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
 import type { Logger } from '../web/log.ts';
@@ -180,6 +181,18 @@ export class CoverageBook {
   seedsOf(ordinal: number): number {
     this.#expire();
     return this.#counts[ordinal] ?? 0;
+  }
+
+  /** As `seedsOf` at this moment, but mirrors in one network count once: whoever loses one may lose all of them. */
+  independentSeeds(): (ordinal: number) => number {
+    this.#expire();
+    const networks = new Map<string, HeldOrdinals[]>();
+    for (const { peer, held } of this.#mirrors.values()) {
+      const network = networkKey(peer.host);
+      networks.set(network, [...(networks.get(network) ?? []), held]);
+    }
+    const groups = [...networks.values()];
+    return (ordinal) => groups.filter((group) => group.some((held) => hasOrdinal(held, ordinal))).length;
   }
 
   status(): CoverageStatus {

@@ -3,6 +3,8 @@
 import type { Catalog, FileWithPieces, NarFileEntry } from '../catalog/catalog.ts';
 import { narFileName } from '../nar/compression.ts';
 import type { InfoHash } from '../nar/hash.ts';
+import { parseNarInfo } from '../nar/narinfo.ts';
+import type { ReportedNar } from '../parts/availability-report.ts';
 import { pieceLengthFor, type Torrent } from '../swarm/torrent.ts';
 import type { KnownTorrent } from '../swarm/tracker.ts';
 
@@ -43,4 +45,17 @@ export function knownTorrent(catalog: Catalog, infoHash: InfoHash): KnownTorrent
     catalog.log.hasFileOfInfoHash(infoHash);
   if (seeded) return 'seeded';
   return catalog.hasInfoHash(infoHash) ? 'tracked' : undefined;
+}
+
+/** What a report says of the NAR file with this ordinal; `undefined` when it is in the catalog no longer. */
+export function reportedNar(catalog: Catalog, ordinal: number): ReportedNar | undefined {
+  const fileHash = catalog.log.byOrdinal(ordinal);
+  const entry = fileHash && catalog.byFileHash(fileHash);
+  if (entry === undefined) return undefined;
+  const text = catalog.narInfoOf(entry.fileHash);
+  return {
+    fileHash: entry.fileHash,
+    fileSize: entry.fileSize,
+    storePath: text === undefined ? undefined : parseNarInfo(text).storePath,
+  };
 }

@@ -8,6 +8,8 @@ import { printCacheInfo } from '../nar/cache-info.ts';
 import { parseNarFileName } from '../nar/compression.ts';
 import { type InfoHash, parseInfoHash, parseSha256 } from '../nar/hash.ts';
 import { parseStoreHash } from '../nar/store-path.ts';
+import type { ReportSource } from '../parts/availability-report.ts';
+import { addAvailability } from '../parts/availability-route.ts';
 import type { CoverageBook } from '../parts/coverage-book.ts';
 import { addCoverage } from '../parts/coverage-route.ts';
 import { type TorrentFileOptions, torrentFile } from '../swarm/torrent-file.ts';
@@ -46,6 +48,8 @@ export interface SeederHttpOptions {
   webSeed: WebSeed;
   /** Where mirrors tell what they hold. */
   coverage: Pick<CoverageBook, 'take'>;
+  /** How long NAR files have had how many seeds; `undefined` while there are none. */
+  availability(): Promise<ReportSource | undefined>;
   /** Somebody took the torrent of a NAR file. */
   noteDemand(infoHash: InfoHash): void;
   status(): object;
@@ -117,6 +121,8 @@ export function makeSeederApp(options: SeederHttpOptions): RequestListener {
       });
 
       addCatalogRoutes(router, options.catalogFiles);
+
+      addAvailability(router, options.availability);
 
       addOperations(router, {
         prefix: '/',

@@ -7,6 +7,7 @@ import { openCheckpointer } from '../catalog/checkpointer.ts';
 import { CatalogFiles } from '../catalog/files.ts';
 import type { PublicKey, SecretKey } from '../nar/signature.ts';
 import { publicKeyOf } from '../nar/signature.ts';
+import { AvailabilityWatch } from '../parts/availability-watch.ts';
 import { openFilesMax, shareOpenFiles } from '../parts/open-files.ts';
 import { PublicAddress } from '../parts/public-address.ts';
 import { startSchedule } from '../parts/schedule.ts';
@@ -23,7 +24,7 @@ import { openUdpTracker } from '../swarm/udp-tracker.ts';
 import type { Logger } from '../web/log.ts';
 import { openHttpServer } from '../web/server.ts';
 import { AnnounceTo } from './announce-to.ts';
-import { knownTorrent } from './catalog-torrents.ts';
+import { knownTorrent, reportedNar } from './catalog-torrents.ts';
 import { SeederCoverage } from './coverage.ts';
 import { demandedSource, type NoteDemand, openSeederDht, type SeederDhtConfig } from './dht.ts';
 import { makeSeederApp } from './http.ts';
@@ -155,6 +156,16 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
     });
     const coverage = new SeederCoverage(catalog, catalog.log, logger);
     closers.push(() => coverage.close());
+    const availability = new AvailabilityWatch({
+      path: join(dataDir, 'availability'),
+      catalog: catalog.log,
+      seeds: () => coverage.book.independentSeeds(),
+      nar: (ordinal) => reportedNar(catalog, ordinal),
+      counted: 'A seed is a mirror that was tried; several in one network count once.',
+      logger,
+      now: Date.now,
+    });
+    closers.push(() => availability.close());
     const uploads = new SeederUploads(config.upload, catalog, tracker, coverage.peers, logger);
 
     let dht: Dht | undefined;
@@ -268,6 +279,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
         noteDemand,
         webSeed: new WebSeed(seedServer),
         coverage: coverage.book,
+        availability: () => availability.source(),
         status,
         metrics: makeSeederMetrics(status),
         nixStoreDir: () => ingest.nixStoreDir,

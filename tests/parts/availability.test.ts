@@ -17,6 +17,7 @@ import {
   reportRows,
 } from '../../parts/availability-report.ts';
 import { addAvailability } from '../../parts/availability-route.ts';
+import { AvailabilityWatch } from '../../parts/availability-watch.ts';
 import { makeApp } from '../../web/app.ts';
 import { silentLogger } from '../../web/log.ts';
 
@@ -35,7 +36,7 @@ function sourceOf(availability: Availability, nowMs: number): ReportSource {
     ordinal === 3
       ? undefined
       : { fileHash: fileHash(ordinal), fileSize: 1_000 + ordinal, storePath: `/nix/store/x-${ordinal}` };
-  return { availability, nar, nowMs };
+  return { availability, nar, nowMs, counted: 'A seed is a mirror.' };
 }
 
 /** Looks every hour, with seeds by ordinal. */
@@ -136,7 +137,10 @@ t.test('CSV and JSON have every NAR file, text the figures; over HTTP as well', 
   t.match(json, { nars: { length: 4 }, sums: { safe: { nars: 2, bytes: 2_006 }, endangered: { nars: 1 } } });
   t.match(await text('text'), /2 or more seeds for 3 days or more: 2 NAR files, 2\.0 KiB/);
 
-  const app = makeApp({ logger: silentLogger, routes: (router) => addAvailability(router, () => source) });
+  const app = makeApp({
+    logger: silentLogger,
+    routes: (router) => addAvailability(router, async () => source),
+  });
   const server = createServer(app).listen(0, '127.0.0.1');
   await once(server, 'listening');
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/availability`;
@@ -147,4 +151,26 @@ t.test('CSV and JSON have every NAR file, text the figures; over HTTP as well', 
   t.equal((await fetch(`${url}?format=xml`)).status, 400);
   server.close();
   server.closeAllConnections();
+});
+
+t.test('a watch counts when it is due, about whatever catalog there is by then', async (t) => {
+  const catalog = { ordinals: 0, byOrdinal: (ordinal: number) => fileHash(ordinal) };
+  const watch = new AvailabilityWatch({
+    path: join(t.testdir(), 'seeds'),
+    catalog,
+    seeds: () => (ordinal) => ordinal,
+    nar: (ordinal) => ({ fileHash: fileHash(ordinal), fileSize: 1, storePath: undefined }),
+    counted: '',
+    logger: silentLogger,
+    now: () => start,
+    firstLookMs: 1,
+  });
+  t.teardown(() => watch.close());
+  t.equal(await watch.source(), undefined, 'nothing to report of an empty catalog');
+  catalog.ordinals = 3;
+  const looked = await watch.look().then(() => watch.source());
+  t.ok(looked);
+  const rows = [];
+  if (looked !== undefined) for await (const { seeds } of reportRows(looked, rule)) rows.push(seeds);
+  t.strictSame(rows, [0, 1, 2]);
 });

@@ -190,3 +190,15 @@ t.test('the trial: a piece is fetched from who says that it has it', async (t) =
     code: 'not-held',
   });
 });
+
+t.test('for how safe a NAR file is, mirrors in one network count once', async (t) => {
+  const { book, tell } = open(t);
+  await tell([0, 1], { host: '192.0.2.1' });
+  await tell([1, 2], { host: '192.0.2.77' });
+  await tell(all, { host: '198.51.100.9' });
+  await tell([1], { host: '2001:db8:1:2::3' });
+  await tell([1], { host: '2001:db8:1:9::4' });
+  const seeds = book.independentSeeds();
+  t.same([0, 1, 2, 3].map(seeds), [2, 3, 2, 1]);
+  t.equal(book.seedsOf(1), 5);
+});

@@ -4,7 +4,7 @@ import { truncate, writeFile } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import t from 'tap';
 import { infoHashFromDigest } from '../../nar/hash.ts';
-import { addressKey } from '../../swarm/address-key.ts';
+import { addressKey, networkKey } from '../../swarm/address-key.ts';
 import { encodeMetadata } from '../../swarm/metadata.ts';
 import type { SeedServer, SeedStatus } from '../../swarm/seed-server.ts';
 import {
@@ -525,6 +525,9 @@ t.test('peers that leave at any moment leave nothing behind', async (t) => {
 });
 
 t.test('an address is one IPv4 address or one IPv6 /64', async (t) => {
+  t.equal(networkKey('::ffff:192.0.2.7'), networkKey('192.0.2.200'));
+  t.not(networkKey('192.0.3.7'), networkKey('192.0.2.7'));
+  t.equal(networkKey('2001:db8:0:1:2:3:4:5'), '2001:db8:0::/48');
   t.equal(addressKey('192.0.2.7'), '192.0.2.7');
   t.equal(addressKey('::ffff:192.0.2.7'), '192.0.2.7');
   t.equal(addressKey('2001:db8:0:1:2:3:4:5'), addressKey('2001:0db8::1:ffff:0:0:1'));
