@@ -45,7 +45,8 @@ interface Answer {
 
 export interface CatalogsOptions {
   catalogs: string[];
-  keys: PublicKey[];
+  /** Those that are trusted at this moment. */
+  keys(): readonly PublicKey[];
   state: ClientState;
   limits: ClientLimits;
   logger: Logger;
@@ -56,7 +57,7 @@ export interface CatalogsOptions {
 
 export class Catalogs {
   readonly #catalogs: Catalog[];
-  readonly #keys: PublicKey[];
+  readonly #keys: () => readonly PublicKey[];
   readonly #state: ClientState;
   readonly #limits: ClientLimits;
   readonly #clock: () => number;
@@ -173,7 +174,7 @@ export class Catalogs {
     const stored = this.#state.torrent(narInfo.fileHash);
     if (stored === undefined) return undefined;
     try {
-      const { torrent, torrentInfo } = parseResolved(stored.torrentInfo, stored.info, this.#keys);
+      const { torrent, torrentInfo } = parseResolved(stored.torrentInfo, stored.info, this.#keys());
       return isTorrentInfoOf(torrentInfo, narInfo) ? torrent : undefined;
     } catch {
       this.#state.dropTorrent(narInfo.fileHash);
@@ -255,7 +256,7 @@ class Catalog {
       const deadline = AbortSignal.any([signal, AbortSignal.timeout(limits.resolveDeadlineMs)]);
       for await (const line of fetchResolveLines(url, [...batch.keys()], deadline)) {
         try {
-          const resolved = parseResolveLine(line, keys);
+          const resolved = parseResolveLine(line, keys());
           const { fileHash } = resolved.torrentInfo;
           const answer = batch.get(fileHash);
           if (answer === undefined) continue;

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { cacheInfoDefaultStoreDir } from '../nar/cache-info.ts';
 import { NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
+import type { PublicKey } from '../nar/signature.ts';
 import { lockDataDir } from '../store/data-lock.ts';
 import { openDirectoryStore } from '../store/directory-store.ts';
 import { printPeer } from '../swarm/peer-address.ts';
@@ -91,16 +92,6 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     const sources = [...upstreams, ...catalogCaches];
     for (const source of sources) closers.push(() => source.close());
     const patient = upstreams.length === 0;
-    const catalogs = new Catalogs({
-      catalogs: catalogUrls,
-      keys: catalogKeys,
-      state,
-      limits,
-      logger,
-      clock,
-      patient,
-    });
-    closers.push(() => catalogs.close());
     const cacheInfo = new CacheInfo({ sources, state, logger, budgetMs: limits.cacheInfoBudgetMs });
     closers.push(() => cacheInfo.close());
 
@@ -124,6 +115,17 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       logger,
     });
     closers.push(() => views.close());
+    const currentKeys = (): PublicKey[] => [...catalogKeys, ...views.keys()];
+    const catalogs = new Catalogs({
+      catalogs: catalogUrls,
+      keys: currentKeys,
+      state,
+      limits,
+      logger,
+      clock,
+      patient,
+    });
+    closers.push(() => catalogs.close());
     const isRevoked = (fileHash: Sha256): boolean => views.revoked(fileHash) !== undefined;
 
     const counts = new Counts();
@@ -131,7 +133,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       peers: config.peers,
       catalogs: catalogUrls,
       trustedKeys,
-      catalogKeys,
+      catalogKeys: currentKeys,
       uploadBytesPerSecond: config.uploadBytesPerSecond,
     };
     if (shares) share = await Share.open({ ...shareOptions, isRevoked, state, held, limits, logger, clock });

@@ -19,7 +19,8 @@ export interface ShareOptions {
   state: ClientState;
   held: HeldFiles;
   trustedKeys: readonly PublicKey[];
-  catalogKeys: readonly PublicKey[];
+  /** Those that are trusted at this moment. */
+  catalogKeys(): readonly PublicKey[];
   limits: ClientLimits;
   /** Upload of everything, in bytes; no limit without it. */
   uploadBytesPerSecond: number | undefined;

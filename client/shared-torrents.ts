@@ -15,7 +15,7 @@ export interface SharedTorrentsOptions {
   state: ClientState;
   held: HeldFiles;
   trustedKeys: readonly PublicKey[];
-  catalogKeys: readonly PublicKey[];
+  catalogKeys(): readonly PublicKey[];
   /** What is shared while it is fetched. */
   fetches: SharedFetches;
   isRevoked(fileHash: Sha256): boolean;
@@ -42,7 +42,7 @@ export class SharedTorrents implements SeedSource {
     try {
       const narInfo = parseNarInfo(file.narInfo);
       if (verifyNarInfo(narInfo, trustedKeys) === undefined) return undefined;
-      const { torrentInfo, torrent } = parseResolved(stored.torrentInfo, stored.info, catalogKeys);
+      const { torrentInfo, torrent } = parseResolved(stored.torrentInfo, stored.info, catalogKeys());
       return isTorrentInfoOf(torrentInfo, narInfo) ? torrent : undefined;
     } catch (error) {
       if (error instanceof NarswarmError) return undefined;

@@ -92,6 +92,11 @@ export class Views {
     return undefined;
   }
 
+  /** What the catalogs sign with now: the keys that took the place of the configured ones. */
+  keys(): PublicKey[] {
+    return this.#catalogs.flatMap((catalog) => catalog.keys());
+  }
+
   /** Why a NAR file is not to be used any more. This holds for ever, whatever expires. */
   revoked(fileHash: Sha256): Revoked | undefined {
     for (const catalog of this.#catalogs) {
@@ -183,6 +188,10 @@ class ViewedCatalog {
       if (found !== undefined) return found;
     }
     return undefined;
+  }
+
+  keys(): PublicKey[] {
+    return this.#head.keys();
   }
 
   revoked(fileHash: Sha256): Revoked | undefined {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { CatalogTransport } from '../../catalog/follow.ts';
 import type { CatalogRecord } from '../../catalog/record.ts';
+import { signTorrentInfo } from '../../catalog/torrentinfo.ts';
 import { Views, type ViewsOptions } from '../../client/views.ts';
 import { NarswarmError } from '../../nar/errors.ts';
 import { secretKeyFromSeed } from '../../nar/signature.ts';
@@ -201,6 +202,35 @@ t.test(
     t.equal((await get(later.url, `${bad.storeHash}.narinfo`)).status, 404, 'nor after a restart');
   },
 );
+
+t.test('a key that takes the place of the configured one is believed for torrents, too', async (t) => {
+  const lab = await Lab.open(t);
+  const nextKey = secretKeyFromSeed('catalog.test-2', Buffer.alloc(32, 7));
+  const made = madeNar({ name: 'one', sizeBytes: 50_000 });
+  const nar = { ...made, torrentInfo: signTorrentInfo({ ...made.torrentInfo, sigs: [] }, nextKey) };
+  const log = new MadeLog();
+  log.keys = [catalogKey, nextKey];
+  log.signers = [catalogKey];
+  const head = log.head();
+  const catalog = await lab.catalog([nar]);
+  let hasHead = false;
+  catalog.intercept = ({ url }, response) => {
+    if (url !== '/catalog/head') return false;
+    if (hasHead) response.end(head);
+    else response.writeHead(404).end();
+    return true;
+  };
+  const config = { noUpstream: true };
+  let client = await lab.client([], [catalog], config);
+  t.equal((await get(client.url, nar.narInfo.url)).status, 404);
+  const narInfo = await get(client.url, `${nar.storeHash}.narinfo`);
+  t.equal(narInfo.status, 200);
+  t.equal((await get(client.url, nar.narInfo.url)).status, 404, 'signed by a stranger');
+  await client.close();
+  hasHead = true;
+  client = await lab.client([], [catalog], config);
+  await until(async () => (await fetchNar(client, nar)).body.equals(nar.bytes));
+});
 
 /** Whether a peer has a NAR file. */
 async function gives(address: string, nar: MadeNar): Promise<boolean> {
