@@ -48,9 +48,9 @@ const lookMs = 5_000;
 const retryMs = 60_000;
 /** Between two lines about a pack that takes long. */
 const progressLineMs = 5_000;
-/** Bytes of narinfos hashed, and NAR files noted, without letting others have their turn: 2 ms. */
+/** Bytes of narinfos hashed, and NAR files noted, without letting others have their turn: 1 ms. */
 const turnBytes = 1024 * 1024;
-const turnPlaces = 128;
+const turnPlaces = 64;
 
 export interface PackCloserOptions {
   rules: PackRules;
