@@ -54,12 +54,12 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     name: 'torrent',
-    summary: 'print the canonical torrent of a NAR file',
+    summary: 'print the canonical torrent of a NAR file or pack',
     load: () => import('./torrent.ts'),
   },
   {
     name: 'verify',
-    summary: 'say which checks narinfos, torrentinfos, NAR files and catalogs pass',
+    summary: 'say which checks narinfos, torrentinfos, packs, NAR files and catalogs pass',
     load: () => import('./verify.ts'),
   },
   {

@@ -73,7 +73,7 @@ async function narFileChecks(file: string, narInfo: NarInfo, signal: AbortSignal
 }
 
 /** The file that a relative URL names, if it is there and in the directory. */
-function pathOfUrl(dir: string, url: string): string | undefined {
+export function pathOfUrl(dir: string, url: string): string | undefined {
   if (/^[a-z][a-z0-9+.-]*:/i.test(url)) return undefined;
   try {
     const path = resolve(dir, decodeURIComponent(url.replace(/[?#].*$/s, '')));

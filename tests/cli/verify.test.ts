@@ -155,7 +155,7 @@ t.test('what is none of these says so, and does not stop the others', async (t) 
     narFile,
   );
   t.equal(status, 1);
-  t.match(out, /FAIL .*text +file +is no narinfo, torrentinfo or NAR file/);
+  t.match(out, /FAIL .*text +file +is no narinfo, torrentinfo, pack, NAR file, head or segment/);
   t.match(out, /FAIL .*missing +file +cannot be read/);
   t.match(out, /FAIL .*bad\.narinfo +format +narinfo-corrupt/);
   t.match(out, /^ok .*\.nar\.zst +NAR /m);
