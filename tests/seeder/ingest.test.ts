@@ -91,7 +91,7 @@ t.test(
   },
 );
 
-type Fault = (lab: Lab) => Promise<Built>;
+type Fault = (lab: Pick<Lab, 'cache' | 'dir'>) => Promise<Built>;
 const other = secretKeyFromSeed('other.test-1', Buffer.alloc(32, 2));
 
 /** Each puts a path with just that fault into the cache. */
@@ -344,32 +344,55 @@ const faults: [string, string, Fault][] = [
   ],
 ];
 
-for (const [what, code, fault] of faults) {
-  t.test(`refused: ${what}; repaired, it is accepted`, async (t) => {
-    const lab = await openLab(t);
-    const { cache, catalog, ingest } = lab;
-    const bad = await fault(lab);
-    await ingest.run();
-    t.same(lab.refusals(), { [bad.narInfoName]: code });
-    t.match(catalog.counts(), { nars: 0, narinfos: 0, rejected: 1, rejectedByCode: { [code]: 1 } });
-    t.match(ingest.progress(), { done: 1, refused: 1 });
-    t.not(catalog.refusals(1)[0]?.message, '');
+t.test('each fault is refused by its name, stays so unread, and repaired it is accepted', async (t) => {
+  const lab = await openLab(t);
+  const { catalog } = lab;
+  // Each in a source of its own, all read by one ingest.
+  const cases = await Promise.all(
+    faults.map(async ([what, code, fault], index) => {
+      const dir = join(lab.dir, `${index}`);
+      await mkdir(join(dir, 'cache'), { recursive: true });
+      const cache = await new CacheBuilder(join(dir, 'cache')).open();
+      return { what, code, cache, bad: await fault({ dir, cache }) };
+    }),
+  );
+  const count = cases.length;
+  const refusals = (url: string): Record<string, string> =>
+    Object.fromEntries(
+      catalog
+        .refusals(1000)
+        .filter(({ source }) => source === url)
+        .map(({ narInfoName, code }) => [narInfoName, code]),
+    );
+  const sources = cases.map(({ cache }) => cache.url);
+  const ingest = await lab.open({ sources });
+  await ingest.run();
+  for (const { what, code, cache, bad } of cases)
+    t.same(refusals(cache.url), { [bad.narInfoName]: code }, what);
+  t.match(catalog.counts(), { nars: 0, narinfos: 0, rejected: count });
+  t.match(ingest.progress(), { done: count, refused: count });
+  for (const { message } of catalog.refusals(1000)) t.not(message, '');
 
-    // Nothing has changed: it stays refused, and is not read again.
-    const again = await lab.open();
-    await again.run();
-    t.same(lab.refusals(), { [bad.narInfoName]: code });
-    t.match(again.progress(), { done: 1, refused: 1, bytes: 0 });
+  // Nothing has changed: it stays refused, and is not read again.
+  const again = await lab.open({ sources });
+  await again.run();
+  for (const { what, code, cache, bad } of cases)
+    t.same(refusals(cache.url), { [bad.narInfoName]: code }, what);
+  t.match(again.progress(), { done: count, refused: count, bytes: 0 });
 
+  for (const { cache, bad } of cases) {
     await rm(cache.path(bad.narInfoName), { recursive: true });
     await rm(cache.path('nar'), { recursive: true, force: true });
-    const good = await cache.add({ name: 'bad' });
-    await again.run();
-    t.same(lab.refusals(), {});
-    t.equal(catalog.narInfo(storeHashOf(good.storePath)), good.narInfo.text);
-    t.match(catalog.counts(), { nars: 1, narinfos: 1, rejected: 0 });
-  });
-}
+    await cache.add({ name: 'bad' });
+  }
+  await again.run();
+  t.match(catalog.counts(), { nars: 1, narinfos: count, rejected: 0 });
+  for (const { what, cache, bad } of cases) {
+    const name = `${storeHashOf(storePath('bad'))}.narinfo`;
+    t.equal(catalog.known(cache.url, name)?.state, 'accepted', what);
+    if (bad.narInfoName !== name) t.equal(catalog.known(cache.url, bad.narInfoName), undefined, what);
+  }
+});
 
 t.test('a NAR file that was accepted and then spoilt is refused, and no longer served', async (t) => {
   const { cache, catalog, ingest, refusals } = await openLab(t);
