@@ -3,12 +3,16 @@
 import type { DatabaseSync } from 'node:sqlite';
 import { NarswarmError } from '../nar/errors.ts';
 import { infoHashToDigest, type Sha256, sha256ToDigest } from '../nar/hash.ts';
-import type { NarInfo } from '../nar/narinfo.ts';
 import { nix32Decode } from '../nar/nix32.ts';
-import { storeDirOf, storeHashOf } from '../nar/store-path.ts';
 import { type Chain, firstChain } from './chain.ts';
 import { type Pack, packFiles } from './pack.ts';
-import { type DecodedRecord, decodeRecord, type FramedRecord, type Revocation } from './record.ts';
+import {
+  type DecodedNarInfo,
+  type DecodedRecord,
+  decodeRecord,
+  type FramedRecord,
+  type Revocation,
+} from './record.ts';
 import { bytesOf, joinSigs, numberOf } from './rows.ts';
 import type { TorrentInfo } from './torrentinfo.ts';
 
@@ -79,7 +83,7 @@ export class FollowedWriter {
         this.#takeTorrentInfo(record.torrentInfo);
         break;
       case 'narinfo':
-        this.#takeNarInfo(record.fileHash, record.narInfo);
+        this.#takeNarInfo(record);
         break;
       case 'pack':
         this.#takePack(record.pack, record.text);
@@ -111,11 +115,11 @@ export class FollowedWriter {
     if (isNew) this.#recent.set(info.fileHash, ordinal);
   }
 
-  #takeNarInfo(fileHash: Sha256, { storePath, text }: NarInfo): void {
-    this.#checkStoreDir(storeDirOf(storePath));
+  #takeNarInfo({ fileHash, storeDir, storeHash, text }: DecodedNarInfo): void {
+    this.#checkStoreDir(storeDir);
     const ordinal = this.#recent.get(fileHash) ?? this.#ordinalOf(fileHash);
     if (ordinal !== undefined) {
-      this.#statements.putNarInfo.run(nix32Decode(storeHashOf(storePath)), ordinal, text);
+      this.#statements.putNarInfo.run(nix32Decode(storeHash), ordinal, text);
     } else if (!this.#isRevoked(sha256ToDigest(fileHash))) {
       throw new NarswarmError('record-corrupt', `a narinfo of ${fileHash}, which has no torrentinfo`);
     }

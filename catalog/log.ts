@@ -208,6 +208,15 @@ export class CatalogLog {
     return this.#get('narInfoRow', id);
   }
 
+  /** The one that is served. */
+  narInfoByStoreHash(storeHash: Buffer): Row | undefined {
+    return this.#get('narInfoByStoreHash', storeHash);
+  }
+
+  narFileByHash(fileHash: Buffer): Row | undefined {
+    return this.#get('narFileByHash', fileHash);
+  }
+
   packRow(id: number): { infoHash: InfoHash; manifest: string } | undefined {
     const row = this.#get('packRow', id);
     return (
@@ -420,6 +429,12 @@ function prepare(db: DatabaseSync) {
       FROM nar_file WHERE id = ?`),
     narInfoRowsOf: db.prepare(`${servedNarInfo} AND n.nar_file = ? ORDER BY n.id`),
     narInfoRow: db.prepare(`${servedNarInfo} AND n.id = ?`),
+    narInfoByStoreHash: db.prepare(`
+      SELECT n.store_hash, n.text, n.nar_file, f.file_hash FROM narinfo n JOIN nar_file f ON f.id = n.nar_file
+      WHERE n.store_hash = ? ORDER BY n.id LIMIT 1`),
+    narFileByHash: db.prepare(`
+      SELECT id, file_hash, file_size, compression, nar_hash, nar_size, info_hash, nar_info_hash, sigs
+      FROM nar_file WHERE file_hash = ?`),
     packRow: db.prepare(
       'SELECT p.info_hash, t.manifest FROM pack p JOIN pack_text t ON t.pack = p.id WHERE p.id = ? AND p.complete = 1',
     ),

@@ -5,9 +5,11 @@
 
 import { NarswarmError } from '../nar/errors.ts';
 import type { InfoHash, Sha256 } from '../nar/hash.ts';
-import { type NarInfo, narInfoMaxBytes, parseNarInfo } from '../nar/narinfo.ts';
+import { narInfoMaxBytes, parseNarInfo } from '../nar/narinfo.ts';
+import { type StoreHash, storeDirOf, storeHashOf } from '../nar/store-path.ts';
 import { type Pack, parsePack } from './pack.ts';
 import { parseTorrentInfo, type TorrentInfo, torrentInfoMaxBytes } from './torrentinfo.ts';
+import { usualNarInfo } from './usual-narinfo.ts';
 
 export type CatalogRecord =
   | { readonly kind: 'torrentinfo'; readonly text: string }
@@ -30,9 +32,17 @@ export interface Revocation {
 /** A record that was read: what its text says. */
 export type DecodedRecord =
   | { readonly kind: 'torrentinfo'; readonly torrentInfo: TorrentInfo }
-  | { readonly kind: 'narinfo'; readonly fileHash: Sha256; readonly narInfo: NarInfo }
+  | DecodedNarInfo
   | { readonly kind: 'pack'; readonly pack: Pack; readonly text: string }
   | Revocation;
+
+export interface DecodedNarInfo {
+  readonly kind: 'narinfo';
+  readonly fileHash: Sha256;
+  readonly storeDir: string;
+  readonly storeHash: StoreHash;
+  readonly text: string;
+}
 
 /** A record as it stands in a segment. A kind that is not known is one of a later version, and is passed over. */
 export interface FramedRecord {
@@ -94,10 +104,10 @@ export function decodeRecord(record: FramedRecord): DecodedRecord | undefined {
       case 'narinfo': {
         const fileHash = readFileHash(args, 1);
         checkSize(body, narInfoMaxBytes);
-        const narInfo = parseNarInfo(body);
+        const narInfo = readNarInfo(body);
         if (narInfo.fileHash !== undefined && narInfo.fileHash !== fileHash)
           throw new Error('its FileHash is another one');
-        return { kind, fileHash, narInfo };
+        return { kind, ...narInfo, fileHash };
       }
       case 'pack': {
         checkCount(args, 1);
@@ -116,6 +126,14 @@ export function decodeRecord(record: FramedRecord): DecodedRecord | undefined {
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new NarswarmError('record-corrupt', `${kind} record: ${why}`, { cause });
   }
+}
+
+function readNarInfo(body: Buffer) {
+  const usualText = body.toString('latin1');
+  const usual = usualNarInfo(usualText);
+  if (usual !== undefined) return { ...usual, text: usualText };
+  const { storePath, fileHash, text } = parseNarInfo(body);
+  return { storeDir: storeDirOf(storePath), storeHash: storeHashOf(storePath), fileHash, text };
 }
 
 /** Seconds since 1970, in their one spelling. */

@@ -43,6 +43,8 @@ export function parseTorrentInfo(input: string | Uint8Array): TorrentInfo {
   if (input.length > torrentInfoMaxBytes)
     throw corrupt(`longer than ${torrentInfoMaxBytes} bytes`, torrentInfoMaxBytes);
   const text = typeof input === 'string' ? input : Buffer.from(input).toString('latin1');
+  const usual = readUsual(text);
+  if (usual !== undefined) return usual;
   const fields = readFields(text);
   const fileHash = fields.one('FileHash', readHash);
   const fileSize = fields.one('FileSize', readSize);
@@ -53,6 +55,40 @@ export function parseTorrentInfo(input: string | Uint8Array): TorrentInfo {
   const narInfoHash = fields.one('NarInfoHash', readInfoHash);
   const sigs = fields.many('Sig', torrentInfoSigsMax);
   const t = { fileHash, fileSize, compression, narHash, narSize, infoHash, narInfoHash, sigs };
+  checkConsistent(t, text.length);
+  return t;
+}
+
+/** Lines as they are printed and no others, by one pattern: in a fifth of the time, and a catalog has millions. */
+const usualPattern = new RegExp(
+  [
+    '^FileHash: (sha256:.{52})',
+    'FileSize: ([0-9]{1,16})',
+    'Compression: ([a-z0-9]{1,8})',
+    'NarHash: (sha256:.{52})',
+    'NarSize: ([0-9]{1,16})',
+    'InfoHash: ([0-9a-f]{40})',
+    'NarInfoHash: ([0-9a-f]{40})',
+    '((?:Sig: [\\x20-\\x7e]+\\n){0,8})$',
+  ].join('\\n'),
+);
+
+/** `undefined` when it has another form, or is wrong: then it is read line by line. */
+function readUsual(text: string): TorrentInfo | undefined {
+  const match = usualPattern.exec(text);
+  if (match === null) return undefined;
+  const [, fileHashText = '', fileSizeText = '', compression = '', narHashText = ''] = match;
+  const [narSizeText = '', infoHash = '', narInfoHash = '', sigLines = ''] = match.slice(5);
+  const fileHash = readHash(fileHashText);
+  const fileSize = readSize(fileSizeText);
+  const narHash = readHash(narHashText);
+  const narSize = readSize(narSizeText);
+  if (fileHash === undefined || fileSize === undefined || narHash === undefined || narSize === undefined)
+    return undefined;
+  if (!isCompression(compression)) return undefined;
+  const sigs = sigLines === '' ? [] : sigLines.slice('Sig: '.length, -1).split('\nSig: ');
+  const infoHashes = { infoHash: infoHash as InfoHash, narInfoHash: narInfoHash as InfoHash };
+  const t = { fileHash, fileSize, compression, narHash, narSize, ...infoHashes, sigs };
   checkConsistent(t, text.length);
   return t;
 }

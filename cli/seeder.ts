@@ -3,6 +3,7 @@
 import { isIPv6 } from 'node:net';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { isViewName } from '../catalog/head.ts';
 import { NarswarmError } from '../nar/errors.ts';
 import { printPublicKey, printSecretKey, publicKeyOf, type SecretKey } from '../nar/signature.ts';
 import { announceToMax } from '../seeder/announce-to.ts';
@@ -69,6 +70,11 @@ export const command = defineCommand({
       value: 'FILE',
       help: 'secret key that signs the heads of the catalog as well: whoever follows then takes heads that it alone signs',
       parse: readSecretKey,
+    }),
+    view: many({
+      value: 'NAME=FILE|URL',
+      help: 'list of store paths, plain or .xz; its closure is published in one file, so that clients need nothing else',
+      parse: parseView,
     }),
     'publish-every': withDefault({
       value: 'TIME',
@@ -253,6 +259,7 @@ export const command = defineCommand({
         schedules: values.schedule,
       },
       nextKeys: values['next-key'],
+      views: values.view,
       publishEveryMs: values['publish-every'],
       headLifetimeMs: values['head-lifetime'],
       // One run is not the time in which more may come.
@@ -283,6 +290,17 @@ function parseDhtAddress(text: string): HostPort {
   if (isIPv6(address.host))
     throw new NarswarmError('config-invalid', 'the DHT is spoken over IPv4; write an IPv4 address or a name');
   return address;
+}
+
+/** Throws config-invalid. */
+function parseView(text: string): { name: string; list: string } {
+  const at = text.indexOf('=');
+  const [name, list] = [text.slice(0, Math.max(at, 0)), text.slice(at + 1)];
+  if (isViewName(name) && list !== '') return { name, list };
+  throw new NarswarmError(
+    'config-invalid',
+    `${JSON.stringify(text)} is not NAME=FILE|URL; write nixos-26.05=store-paths.xz`,
+  );
 }
 
 /** Throws config-invalid. */

@@ -227,10 +227,12 @@ function parseReferences(value: string): StorePathName[] {
   return names.map(parseStorePathName);
 }
 
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
 function decode(bytes: Uint8Array): string {
   if (bytes.length > narInfoMaxBytes) throw corrupt(`it has more than ${narInfoMaxBytes} bytes`, 0);
   try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+    return utf8.decode(bytes);
   } catch (cause) {
     throw new NarswarmError('narinfo-corrupt', 'narinfo: it is not UTF-8 text', { cause, offset: 0 });
   }

@@ -42,6 +42,7 @@ import { CatalogSeedSource } from './seed-source.ts';
 import { makeSeederMetrics, type SeederStatus, seederStatus } from './status.ts';
 import { TrackerWhitelist } from './tracker-whitelist.ts';
 import { type SeederUpload, SeederUploads } from './upload.ts';
+import type { ViewConfig } from './view-lists.ts';
 import { WebSeed } from './web-seed.ts';
 
 export interface SeederConfig {
@@ -55,6 +56,8 @@ export interface SeederConfig {
   secretKey: SecretKey;
   /** These sign the heads as well, and whoever follows takes later ones that they alone sign. */
   nextKeys?: readonly SecretKey[];
+  /** Lists of store paths whose closures are published as views. */
+  views?: readonly ViewConfig[];
   /** How often what changed is published; a minute without it. */
   publishEveryMs?: number;
   /** How long a head of the catalog holds; a week without it. */
@@ -239,6 +242,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
       nixStoreDir: () => catalog.getMeta(storeDirKey),
       secretKeys: [secretKey, ...(config.nextKeys ?? [])],
       everyMs: config.publishEveryMs,
+      views: config.views ?? [],
       lifetimeMs: config.headLifetimeMs,
     });
     closers.push(() => publisher.close());

@@ -7,6 +7,7 @@ import { CatalogLog } from '../catalog/log.ts';
 import { type ErrorCode, isNarswarmError } from '../nar/errors.ts';
 import { parseSecretKey } from '../nar/signature.ts';
 import { type Published, publish } from './publish.ts';
+import type { ViewJob } from './publish-views.ts';
 
 export interface PublishJob {
   /** Of the catalog's database. */
@@ -17,6 +18,8 @@ export interface PublishJob {
   readonly secretKeys: readonly string[];
   readonly lifetimeMs: number;
   readonly nowMs: number;
+  readonly viewNames: readonly string[];
+  readonly viewJobs: readonly ViewJob[];
 }
 
 export type PublishAnswer = { published: Published } | { code?: ErrorCode; message: string };

@@ -19,6 +19,7 @@ import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import { sha256FromDigest, sha256ToDigest } from '../nar/hash.ts';
 import { printPublicKey, type SecretKey } from '../nar/signature.ts';
 import { TorrentHasher } from '../swarm/torrent.ts';
+import { publishViews, type ViewJob, type ViewOutcome } from './publish-views.ts';
 
 export interface PublishOptions {
   readonly log: CatalogLog;
@@ -29,6 +30,9 @@ export interface PublishOptions {
   /** How long a head holds; it is renewed after a third of that. */
   readonly lifetimeMs: number;
   readonly nowMs: number;
+  /** Views that are configured, and those of them that are to be made now. */
+  readonly viewNames?: readonly string[];
+  readonly viewJobs?: readonly ViewJob[];
   /** Before a transaction whose loss in a power cut would have the head name what the database forgot. */
   readonly durably: <T>(action: () => T) => T;
 }
@@ -42,6 +46,7 @@ export interface Published {
   unreadable: number;
   /** Why small segments could not be fused: they stay as they are. */
   fusionFault?: string;
+  views: ViewOutcome[];
 }
 
 /** How long a file stays after the last head that named it: whoever took that head is long done then. */
@@ -56,7 +61,7 @@ export async function publish(options: PublishOptions): Promise<Published> {
   const { log } = options;
   await checkHead(options);
   await inTurns(log.tidy());
-  const result: Published = { newRecords: 0, fusedSegments: 0, unreadable: 0 };
+  const result: Published = { newRecords: 0, fusedSegments: 0, unreadable: 0, views: [] };
   while (log.hasPending()) {
     const { records, unreadable } = await addSegment(options);
     result.newRecords += records;
@@ -68,6 +73,8 @@ export async function publish(options: PublishOptions): Promise<Published> {
     if (!isNarswarmError(error)) throw error;
     result.fusionFault = error.message;
   }
+  const { viewNames = [], viewJobs = [], files } = options;
+  result.views = await publishViews({ ...options, viewNames, viewJobs }, (file) => hashed(files, file));
   const sequence = await putHead(options);
   if (sequence !== undefined) result.sequence = sequence;
   await removeRetired(options);

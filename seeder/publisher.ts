@@ -8,7 +8,9 @@ import { NarswarmError } from '../nar/errors.ts';
 import { printSecretKey, type SecretKey } from '../nar/signature.ts';
 import type { Logger } from '../web/log.ts';
 import type { Published } from './publish.ts';
+import type { ViewJob } from './publish-views.ts';
 import type { PublishAnswer, PublishJob } from './publish-worker.ts';
+import { type ViewConfig, ViewLists, type ViewStatus } from './view-lists.ts';
 
 /** `--publish-every`: a follower hears of a NAR file a minute after it was accepted, and there are at most 1,440 heads a day. */
 export const publishEveryDefaultMs = 60_000;
@@ -26,6 +28,7 @@ export interface PublisherOptions {
   readonly secretKeys: readonly SecretKey[];
   readonly everyMs?: number | undefined;
   readonly lifetimeMs?: number | undefined;
+  readonly views?: readonly ViewConfig[];
   readonly clock?: () => number;
   readonly logger: Logger;
 }
@@ -39,6 +42,7 @@ export interface PublisherStatus {
   expiresMs: number;
   /** Names of the keys that sign it. */
   keys: string[];
+  views: ViewStatus[];
   /** Why the last publication failed, if it did. */
   fault: string | null;
 }
@@ -48,6 +52,10 @@ export class Publisher {
   readonly #clock: () => number;
   readonly #lifetimeMs: number;
   readonly #timer: NodeJS.Timeout;
+  readonly #views: ViewLists;
+  readonly #stopping = new AbortController();
+  /** Views that are to be made by the next publication. */
+  readonly #viewJobs = new Map<string, ViewJob>();
   #running: Promise<void> | undefined;
   #again = false;
   #worker: Worker | undefined;
@@ -59,9 +67,10 @@ export class Publisher {
     this.#options = options;
     this.#clock = options.clock ?? Date.now;
     this.#lifetimeMs = options.lifetimeMs ?? headLifetimeDefaultMs;
+    this.#views = new ViewLists(options.views ?? []);
     this.#dueMs = this.#clock();
     this.#status = {
-      ...{ sequence: 0, records: 0, publishedMs: 0, expiresMs: 0, fault: null },
+      ...{ sequence: 0, records: 0, publishedMs: 0, expiresMs: 0, fault: null, views: [] },
       keys: options.secretKeys.map(({ name }) => name),
     };
     this.#readHead();
@@ -70,7 +79,7 @@ export class Publisher {
   }
 
   status(): PublisherStatus {
-    return this.#status;
+    return { ...this.#status, views: this.#views.status() };
   }
 
   /** Publishes what waits. Resolves when that is done, also when it failed: then the status says why. */
@@ -85,6 +94,7 @@ export class Publisher {
   /** Lets the publication that is under way be; what it did not finish waits for the next start. May be called twice. */
   async close(): Promise<void> {
     this.#closed = true;
+    this.#stopping.abort();
     clearInterval(this.#timer);
     await this.#worker?.terminate();
     await this.#running;
@@ -95,9 +105,12 @@ export class Publisher {
     if (nowMs < this.#dueMs || this.#closed) return;
     const { publishedMs, expiresMs } = this.#status;
     const renew = nowMs - publishedMs >= this.#lifetimeMs / 3 || expiresMs <= nowMs;
-    if (!renew && !this.#options.catalog.log.hasPending()) return;
+    const waits = renew || this.#options.catalog.log.hasPending();
+    // Whether a list is another one by now is looked at as often as the rest.
+    if (!waits && this.#views.names.length === 0) return;
     this.#dueMs = nowMs + (this.#options.everyMs ?? publishEveryDefaultMs);
-    await this.publish();
+    await this.#collectViews();
+    if (waits || this.#viewJobs.size > 0) await this.publish();
   }
 
   async #run(): Promise<void> {
@@ -111,14 +124,18 @@ export class Publisher {
     const { catalogPath: path, filesDir, nixStoreDir, secretKeys, logger } = this.#options;
     const storeDir = nixStoreDir();
     if (storeDir === undefined || this.#closed) return;
-    const job: PublishJob = {
-      ...{ path, filesDir, nixStoreDir: storeDir },
-      secretKeys: secretKeys.map(printSecretKey),
-      lifetimeMs: this.#lifetimeMs,
-      nowMs: this.#clock(),
-    };
+    await this.#collectViews();
     try {
-      const published = await this.#ask(job);
+      const published = await this.#ask({
+        ...{ path, filesDir, nixStoreDir: storeDir },
+        secretKeys: secretKeys.map(printSecretKey),
+        lifetimeMs: this.#lifetimeMs,
+        nowMs: this.#clock(),
+        viewNames: this.#views.names,
+        viewJobs: [...this.#viewJobs.values()],
+      });
+      this.#viewJobs.clear();
+      this.#views.note(published.views);
       this.#status = { ...this.#status, fault: published.fusionFault ?? null };
       if (published.sequence !== undefined) logger.info('catalog-published', { ...published });
       this.#readHead();
@@ -150,6 +167,16 @@ export class Publisher {
     } finally {
       ended.abort();
       this.#worker = undefined;
+    }
+  }
+
+  async #collectViews(): Promise<void> {
+    const { log } = this.#options.catalog;
+    const now = { ms: this.#clock(), records: log.records, revoked: log.lastRevocation };
+    try {
+      for (const job of await this.#views.due(now, this.#stopping.signal)) this.#viewJobs.set(job.name, job);
+    } catch (error) {
+      if (!this.#closed) this.#options.logger.error('views-failed', { error });
     }
   }
 

@@ -46,6 +46,10 @@ export const sections: Readonly<Record<string, Section>> = {
     about: '100,000 NARs of 20 KB into the catalog, and again when nothing is new',
     run: async (options) => (await import('./ingest.ts')).small(options),
   },
+  follow: {
+    about: 'a signed catalog of 1,000,000 records followed from nothing, and 50,000 more',
+    run: async (options) => (await import('./follow.ts')).follow(options),
+  },
   swarm: {
     about: '20 clients that share fetch one NAR file from a seeder that is capped after one copy',
     run: async ({ dir }) => (await import('./swarm.ts')).swarm({ dir }),
