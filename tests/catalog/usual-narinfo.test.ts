@@ -1,7 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { usualNarInfo } from '../../catalog/usual-narinfo.ts';
-import { isNarswarmError } from '../../nar/errors.ts';
 import { parseNarInfo } from '../../nar/narinfo.ts';
 import { storeDirOf, storeHashOf } from '../../nar/store-path.ts';
 import { row } from './made-rows.ts';
@@ -76,7 +75,7 @@ t.test('the usual form is what the parser takes, and says the same', async (t) =
     ),
     { numRuns: 3000 },
   );
-  t.ok(taken > 300, `${taken} were taken`);
+  t.ok(taken > 100, `${taken} were taken`);
   t.ok(check(row(1).narInfo.text));
   t.equal(usualNarInfo('x'.repeat(40_000)), undefined);
 });
