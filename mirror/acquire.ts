@@ -5,13 +5,17 @@ import { narFileName } from '../nar/compression.ts';
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
 import type { NarInfo } from '../nar/narinfo.ts';
-import type { NarFileStore } from '../store/nar-file-store.ts';
+import type { NarFileStore, NarFileWriter } from '../store/nar-file-store.ts';
+import { TorrentFetch } from '../swarm/fetcher.ts';
+import type { PeerAddress } from '../swarm/peer-address.ts';
+import type { Torrent } from '../swarm/torrent.ts';
 import type { HttpCache } from '../upstream/http-cache.ts';
 import type { MirrorCatalog } from './catalogs.ts';
 import type { MirrorLimits } from './config.ts';
 import { fetchFile } from './fetch-file.ts';
 import type { Holdings } from './holdings.ts';
 import type { Ledger } from './ledger.ts';
+import { endOf, type PackPart } from './pack-runs.ts';
 import type { Found, Resolver } from './resolver.ts';
 import type { Verifier } from './verifier.ts';
 
@@ -75,7 +79,6 @@ export class Acquirer {
   async fetch(wanted: Wanted, found: Found, signal: AbortSignal): Promise<void> {
     const { store, ledger, resolver, caches, limits } = this.#options;
     const { catalog, fileHash, name } = wanted;
-    let committed = false;
     try {
       const writer = await store.create(name);
       try {
@@ -84,27 +87,106 @@ export class Acquirer {
           morePeers: async () =>
             (await resolver.resolve(catalog, [fileHash], signal)).get(fileHash)?.peers ?? [],
           caches: catalog.reaches.flatMap(({ url }) => caches.get(url) ?? []),
-          take: async (bytes, source) => {
-            await writer.write(bytes);
-            ledger.wrote(name, writer.sizeBytes);
-            this.#bytes[source] += bytes.length;
-          },
+          take: (bytes, source) => this.#write(wanted, writer, bytes, source),
           stallMs: limits.stallMs,
           attempts: limits.attempts,
           signal,
         });
-        await writer.commit();
-        committed = true;
       } catch (error) {
         await writer.abort();
         throw error;
       }
-      await this.#verify(wanted, this.#options.holdings.pathOf(name));
+      await this.#finish(wanted, writer);
+    } catch (error) {
+      ledger.release(name);
+      throw error;
+    }
+  }
+
+  /**
+   * Fetches NAR files that lie beside each other in a pack, over one connection to each peer. Their places must be reserved. Calls back with
+   * each of them once: held, or what was wrong.
+   */
+  async fetchRun(
+    run: { torrent: Torrent; parts: readonly PackPart[]; peers: readonly PeerAddress[] },
+    signal: AbortSignal,
+    onEnd: (wanted: Wanted, error: unknown) => void,
+  ): Promise<void> {
+    const { store, ledger, limits } = this.#options;
+    const waiting = [...run.parts];
+    const finishing: Promise<void>[] = [];
+    const end = (wanted: Wanted, error: unknown): void => {
+      if (error !== undefined) ledger.release(wanted.name);
+      onEnd(wanted, error);
+    };
+    const [first, last] = [run.parts[0], run.parts.at(-1)];
+    if (first === undefined || last === undefined) return;
+    const fetch = new TorrentFetch({
+      torrent: run.torrent,
+      fromByte: first.offset,
+      toByte: endOf(last),
+      stallMs: limits.stallMs,
+      signal,
+    });
+    fetch.addPeers(run.peers);
+    fetch.noMorePeers();
+    let writer: NarFileWriter | undefined;
+    try {
+      for await (const piece of fetch) {
+        for (let part = waiting[0]; part !== undefined; part = waiting[0]) {
+          const from = Math.max(part.offset, piece.offset);
+          const to = Math.min(endOf(part), piece.offset + piece.bytes.length);
+          if (from >= to) break;
+          writer ??= await store.create(part.wanted.name);
+          await this.#write(
+            part.wanted,
+            writer,
+            piece.bytes.subarray(from - piece.offset, to - piece.offset),
+            'swarm',
+          );
+          if (to < endOf(part)) break;
+          const { wanted } = part;
+          const done = this.#finish(wanted, writer);
+          finishing.push(
+            done.then(
+              () => end(wanted, undefined),
+              (error: unknown) => end(wanted, error),
+            ),
+          );
+          writer = undefined;
+          waiting.shift();
+        }
+        fetch.recycle(piece);
+      }
+      if (waiting.length > 0)
+        throw new NarswarmError('torrent-invalid', 'the pack ends before its NAR files');
+    } catch (error) {
+      await writer?.abort();
+      for (const { wanted } of waiting) end(wanted, error);
+    }
+    await Promise.all(finishing);
+  }
+
+  async #write(
+    wanted: Wanted,
+    writer: NarFileWriter,
+    bytes: Buffer,
+    source: 'swarm' | 'http',
+  ): Promise<void> {
+    await writer.write(bytes);
+    this.#options.ledger.wrote(wanted.name, writer.sizeBytes);
+    this.#bytes[source] += bytes.length;
+  }
+
+  /** Of all its bytes: verified and held, or removed. */
+  async #finish(wanted: Wanted, writer: NarFileWriter): Promise<void> {
+    const { store, holdings } = this.#options;
+    await writer.commit();
+    try {
+      await this.#verify(wanted, holdings.pathOf(wanted.name));
     } catch (error) {
       // Whole, and not verified when the mirror was stopped: it is found at the next start.
-      if (committed && isNarswarmError(error, 'aborted')) throw error;
-      await store.remove(name).catch(() => undefined);
-      ledger.release(name);
+      if (!isNarswarmError(error, 'aborted')) await store.remove(wanted.name).catch(() => undefined);
       throw error;
     }
   }

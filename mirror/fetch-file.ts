@@ -81,7 +81,10 @@ async function fromPeers(
   const fetch = new TorrentFetch({ torrent, fromByte, stallMs, signal });
   fetch.addPeers(peers);
   fetch.noMorePeers();
-  for await (const { bytes } of fetch) await take(bytes);
+  for await (const piece of fetch) {
+    await take(piece.bytes);
+    fetch.recycle(piece);
+  }
 }
 
 async function fromHttp(

@@ -5,6 +5,7 @@
 
 import { isNarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
+import type { Torrent } from '../swarm/torrent.ts';
 import type { Logger } from '../web/log.ts';
 import { type Acquirer, type Wanted, wantedOf } from './acquire.ts';
 import type { MirrorLimits } from './config.ts';
@@ -12,6 +13,7 @@ import type { HeldIndex } from './held-index.ts';
 import type { Holdings } from './holdings.ts';
 import type { Ledger } from './ledger.ts';
 import type { CatalogLibrary } from './library.ts';
+import { type PackRun, packRuns } from './pack-runs.ts';
 import type { Plan } from './plan.ts';
 import type { Found, Resolver } from './resolver.ts';
 import { WakeUp } from './wake-up.ts';
@@ -54,7 +56,11 @@ export class FetchQueue {
   readonly #wake = new WakeUp();
   readonly #slots = new WakeUp();
   readonly #closing = new AbortController();
-  readonly #running = new Map<Sha256, Promise<void>>();
+  /** NAR files that are being fetched, and what fetches them: one or several together. */
+  readonly #running = new Set<Sha256>();
+  readonly #tasks = new Set<Promise<void>>();
+  /** Those that a pack did not give: they are had by themselves. */
+  readonly #notInPacks = new Set<Sha256>();
   readonly #failing = new Map<Sha256, Failing>();
   readonly #refused = new Map<Sha256, string>();
   #current: CurrentPlan | undefined;
@@ -94,11 +100,6 @@ export class FetchQueue {
     this.#wake.ring();
   }
 
-  /** Being fetched: they are not to be looked for on the disk. */
-  isUnderWay(fileHash: Sha256): boolean {
-    return this.#running.has(fileHash);
-  }
-
   status() {
     const { plan, held } = this.#current ?? {};
     let missing = 0;
@@ -123,7 +124,7 @@ export class FetchQueue {
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#loop;
-    await Promise.all(this.#running.values());
+    await Promise.all(this.#tasks);
   }
 
   async #run(): Promise<void> {
@@ -159,23 +160,85 @@ export class FetchQueue {
       return this.#rest('unreachable', limits.retryMs * 2 ** Math.min(6, this.#unreachable++));
     }
     this.#unreachable = 0;
-    for (const wanted of batch) {
-      const torrent = found.get(wanted.fileHash);
-      if (torrent === undefined) {
-        this.#fail(wanted, 'no server knows its torrent');
-        continue;
-      }
-      while (this.#running.size >= limits.fetches && !this.#closing.signal.aborted) {
+    for (const task of this.#tasksOf(batch)) {
+      while (this.#tasks.size >= limits.fetches && !this.#closing.signal.aborted) {
         await this.#slots.wait(limits.fullMs, this.#closing.signal);
       }
       if (this.#closing.signal.aborted || this.#paused || this.#current !== current) return 0;
-      if (!(await this.#hasRoom(wanted))) {
+      const begun = 'parts' in task ? await this.#beginRun(task, found) : await this.#beginOne(task, found);
+      if (!begun) {
         this.#next = 0;
         return this.#rest('full', limits.fullMs);
       }
-      this.#begin(wanted, torrent);
     }
     return 0;
+  }
+
+  /** What lies together in packs together, the rest by itself. */
+  #tasksOf(batch: readonly Wanted[]): (PackRun | Wanted)[] {
+    const { runs, alone } = packRuns(batch.filter(({ fileHash }) => !this.#notInPacks.has(fileHash)));
+    const byThemselves = new Set(alone);
+    return [
+      ...runs,
+      ...batch.filter((each) => byThemselves.has(each) || this.#notInPacks.has(each.fileHash)),
+    ];
+  }
+
+  /** False when there is no room. */
+  async #beginOne(wanted: Wanted, found: ReadonlyMap<Sha256, Found>): Promise<boolean> {
+    const torrent = found.get(wanted.fileHash);
+    if (torrent === undefined) {
+      this.#fail(wanted, 'no server knows its torrent');
+      return true;
+    }
+    if (!(await this.#hasRoom(wanted))) return false;
+    const { acquirer } = this.#options;
+    const { signal } = this.#closing;
+    const fetched = acquirer.fetch(wanted, torrent, signal).then(
+      () => this.#ended(wanted, undefined),
+      (error: unknown) => this.#ended(wanted, error),
+    );
+    this.#start([wanted], fetched);
+    return true;
+  }
+
+  /** As much of it as there is room for. False when that is nothing. */
+  async #beginRun({ infoHash, parts }: PackRun, found: ReadonlyMap<Sha256, Found>): Promise<boolean> {
+    const { acquirer, resolver, logger } = this.#options;
+    const { signal } = this.#closing;
+    const [first] = parts;
+    const peers = parts.flatMap(({ wanted }) => found.get(wanted.fileHash)?.peers ?? []);
+    let torrent: Torrent;
+    try {
+      if (first === undefined) return true;
+      torrent = await resolver.packTorrent(first.wanted.catalog, infoHash, signal);
+    } catch (error) {
+      if (signal.aborted || !isNarswarmError(error)) throw error;
+      logger.warn('pack-not-had', { infoHash, error });
+      for (const { wanted } of parts) this.#leavePacks(wanted);
+      this.#next = 0;
+      return true;
+    }
+    let count = 0;
+    while (count < parts.length && (await this.#hasRoom(parts[count]?.wanted ?? first.wanted))) count++;
+    if (count === 0) return false;
+    const some = parts.slice(0, count);
+    const fetched = acquirer.fetchRun({ torrent, parts: some, peers }, signal, (wanted, error) => {
+      this.#running.delete(wanted.fileHash);
+      // By its own torrent next time.
+      if (error !== undefined) this.#leavePacks(wanted);
+      this.#ended(wanted, error);
+    });
+    this.#start(
+      some.map(({ wanted }) => wanted),
+      fetched,
+    );
+    return true;
+  }
+
+  #leavePacks({ fileHash }: Wanted): void {
+    if (this.#notInPacks.size >= failingMax) this.#notInPacks.clear();
+    this.#notInPacks.add(fileHash);
   }
 
   #rest(state: QueueState, ms: number): number {
@@ -254,29 +317,27 @@ export class FetchQueue {
     return ledger.reserve(name, fileSize, await holdings.diskFreeBytes()) === 0;
   }
 
-  #begin(wanted: Wanted, found: Found): void {
-    const { acquirer, logger } = this.#options;
+  #start(wanted: readonly Wanted[], fetched: Promise<void>): void {
+    for (const { fileHash } of wanted) this.#running.add(fileHash);
+    const task: Promise<void> = fetched.finally(() => {
+      for (const { fileHash } of wanted) this.#running.delete(fileHash);
+      this.#tasks.delete(task);
+      this.#slots.ring();
+      if (this.#tasks.size === 0) this.#wake.ring();
+    });
+    this.#tasks.add(task);
+  }
+
+  #ended(wanted: Wanted, error: unknown): void {
+    const { logger } = this.#options;
     const { fileHash } = wanted;
-    const { signal } = this.#closing;
-    const fetched = acquirer
-      .fetch(wanted, found, signal)
-      .then(
-        () => {
-          this.#failing.delete(fileHash);
-          this.#fetched++;
-        },
-        (error: unknown) => {
-          if (signal.aborted) return;
-          logger.warn('fetch-failed', { fileHash, error });
-          this.#fail(wanted, isNarswarmError(error) ? `${error.code}: ${error.message}` : String(error));
-        },
-      )
-      .finally(() => {
-        this.#running.delete(fileHash);
-        this.#slots.ring();
-        if (this.#running.size === 0) this.#wake.ring();
-      });
-    this.#running.set(fileHash, fetched);
+    if (error === undefined) {
+      this.#failing.delete(fileHash);
+      this.#fetched++;
+    } else if (!this.#closing.signal.aborted) {
+      logger.warn('fetch-failed', { fileHash, error });
+      this.#fail(wanted, isNarswarmError(error) ? `${error.code}: ${error.message}` : String(error));
+    }
   }
 
   #fail({ fileHash }: Wanted, why: string): void {

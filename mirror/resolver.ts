@@ -1,13 +1,17 @@
 /** Asks the catalogs' servers for torrents and peers, several NAR files in one request. What they say is checked against the log. */
 
-import { isNarswarmError } from '../nar/errors.ts';
-import type { Sha256 } from '../nar/hash.ts';
+import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
+import type { InfoHash, Sha256 } from '../nar/hash.ts';
 import { fetchResolveLines } from '../parts/resolve-request.ts';
 import { parseResolveLine } from '../parts/resolved.ts';
 import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
 import type { Torrent } from '../swarm/torrent.ts';
+import { parseTorrentFile, torrentFileMaxBytes } from '../swarm/torrent-file.ts';
 import type { Logger } from '../web/log.ts';
 import type { MirrorCatalog } from './catalogs.ts';
+
+/** Torrents of packs that are remembered. */
+const packsMax = 8;
 
 export interface Found {
   readonly torrent: Torrent;
@@ -23,6 +27,8 @@ export class Resolver {
   readonly #options: ResolverOptions;
   /** Catalogs that failed last time: what goes on failing is logged once. */
   readonly #failing = new Set<string>();
+  /** Of packs, each some megabytes at most; the one that was asked for first goes first. */
+  readonly #packs = new Map<InfoHash, Torrent>();
   #requests = 0;
   #refusedLines = 0;
 
@@ -44,6 +50,28 @@ export class Resolver {
     const [first] = failed;
     if (first !== undefined && failed.length === asked.length) throw first.reason;
     return found;
+  }
+
+  /** The torrent of a pack, from whichever of the catalog's servers has it. Throws what the last one of them did. */
+  async packTorrent(catalog: MirrorCatalog, infoHash: InfoHash, signal: AbortSignal): Promise<Torrent> {
+    const kept = this.#packs.get(infoHash);
+    if (kept !== undefined) return kept;
+    let failure: unknown;
+    for (const { url } of catalog.reaches) {
+      try {
+        const torrent = await fetchTorrent(`${url}/${infoHash}.torrent`, this.#options.deadlineMs, signal);
+        if (torrent.infoHash !== infoHash)
+          throw new NarswarmError('torrent-invalid', `${url} gave another torrent`);
+        this.#packs.set(infoHash, torrent);
+        const oldest = this.#packs.keys().next();
+        if (this.#packs.size > packsMax && !oldest.done) this.#packs.delete(oldest.value);
+        return torrent;
+      } catch (error) {
+        if (signal.aborted || !isNarswarmError(error)) throw error;
+        failure = error;
+      }
+    }
+    throw failure ?? new NarswarmError('upstream-failed', 'there is nobody to ask for a pack');
   }
 
   status() {
@@ -84,6 +112,30 @@ export class Resolver {
       throw error;
     }
   }
+}
+
+/** Throws `upstream-failed` and `torrent-invalid`. */
+async function fetchTorrent(url: string, deadlineMs: number, signal: AbortSignal): Promise<Torrent> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  try {
+    const either = AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]);
+    const answer = await fetch(url, { redirect: 'error', signal: either });
+    if (!answer.ok) {
+      await answer.body?.cancel();
+      throw new NarswarmError('upstream-failed', `${url} answered ${answer.status}`);
+    }
+    for await (const chunk of answer.body ?? []) {
+      bytes += chunk.length;
+      if (bytes > torrentFileMaxBytes)
+        throw new NarswarmError('upstream-failed', `${url} answered more than it may`);
+      chunks.push(chunk);
+    }
+  } catch (cause) {
+    if (isNarswarmError(cause)) throw cause;
+    throw new NarswarmError('upstream-failed', `${url} gave no answer`, { cause });
+  }
+  return parseTorrentFile(Buffer.concat(chunks));
 }
 
 function merged(a: readonly PeerAddress[], b: readonly PeerAddress[]): PeerAddress[] {

@@ -102,6 +102,33 @@ t.test('a second mirror follows the first, also when it lost its disk and the se
   t.ok(await hasAll(again, chain));
 });
 
+t.test(
+  'small NAR files that lie together in a pack come over one connection, and only those that are missing',
+  async (t) => {
+    const lab = await MirrorLab.open(t);
+    const chain = await lab.chain('a', 12, 20 * KiB);
+    const seeder = await lab.seeder({ packs: { ageMs: 0 } });
+    await seeder.closePacks();
+    await seeder.publish();
+    const some = chain.slice(0, 3).map(({ storePath }) => `closure:${storePath}`);
+    const before = await lab.mirror('m', [seeder.url], { select: some });
+    await until(holds(before, 3));
+    const { bytes } = before.status().fetching;
+    await before.close();
+    const counted = seeder.status().swarm;
+    const mirror = await lab.mirror('m', [seeder.url]);
+    await until(holds(mirror, 12));
+    t.ok(await hasAll(mirror, chain));
+    const { handshakes } = seeder.status().swarm;
+    t.ok(
+      handshakes - counted.handshakes < 5,
+      `${handshakes - counted.handshakes} connections for nine NAR files`,
+    );
+    const all = chain.reduce((sum, { narFile }) => sum + narFile.length, 0);
+    t.equal(bytes.swarm + mirror.status().fetching.bytes.swarm, all, 'each of them once');
+  },
+);
+
 /** Changes bytes of a held file as a disk does: its size and time stay. */
 async function spoil(path: string, sameTime: boolean): Promise<void> {
   const { mtimeNs } = await stat(path, { bigint: true });
