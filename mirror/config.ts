@@ -66,6 +66,8 @@ export interface MirrorLimits {
   tellMaxMs: number;
   /** Milliseconds after a catalog could not be told. */
   tellRetryMs: number;
+  /** Milliseconds after a change until packs are looked at: files come and go by the dozen. */
+  packSettleMs: number;
 }
 
 export const mirrorLimits: Readonly<MirrorLimits> = {
@@ -83,4 +85,5 @@ export const mirrorLimits: Readonly<MirrorLimits> = {
   tellMs: 1_000,
   tellMaxMs: 300_000,
   tellRetryMs: 60_000,
+  packSettleMs: 2_000,
 };

@@ -70,6 +70,7 @@ export class FetchQueue {
   #state: QueueState = 'idle';
   #unreachable = 0;
   #fetched = 0;
+  #fetchedInPacks = 0;
   #failures = 0;
   readonly #loop: Promise<void>;
 
@@ -111,6 +112,7 @@ export class FetchQueue {
       running: this.#running.size,
       missing,
       fetched: this.#fetched,
+      fetchedInPacks: this.#fetchedInPacks,
       failures: this.#failures,
       failing: this.#failing.size,
       refused: this.#refused.size,
@@ -227,6 +229,7 @@ export class FetchQueue {
       this.#running.delete(wanted.fileHash);
       // By its own torrent next time.
       if (error !== undefined) this.#leavePacks(wanted);
+      else this.#fetchedInPacks++;
       this.#ended(wanted, error);
     });
     this.#start(

@@ -8,14 +8,14 @@ import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http
 import { printTorrentInfo } from '../catalog/torrentinfo.ts';
 import { printCacheInfo } from '../nar/cache-info.ts';
 import { parseNarFileName } from '../nar/compression.ts';
-import { parseInfoHash, parseSha256, type Sha256 } from '../nar/hash.ts';
+import { type InfoHash, parseInfoHash, parseSha256, type Sha256 } from '../nar/hash.ts';
 import { parseStoreHash } from '../nar/store-path.ts';
 import { addAvailability } from '../parts/availability-route.ts';
 import type { AvailabilityWatch } from '../parts/availability-watch.ts';
 import type { CoverageBook } from '../parts/coverage-book.ts';
 import { addCoverage } from '../parts/coverage-route.ts';
 import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
-import { infoDictionary } from '../swarm/torrent.ts';
+import { infoDictionary, type Torrent } from '../swarm/torrent.ts';
 import { torrentFile } from '../swarm/torrent-file.ts';
 import { makeApp, type Router } from '../web/app.ts';
 import { addCatalogRoutes } from '../web/catalog-route.ts';
@@ -27,6 +27,7 @@ import { sendFile, sendText, sourceOf } from '../web/send.ts';
 import { servedFilesOf } from './catalog-files.ts';
 import type { MirrorCatalog } from './catalogs.ts';
 import type { Holdings } from './holdings.ts';
+import type { Packs } from './packs.ts';
 import { torrentOf } from './seed-source.ts';
 import type { HeldFile, MirrorState } from './state.ts';
 import type { Wholeness } from './whole.ts';
@@ -43,6 +44,8 @@ export interface MirrorHttpOptions {
   whole: Wholeness;
   /** Of each catalog: other mirrors that told this one what they hold. */
   books: ReadonlyMap<MirrorCatalog, CoverageBook>;
+  packs: Pick<Packs, 'has' | 'get'>;
+  packTorrent(infoHash: InfoHash): Promise<Torrent | undefined>;
   nixStoreDir: string;
   /** Of each catalog: how long its NAR files have had how many other seeds. */
   availability: ReadonlyMap<MirrorCatalog, AvailabilityWatch>;
@@ -124,18 +127,27 @@ function addCatalogs(router: Router, options: MirrorHttpOptions, catalogs: reado
   });
 
   router.get('/:infohash.torrent', async (request, response, next) => {
-    const file = heldIn(state.byInfoHash(parseInfoHash(request.params.infohash)));
-    if (file === undefined) {
+    const infoHash = parseInfoHash(request.params.infohash);
+    const file = heldIn(state.byInfoHash(infoHash));
+    const torrent = file ? torrentOf(file) : await options.packTorrent(infoHash);
+    if (torrent === undefined) {
       next();
       return;
     }
     const trackers = catalogs.flatMap(({ reaches }) => reaches.map(({ url }) => `${url}/announce`));
     const [announce] = trackers;
-    const bytes = torrentFile(torrentOf(file), {
+    const bytes = torrentFile(torrent, {
       ...(announce === undefined ? {} : { announce, announceList: trackers.map((url) => [url]) }),
-      webSeeds: [`${options.publicUrl(request)}/nar/${file.name}`],
+      webSeeds: file ? [`${options.publicUrl(request)}/nar/${file.name}`] : [],
     });
     await sendFile(request, response, { ...sourceOf(bytes), contentType: 'application/x-bittorrent' });
+  });
+
+  router.get('/:infohash.packinfo', async (request, response, next) => {
+    const infoHash = parseInfoHash(request.params.infohash);
+    const found = catalogs.map(({ followed }) => followed.pack(infoHash)).find((each) => each !== undefined);
+    if (found === undefined) next();
+    else await sendText(request, response, found, 'text/x-narswarm-packinfo');
   });
 
   addResolve(router, (fileHash, request) => {
@@ -146,9 +158,12 @@ function addCatalogs(router: Router, options: MirrorHttpOptions, catalogs: reado
       const ordinal = torrentInfo && catalog.followed.ordinal(fileHash);
       if (torrentInfo === undefined || ordinal === undefined) continue;
       const mirrors = options.books.get(catalog)?.peersOf(ordinal) ?? [];
+      const pack = catalog.followed.packOf(fileHash);
       const line = {
         fileHash,
         torrentinfo: printTorrentInfo(torrentInfo),
+        // The same bytes can be had as a part of a pack.
+        ...(pack !== undefined && options.packs.has(pack.infoHash) && { pack }),
         info: infoDictionary(torrentOf(file)).toString('base64'),
         peers: [...options.ownPeers(request), ...mirrors].map(printPeer),
       };

@@ -12,12 +12,15 @@ import { PublicAddress } from '../parts/public-address.ts';
 import { followSchedules, rateAt } from '../parts/upload-schedule.ts';
 import { lockDataDir } from '../store/data-lock.ts';
 import { openDirectoryStore } from '../store/directory-store.ts';
+import { eitherSource } from '../swarm/either-source.ts';
+import { OpenFiles } from '../swarm/open-files.ts';
 import { printPeer } from '../swarm/peer-address.ts';
-import { openSeedServer } from '../swarm/seed-server.ts';
+import { openSeedServer, type SeedServer } from '../swarm/seed-server.ts';
 import { HttpCache } from '../upstream/http-cache.ts';
 import { HttpCatalog } from '../upstream/http-catalog.ts';
 import { openHttpServer } from '../web/server.ts';
 import { Acquirer } from './acquire.ts';
+import { Announcer } from './announcer.ts';
 import { MirrorCatalog } from './catalogs.ts';
 import { type MirrorConfig, type MirrorLimits, mirrorLimits } from './config.ts';
 import { CoverageSender } from './coverage-sender.ts';
@@ -27,10 +30,13 @@ import { Holdings } from './holdings.ts';
 import { makeMirrorApp } from './http.ts';
 import { Ledger } from './ledger.ts';
 import { otherBytesIn } from './other-bytes.ts';
+import { MirrorPackSource } from './pack-source.ts';
+import { Packs } from './packs.ts';
 import { Planner, readPaths } from './planner.ts';
 import { Resolver } from './resolver.ts';
 import { MirrorSeedSource, torrentOf } from './seed-source.ts';
 import { SeedsKnown } from './seeds.ts';
+import { SegmentSource } from './segment-source.ts';
 import { checkSelections } from './selection.ts';
 import { MirrorState } from './state.ts';
 import { type MirrorStatus, makeMirrorMetrics, mirrorStatus } from './status.ts';
@@ -123,9 +129,25 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
 
     const openFiles = shareOpenFiles(await openFilesMax());
     let rate = rateAt(config.schedules, config.uploadBytesPerSecond, new Date());
-    const seedServer = await openSeedServer({
+    const packs: Packs = await Packs.open({
+      dir: join(dataDir, 'packs'),
+      catalogs,
+      state,
+      holdings,
+      logger,
+      settleMs: limits.packSettleMs,
+      onChange(infoHash, isWhole) {
+        if (isWhole) announcer.lookAgain();
+        else seedServer.forget(infoHash);
+      },
+    });
+    closers.push(() => packs.close());
+    const segments = new SegmentSource(catalogs);
+    const packFiles = new OpenFiles(openFiles.packFiles);
+    const packSource = new MirrorPackSource({ packs, state, holdings, openFiles: packFiles });
+    const seedServer: SeedServer = await openSeedServer({
       ...config.peers,
-      source: new MirrorSeedSource(holdings, state),
+      source: eitherSource(new MirrorSeedSource(holdings, state), packSource, segments),
       upload: { bytesPerSecond: rate },
       limits: openFiles.seed,
       onFault: (error) => logger.warn('seeding-failed', { error }),
@@ -134,6 +156,13 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
     const address = await PublicAddress.open(config.publicHost, seedServer.host);
     closers.push(() => address.close());
 
+    const announcer = new Announcer({
+      list: () => [...segments.list(), ...packs.list()],
+      peerId: seedServer.peerId,
+      port: seedServer.port,
+      clock,
+    });
+    closers.push(() => announcer.close());
     let planner: Planner | undefined;
     const seeds = new SeedsKnown(() => planner?.request());
     const sender = new CoverageSender({
@@ -179,6 +208,7 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
         queue.setPlan(current);
         sender.changed();
         upkeep.lookAgain();
+        packs.lookAgain();
       },
     });
     planner = plans;
@@ -197,6 +227,7 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
     closers.push(() => upkeep.close());
     holdings.onChange(({ infoHash }, held) => {
       sender.changed();
+      packs.lookAgain();
       if (held) return;
       seedServer.forget(infoHash);
       whole.forget();
@@ -255,6 +286,7 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
       seedServer.setUploadRate(now);
       queue.setPaused(now === 0);
       sender.setPaused(now === 0);
+      announcer.setPaused(now === 0);
       logger.info('upload-rate', { bytesPerSecond: now ?? null });
     };
     if (rate === 0) setRate(0);
@@ -272,6 +304,7 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
         upkeep,
         seedServer,
         sender,
+        packs: () => ({ ...packs.status(), ...announcer.status() }),
         coverage: () => [...books].map(([{ name }, book]) => ({ catalog: name, ...book.status() })),
         diskFreeBytes: () => diskFreeBytes,
       });
@@ -285,6 +318,8 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
         whole,
         books,
         availability,
+        packs,
+        packTorrent: (infoHash) => packSource.torrent(infoHash),
         nixStoreDir,
         ownPeers: (request) =>
           // While it uploads nothing it sends nobody to itself.

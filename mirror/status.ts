@@ -3,11 +3,13 @@
 import type { CoverageStatus } from '../parts/coverage-book.ts';
 import type { SeedServer, SeedStatus } from '../swarm/seed-server.ts';
 import { keptForThisTurn, Metrics } from '../web/metrics.ts';
+import type { Announcer } from './announcer.ts';
 import type { CatalogStatus, MirrorCatalog } from './catalogs.ts';
 import type { CoverageSender } from './coverage-sender.ts';
 import type { FetchQueue } from './fetch-queue.ts';
 import type { Holdings } from './holdings.ts';
 import type { Ledger, LedgerStatus } from './ledger.ts';
+import type { Packs } from './packs.ts';
 import type { Planner } from './planner.ts';
 import type { Resolver } from './resolver.ts';
 import type { Upkeep } from './upkeep.ts';
@@ -22,6 +24,8 @@ export interface MirrorStatus {
   held: ReturnType<Holdings['status']>;
   fetching: ReturnType<FetchQueue['status']> & ReturnType<Resolver['status']>;
   verification: ReturnType<Upkeep['status']>;
+  /** Packs of which every NAR file is held. */
+  packs: ReturnType<Packs['status']> & ReturnType<Announcer['status']>;
   swarm: SeedStatus;
   catalogs: CatalogStatus[];
   /** Who is told what this mirror holds. */
@@ -40,6 +44,7 @@ export interface StatusParts {
   upkeep: Upkeep;
   seedServer: SeedServer;
   sender: CoverageSender;
+  packs(): MirrorStatus['packs'];
   coverage(): ({ catalog: string } & CoverageStatus)[];
   /** As last seen. */
   diskFreeBytes(): number | undefined;
@@ -57,6 +62,7 @@ export function mirrorStatus(parts: StatusParts): MirrorStatus {
     held,
     fetching,
     verification: parts.upkeep.status(),
+    packs: parts.packs(),
     swarm: parts.seedServer.status(),
     catalogs: parts.catalogs.map((catalog) => catalog.status()),
     told: parts.sender.status(),
@@ -120,6 +126,7 @@ export function makeMirrorMetrics(status: () => MirrorStatus): Metrics {
     'NAR files found damaged by that',
     ({ verification }) => verification.damagedFiles,
   );
+  gauge('narswarm_seeded_packs', 'Packs that are seeded', ({ packs }) => packs.seeded);
   gauge('narswarm_swarm_connections', 'BitTorrent connections', ({ swarm }) => swarm.connections);
   gauge('narswarm_swarm_torrents', 'Torrents that are open', ({ swarm }) => swarm.openTorrents);
   counter('narswarm_uploaded_bytes', 'Bytes of blocks sent to peers', ({ swarm }) => swarm.uploadedBytes);

@@ -28,6 +28,7 @@ const quick: Partial<MirrorLimits> = {
   tellMaxMs: 40,
   tellRetryMs: 200,
   stallMs: 2_000,
+  packSettleMs: 20,
 };
 
 export interface Logged {
