@@ -3,7 +3,7 @@
 import { isIPv6 } from 'node:net';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { isViewName } from '../catalog/head.ts';
+import { isViewName, revocationsView } from '../catalog/head.ts';
 import { NarswarmError } from '../nar/errors.ts';
 import { printPublicKey, printSecretKey, publicKeyOf, type SecretKey } from '../nar/signature.ts';
 import { announceToMax } from '../seeder/announce-to.ts';
@@ -296,6 +296,8 @@ function parseDhtAddress(text: string): HostPort {
 function parseView(text: string): { name: string; list: string } {
   const at = text.indexOf('=');
   const [name, list] = [text.slice(0, Math.max(at, 0)), text.slice(at + 1)];
+  if (name === revocationsView)
+    throw new NarswarmError('config-invalid', `a view named ${name} is made by the seeder itself`);
   if (isViewName(name) && list !== '') return { name, list };
   throw new NarswarmError(
     'config-invalid',

@@ -5,6 +5,7 @@
 
 import { setImmediate } from 'node:timers/promises';
 import type { CatalogFiles } from '../catalog/files.ts';
+import { revocationsView } from '../catalog/head.ts';
 import type { CatalogLog, LogFile } from '../catalog/log.ts';
 import { frameRecord } from '../catalog/record.ts';
 import { bytesOf, textOf, torrentInfoOf } from '../catalog/rows.ts';
@@ -56,7 +57,9 @@ export async function publishViews(
   hashed: (file: { sha256: LogFile['sha256']; sizeBytes: number }) => Promise<LogFile>,
 ): Promise<ViewOutcome[]> {
   const { log, nowMs, viewNames, viewJobs, durably } = options;
-  for (const { name } of log.views()) if (!viewNames.includes(name)) durably(() => log.dropView(name, nowMs));
+  for (const { name } of log.views()) {
+    if (name !== revocationsView && !viewNames.includes(name)) durably(() => log.dropView(name, nowMs));
+  }
   const outcomes: ViewOutcome[] = [];
   for (const job of viewJobs) {
     try {

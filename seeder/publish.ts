@@ -19,6 +19,7 @@ import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import { sha256FromDigest, sha256ToDigest } from '../nar/hash.ts';
 import { printPublicKey, type SecretKey } from '../nar/signature.ts';
 import { TorrentHasher } from '../swarm/torrent.ts';
+import { publishRevocations } from './publish-revocations.ts';
 import { publishViews, type ViewJob, type ViewOutcome } from './publish-views.ts';
 
 export interface PublishOptions {
@@ -74,7 +75,9 @@ export async function publish(options: PublishOptions): Promise<Published> {
     result.fusionFault = error.message;
   }
   const { viewNames = [], viewJobs = [], files } = options;
-  result.views = await publishViews({ ...options, viewNames, viewJobs }, (file) => hashed(files, file));
+  const torrentOf = (file: Awaited<ReturnType<CatalogFiles['put']>>) => hashed(files, file);
+  await publishRevocations(options, torrentOf);
+  result.views = await publishViews({ ...options, viewNames, viewJobs }, torrentOf);
   const sequence = await putHead(options);
   if (sequence !== undefined) result.sequence = sequence;
   await removeRetired(options);

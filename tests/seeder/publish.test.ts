@@ -5,10 +5,10 @@ import t, { type Test } from 'tap';
 import { type Catalog, openCatalog } from '../../catalog/catalog.ts';
 import { openDatabase } from '../../catalog/database.ts';
 import { CatalogFiles } from '../../catalog/files.ts';
-import { type CatalogTransport, followCatalog } from '../../catalog/follow.ts';
+import { type CatalogTransport, followCatalog, readView } from '../../catalog/follow.ts';
 import { openFollowed } from '../../catalog/followed.ts';
 import { segmentsToFuse } from '../../catalog/fusion.ts';
-import { parseHead, verifyHead } from '../../catalog/head.ts';
+import { parseHead, revocationsView, verifyHead } from '../../catalog/head.ts';
 import { CatalogLog } from '../../catalog/log.ts';
 import { segmentLimits } from '../../catalog/segment.ts';
 import { secretKeyFromSeed } from '../../nar/signature.ts';
@@ -163,6 +163,22 @@ t.test('a revoked NAR file is called back, and never accepted again', async (t) 
   t.strictSame(followed.revoked(entry.fileHash), revocation);
   t.equal(followed.ordinal(entry.fileHash), undefined);
   t.equal(followed.ordinal(row(2).entry.fileHash), 1);
+
+  // For those who do not follow the log there is a view of all revocations, made again after each.
+  const readRevocations = async () => {
+    const view = (await all.head()).views.find(({ name }) => name === revocationsView);
+    const into = openFollowed(join(t.testdirName, `view-${Math.random()}.sqlite`));
+    t.teardown(() => into.close());
+    if (view !== undefined) await readView(into, all.transport, view, { nixStoreDir });
+    return into.revocations(undefined, 10).map(({ fileHash }) => fileHash);
+  };
+  t.strictSame(await readRevocations(), [entry.fileHash]);
+  const { sequence } = await all.head();
+  await all.publish();
+  t.equal((await all.head()).sequence, sequence, 'nothing new');
+  catalog.revoke(row(2).entry.fileHash, revocation);
+  await all.publish();
+  t.strictSame((await readRevocations()).sort(), [entry.fileHash, row(2).entry.fileHash].sort());
 });
 
 t.test('a head is renewed when a third of its time is over, or when its keys change', async (t) => {
