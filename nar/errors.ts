@@ -56,7 +56,7 @@ export const errorCodes = {
   'swarm-exhausted': 'no usable peer is left',
   'piece-mismatch': 'bytes from a web server are not the piece that the torrent says',
   'tracker-failed': 'a tracker gave no usable answer',
-  'dht-failed': 'the process of the DHT node does not start or cannot listen',
+  'dht-failed': 'the process of the DHT node does not start, cannot listen, or gives no answer',
   // Around
   'upstream-failed': 'an HTTP cache gave no usable answer',
   'store-failed': 'the disk refused a read or a write',

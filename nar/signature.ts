@@ -83,6 +83,17 @@ export function sign(secret: SecretKey, text: string): string {
   return `${secret.name}:${edSign(null, Buffer.from(text), secret.key).toString('base64')}`;
 }
 
+/** The 64 bytes of the signature alone, for formats that are not Nix's. */
+export function signBytes(secret: SecretKey, message: Uint8Array): Buffer {
+  return edSign(null, message, secret.key);
+}
+
+/** Whether the holder of the key with these 32 bytes signed `message`. */
+export function verifyBytes(publicBytesOfKey: Uint8Array, message: Uint8Array, sig: Uint8Array): boolean {
+  if (publicBytesOfKey.length !== publicBytes || sig.length !== signatureBytes) return false;
+  return edVerify(null, message, keyObject(publicBytesOfKey), sig);
+}
+
 /** The name of the key in `keys` that made the signature; `undefined` when none did, or the signature is malformed. */
 export function verifySignature(keys: readonly PublicKey[], text: string, sig: string): string | undefined {
   const colon = sig.indexOf(':');
@@ -110,8 +121,11 @@ export function signNarInfo(narInfo: NarInfo, secret: SecretKey): NarInfo {
 }
 
 function publicKey(name: string, bytes: Buffer): PublicKey {
-  const key = createPublicKey({ key: Buffer.concat([publicHeader, bytes]), format: 'der', type: 'spki' });
-  return { name, bytes, key };
+  return { name, bytes, key: keyObject(bytes) };
+}
+
+function keyObject(bytes: Uint8Array): KeyObject {
+  return createPublicKey({ key: Buffer.concat([publicHeader, bytes]), format: 'der', type: 'spki' });
 }
 
 function parseNamed(text: string, lengthBytes: number, kind: string): { name: string; bytes: Buffer } {

@@ -37,10 +37,16 @@ export interface DhtLimits {
   /** When the parent closes: the time that the child gets before it is killed. */
   closeMs: number;
 
+  /** Items and peers that are looked for at once, and items that are put: the library has 16 questions open at once. */
+  requestsUnderWayMax: number;
+  /** Of those that wait for their turn. A program asks for a handful; what is above is refused. */
+  requestsWaitingMax: number;
   /** Looking for the nodes next to one infohash: nodes that go on naming nearer ones would otherwise make it endless. */
   lookupMs: number;
   /** Peers of other people's torrents that are remembered, of all torrents together. */
   peersMax: number;
+  /** Signed items of other people that are kept, some 300 bytes each; the one put longest ago goes first. */
+  itemsMax: number;
   /** Tokens that announces need, by torrent, for the 5 minutes that the library keeps them. */
   lookupsKept: number;
   /** How long a window of the next two limits is. */
@@ -69,8 +75,11 @@ export const dhtLimits: Readonly<DhtLimits> = {
   restartMaxMs: 5 * 60_000,
   stableMs: 10 * 60_000,
   closeMs: 500,
+  requestsUnderWayMax: 4,
+  requestsWaitingMax: 64,
   lookupMs: 30_000,
   peersMax: 2_000,
+  itemsMax: 1_000,
   lookupsKept: 100,
   queryWindowMs: 10_000,
   queriesPerAddressMax: 100,
@@ -89,6 +98,15 @@ export const dhtTransactionMaxBytes = 32;
 
 /** Bytes of a token. libtorrent's have 4, the library's 20. We keep them, and send them back. */
 export const dhtTokenMaxBytes = 64;
+
+/** Bytes of what tells the items of one key apart (BEP 44). Of their values, which may have 1,000 by it, ours have 27. */
+export const dhtSaltMaxBytes = 64;
+
+/** Nodes that an item is put to, those next to it: K of BEP 5. */
+export const dhtItemNodes = 8;
+
+/** Peers that are found of one torrent. */
+export const dhtFoundPeersMax = 100;
 
 /** Bytes of the text of an error, which nobody reads. */
 export const dhtErrorMaxBytes = 256;

@@ -18,13 +18,14 @@ import {
   dhtNodeBytes,
   dhtPacketMaxBytes,
   dhtPeerBytes,
+  dhtSaltMaxBytes,
   dhtTokenMaxBytes,
   dhtTransactionMaxBytes,
   dhtValuesMax,
 } from './dht-limits.ts';
 
-/** BEP 44 (`get`, `put`) is not spoken: nothing here needs it, and it would store what strangers send. */
-export type DhtMethod = 'ping' | 'find_node' | 'get_peers' | 'announce_peer';
+/** `get` and `put` (BEP 44) are spoken for signed items that name a torrent (BEP 46), and for no other: we keep nothing for strangers. */
+export type DhtMethod = 'ping' | 'find_node' | 'get_peers' | 'announce_peer' | 'get' | 'put';
 
 export interface DhtQuery {
   kind: 'query';
@@ -53,6 +54,8 @@ export const dhtRefusals = ['oversize', 'not-bencode', 'not-krpc', 'unsupported'
 export type DhtRefusal = (typeof dhtRefusals)[number];
 
 const idBytes = 20;
+const keyBytes = 32;
+const signatureBytes = 64;
 
 /**
  * What `bytes` mean, or why they are not taken; nothing is thrown, since most of what arrives at an open port is rubbish. Addresses of
@@ -119,7 +122,47 @@ function parseQuery(message: BencodeDictionary, transaction: Buffer): DhtQuery |
     const args = announceArgs(id, given);
     return args ? { kind: 'query', transaction, method, args } : 'not-krpc';
   }
+  if (method === 'get') {
+    const target = bytesOf(given.get('target'), idBytes);
+    return target ? { kind: 'query', transaction, method, args: { id, target } } : 'not-krpc';
+  }
+  if (method === 'put') {
+    // An immutable item.
+    if (!given.has('k') && !given.has('sig')) return 'unsupported';
+    const args = putArgs(id, given);
+    return args ? { kind: 'query', transaction, method, args } : 'not-krpc';
+  }
   return 'unsupported';
+}
+
+function putArgs(id: Buffer, given: BencodeDictionary): Record<string, BencodeInput> | undefined {
+  const token = bytesOf(given.get('token'), 1, dhtTokenMaxBytes);
+  const item = itemOf(given);
+  const salt = given.has('salt') ? bytesOf(given.get('salt'), 0, dhtSaltMaxBytes) : Buffer.alloc(0);
+  const cas = given.get('cas');
+  if (token === undefined || item === undefined || salt === undefined) return undefined;
+  if (cas !== undefined && !isCount(cas)) return undefined;
+  return {
+    ...{ id, token, ...item },
+    ...(salt.length === 0 ? {} : { salt }),
+    ...(cas === undefined ? {} : { cas }),
+  };
+}
+
+/** A signed item whose value is the infohash of a torrent; `undefined` for any other. Whether the signature holds is looked at later. */
+function itemOf(given: BencodeDictionary): Record<'k' | 'seq' | 'sig' | 'v', BencodeInput> | undefined {
+  const k = bytesOf(given.get('k'), keyBytes);
+  const sig = bytesOf(given.get('sig'), signatureBytes);
+  const seq = given.get('seq');
+  const v = given.get('v');
+  if (k === undefined || sig === undefined || !isCount(seq)) return undefined;
+  if (!(v instanceof Map) || v.size !== 1) return undefined;
+  const ih = bytesOf(v.get('ih'), idBytes);
+  return ih && { k, seq, sig, v: { ih } };
+}
+
+function isCount(value: BencodeValue | undefined): value is number {
+  return typeof value === 'number' && value >= 0;
 }
 
 /** With `implied_port`, the port is that of the packet, and the one that is written there means nothing. */
@@ -158,6 +201,8 @@ function parseAnswer(
     if (peers === undefined) return 'not-krpc';
     values.values = peers;
   }
+  // Somebody else's kind of item is left out; the nodes beside it are of use.
+  Object.assign(values, itemOf(given));
   return { kind: 'answer', transaction, values };
 }
 

@@ -1,5 +1,6 @@
 /**
- * The seeder's node of the DHT (BEP 5): announces torrents that were asked for lately, within a budget.
+ * A node of the DHT (BEP 5): announces torrents that were asked for lately, within a budget; finds who has a torrent; keeps and finds
+ * signed items (BEP 44) that say which torrent is the newest (BEP 46).
  *
  * The node is a child process, since the library that speaks the DHT can be ended by a packet. It is restarted when it dies, or
  * was silent for too long. Nothing here waits for it: what it is told goes into a pipe, a few messages at a time.
@@ -12,8 +13,10 @@ import { NarswarmError } from '../nar/errors.ts';
 import { type InfoHash, parseInfoHash } from '../nar/hash.ts';
 import { DhtBudget } from './dht-budget.ts';
 import { type DhtDrops, noDrops } from './dht-guard.ts';
+import { type DhtItem, type DhtItemName, isDhtItemSigned } from './dht-item.ts';
 import { type DhtLimits, dhtLimits } from './dht-limits.ts';
-import { type FromChild, fromChild, type ToChild } from './dht-messages.ts';
+import { type DhtReply, type FromChild, fromChild, type ToChild } from './dht-messages.ts';
+import { DhtRequests } from './dht-requests.ts';
 import { type PeerAddress, printPeer } from './peer-address.ts';
 
 /**
@@ -71,6 +74,15 @@ export interface Dht {
   readonly pid: number | undefined;
   /** Somebody wants this torrent, which is served here. Cheap. */
   noteDemand(infoHash: InfoHash): void;
+  /** Who says that he has a torrent; at most 100. Throws dht-failed, aborted. */
+  findPeers(infoHash: InfoHash, signal?: AbortSignal): Promise<PeerAddress[]>;
+  /** The newest that the nodes next to it have, with a valid signature. Throws dht-failed, aborted. */
+  getItem(name: DhtItemName, signal?: AbortSignal): Promise<DhtItem | undefined>;
+  /**
+   * Has an item kept by this node and those next to it, which forget it after two hours. Gives how many others have it. Throws
+   * dht-failed, aborted.
+   */
+  putItem(item: DhtItem, signal?: AbortSignal): Promise<number>;
   status(): DhtStatus;
   /** Ends the child within a second. May be called twice. */
   close(): Promise<void>;
@@ -117,6 +129,7 @@ class DhtParent implements Dht {
   readonly #nodeId = randomBytes(20).toString('hex');
   readonly #listening = Promise.withResolvers<void>();
   readonly #timer: NodeJS.Timeout;
+  readonly #requests: DhtRequests;
   /** Announces that the present child has been told of. */
   readonly #underWay = new Set<InfoHash>();
   #state: DhtState = 'starting';
@@ -141,6 +154,7 @@ class DhtParent implements Dht {
     this.#limits = { ...dhtLimits, ...options.limits };
     this.#clock = options.clock ?? (() => performance.now());
     this.#budget = new DhtBudget(this.#limits);
+    this.#requests = new DhtRequests(this.#limits, (question) => this.#tell(question));
     this.listening = this.#listening.promise;
     this.#start();
     this.#timer = setInterval(() => this.#tick(), this.#limits.tickMs);
@@ -152,6 +166,27 @@ class DhtParent implements Dht {
 
   noteDemand(infoHash: InfoHash): void {
     this.#budget.note(infoHash, this.#clock());
+  }
+
+  async findPeers(infoHash: InfoHash, signal?: AbortSignal): Promise<PeerAddress[]> {
+    const reply = await this.#requests.ask({ type: 'find-peers', infoHash }, signal);
+    return reply.type === 'found-peers' ? reply.peers : [];
+  }
+
+  async getItem(name: DhtItemName, signal?: AbortSignal): Promise<DhtItem | undefined> {
+    const reply = await this.#requests.ask({ type: 'get-item', ...hexOf(name) }, signal);
+    if (reply.type !== 'got-item' || reply.item === undefined) return undefined;
+    const { seq, infoHash, sig } = reply.item;
+    const item = { ...name, seq, infoHash: parseInfoHash(infoHash), sig: Buffer.from(sig, 'hex') };
+    // The child is as good as the packets that it reads.
+    return isDhtItemSigned(item) ? item : undefined;
+  }
+
+  async putItem(item: DhtItem, signal?: AbortSignal): Promise<number> {
+    const { seq, infoHash, sig } = item;
+    const question = { type: 'put-item', ...hexOf(item), seq, infoHash, sig: sig.toString('hex') } as const;
+    const reply = await this.#requests.ask(question, signal);
+    return reply.type === 'kept-item' ? reply.nodes : 0;
   }
 
   status(): DhtStatus {
@@ -176,6 +211,7 @@ class DhtParent implements Dht {
   async #close(): Promise<void> {
     clearInterval(this.#timer);
     this.#state = 'closed';
+    this.#requests.close();
     const child = this.#child;
     if (child === undefined) return;
     const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()));
@@ -239,14 +275,17 @@ class DhtParent implements Dht {
       this.host = message.host;
       this.port = message.port;
       if (this.#state === 'starting') this.#state = 'running';
+      this.#requests.start();
       this.#listening.resolve();
     } else if (message.type === 'status') {
       this.#nodes = message.nodes;
       this.#present = { received: message.received, drops: { ...noDrops(), ...message.drops } };
     } else if (message.type === 'announced') {
       this.#announced(parseInfoHash(message.infoHash), message.nodes > 0);
-    } else {
+    } else if (message.type === 'failed') {
       this.#failure = message.message;
+    } else {
+      this.#requests.answered(message satisfies DhtReply);
     }
   }
 
@@ -271,6 +310,7 @@ class DhtParent implements Dht {
     };
     this.#present = { received: 0, drops: noDrops() };
     for (const infoHash of this.#underWay) this.#announced(infoHash, false);
+    this.#requests.stop();
     const why = this.#failure ?? `ended with ${signal ?? exitCode}`;
     this.#listening.reject(new NarswarmError('dht-failed', `the DHT node does not start: ${why}`));
     if (this.#state === 'closed') return;
@@ -303,6 +343,10 @@ class DhtParent implements Dht {
       this.#tell({ type: 'announce', infoHash });
     }
   }
+}
+
+function hexOf({ key, salt }: DhtItemName): { key: string; salt: string } {
+  return { key: key.toString('hex'), salt: salt.toString('hex') };
 }
 
 function addDrops(a: DhtDrops, b: DhtDrops): DhtDrops {

@@ -2,7 +2,12 @@
 
 import fc from 'fast-check';
 import { type BencodeInput, bencode, parseBencode } from '../../swarm/bencode.ts';
-import { dhtErrorMaxBytes, dhtTokenMaxBytes, dhtTransactionMaxBytes } from '../../swarm/dht-limits.ts';
+import {
+  dhtErrorMaxBytes,
+  dhtSaltMaxBytes,
+  dhtTokenMaxBytes,
+  dhtTransactionMaxBytes,
+} from '../../swarm/dht-limits.ts';
 import { type DhtPacket, printDhtPacket } from '../../swarm/dht-packets.ts';
 import { someId } from './dht-fixture.ts';
 
@@ -23,6 +28,13 @@ const transaction = bytes(1, dhtTransactionMaxBytes);
 const token = bytes(1, dhtTokenMaxBytes);
 const address = fc.tuple(fc.nat(255), fc.nat(255), fc.nat(255), fc.nat(255));
 const port = fc.integer({ min: 1, max: 65_535 });
+
+const item = fc.record({
+  k: bytes(32, 32),
+  seq: fc.maxSafeNat(),
+  sig: bytes(64, 64),
+  v: fc.record({ ih: id }),
+});
 
 /** What an honest node sends. */
 export const honestPacket: fc.Arbitrary<DhtPacket> = fc.oneof(
@@ -49,6 +61,37 @@ export const honestPacket: fc.Arbitrary<DhtPacket> = fc.oneof(
     transaction,
     method: fc.constant('announce_peer' as const),
     args: fc.record({ id, info_hash: id, token, implied_port: fc.constant(0), port }),
+  }),
+  fc.record({
+    kind: fc.constant('query' as const),
+    transaction,
+    method: fc.constant('get' as const),
+    args: fc.record({ id, target: id }),
+  }),
+  fc.record({
+    kind: fc.constant('query' as const),
+    transaction,
+    method: fc.constant('put' as const),
+    args: fc
+      .tuple(
+        item,
+        fc.record(
+          { id, token, salt: bytes(1, dhtSaltMaxBytes), cas: fc.maxSafeNat() },
+          { requiredKeys: ['id', 'token'] },
+        ),
+      )
+      .map(([signed, rest]): Record<string, BencodeInput> => ({ ...signed, ...rest })),
+  }),
+  fc.record({
+    kind: fc.constant('answer' as const),
+    transaction,
+    values: fc.tuple(item, id, token).map(
+      ([signed, node, tok]): Record<string, BencodeInput> => ({
+        ...signed,
+        id: node,
+        token: tok,
+      }),
+    ),
   }),
   fc.record({
     kind: fc.constant('answer' as const),
@@ -82,10 +125,25 @@ const { value: anyValue } = fc.letrec<{ value: BencodeInput }>((tie) => ({
     { maxDepth: 3 },
     fc.integer(),
     bytes(0, 27),
-    fc.constantFrom<BencodeInput>(someId, 'q', 'r', 'e', 'ping', 'get_peers', 'announce_peer', 0, 1),
+    fc.constantFrom<BencodeInput>(
+      someId,
+      'q',
+      'r',
+      'e',
+      'ping',
+      'get_peers',
+      'announce_peer',
+      'get',
+      'put',
+      0,
+      1,
+    ),
     fc.array(tie('value'), { maxLength: 4 }),
     fc.dictionary(
-      fc.constantFrom('id', 'target', 'info_hash', 'token', 'port', 'implied_port', 'nodes', 'values', 'x'),
+      fc.constantFrom(
+        ...['id', 'target', 'info_hash', 'token', 'port', 'implied_port', 'nodes', 'values', 'x'],
+        ...['k', 'sig', 'seq', 'salt', 'cas', 'v', 'ih'],
+      ),
       tie('value'),
       { maxKeys: 6 },
     ),

@@ -9,6 +9,14 @@ import { type Dht, type DhtOptions, openDht } from '../../swarm/dht.ts';
 export const someId = Buffer.alloc(20, 'n');
 export const someHash = Buffer.alloc(20, 'h');
 
+/** Of the right form; nobody signed it. */
+export const someItem = {
+  k: Buffer.alloc(32, 'k'),
+  seq: 7,
+  sig: Buffer.alloc(64, 's'),
+  v: { ih: someHash },
+};
+
 export function query(method: string, args: BencodeInput, rest: Record<string, BencodeInput> = {}): Buffer {
   return bencode({ t: 'aa', y: 'q', q: method, a: args, ...rest });
 }

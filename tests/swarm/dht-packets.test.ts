@@ -1,7 +1,12 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { bencode } from '../../swarm/bencode.ts';
-import { dhtPacketMaxBytes, dhtTokenMaxBytes, dhtTransactionMaxBytes } from '../../swarm/dht-limits.ts';
+import {
+  dhtPacketMaxBytes,
+  dhtSaltMaxBytes,
+  dhtTokenMaxBytes,
+  dhtTransactionMaxBytes,
+} from '../../swarm/dht-limits.ts';
 import {
   type DhtPacket,
   dhtRefusals,
@@ -10,12 +15,17 @@ import {
   printDhtPacket,
 } from '../../swarm/dht-packets.ts';
 import { anyPacket, honestPacket, node, peer } from './dht-arbitraries.ts';
-import { answer, killingPackets, query, someHash, someId } from './dht-fixture.ts';
+import { answer, killingPackets, query, someHash, someId, someItem } from './dht-fixture.ts';
 
 /** As it is passed on; the reason when it is not. */
 function passed(packet: Uint8Array, localNodes = false): string {
   const parsed = parseDhtPacket(packet, localNodes);
   return typeof parsed === 'string' ? parsed : printDhtPacket(parsed).toString('latin1');
+}
+
+function isTorrentValue(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null || Object.keys(value).join() !== 'ih') return false;
+  return 'ih' in value && Buffer.isBuffer(value.ih) && value.ih.length === 20;
 }
 
 /** Everything that the library reads of a packet. */
@@ -31,6 +41,12 @@ function isHarmless(packet: DhtPacket): boolean {
     if (key === 'token' && !sized(value, 1, dhtTokenMaxBytes)) return false;
     if (key === 'nodes' && !(Buffer.isBuffer(value) && value.length % 26 === 0)) return false;
     if (key === 'values' && !(Array.isArray(value) && value.every((each) => sized(each, 6, 6)))) return false;
+    if (key === 'k' && !sized(value, 32, 32)) return false;
+    if (key === 'sig' && !sized(value, 64, 64)) return false;
+    if (key === 'salt' && !sized(value, 1, dhtSaltMaxBytes)) return false;
+    if ((key === 'seq' || key === 'cas') && !(Number.isSafeInteger(value) && Number(value) >= 0))
+      return false;
+    if (key === 'v' && !isTorrentValue(value)) return false;
     if (key === 'port' && !(typeof value === 'number' && value > 0 && value < 65_536)) return false;
   }
   return true;
@@ -70,7 +86,33 @@ t.test('the packets that kill the library are refused', async (t) => {
 
 t.test('what has not the right type or length is refused', async (t) => {
   const announce = { id: someId, info_hash: someHash, port: 6881, token: 'tok' };
+  const put = { id: someId, token: 'tok', ...someItem };
+  const without = (key: keyof typeof put) => {
+    const { [key]: _, ...rest } = put;
+    return query('put', rest);
+  };
   const wrong: [string, Buffer][] = [
+    ['get without target', query('get', { id: someId })],
+    ['short target in get', query('get', { id: someId, target: 'x' })],
+    ...(['token', 'k', 'sig', 'seq', 'v'] as const).map((key): [string, Buffer] => [
+      `put without ${key}`,
+      without(key),
+    ]),
+    ['short key', query('put', { ...put, k: Buffer.alloc(31) })],
+    ['long signature', query('put', { ...put, sig: Buffer.alloc(65) })],
+    ['key as text in a list', query('put', { ...put, k: [] })],
+    ['negative seq', query('put', { ...put, seq: -1 })],
+    ['seq as text', query('put', { ...put, seq: '1' })],
+    ['cas as text', query('put', { ...put, cas: '1' })],
+    ['negative cas', query('put', { ...put, cas: -1 })],
+    ['long salt', query('put', { ...put, salt: Buffer.alloc(dhtSaltMaxBytes + 1) })],
+    ['integer salt', query('put', { ...put, salt: 7 })],
+    ['value of bytes', query('put', { ...put, v: Buffer.alloc(20) })],
+    ['value that is too large', query('put', { ...put, v: Buffer.alloc(1_001) })],
+    ['value with more than an infohash', query('put', { ...put, v: { ih: someHash, x: 1 } })],
+    ['value with a short infohash', query('put', { ...put, v: { ih: 'x' } })],
+    ['value with an integer', query('put', { ...put, v: { ih: 7 } })],
+    ['value with a hostile key', query('put', { ...put, v: { __proto__x: someHash } })],
     ['not a dictionary', bencode(['q'])],
     ['no transaction', bencode({ y: 'q', q: 'ping', a: { id: someId } })],
     ['integer transaction', query('ping', { id: someId }, { t: 1 })],
@@ -99,6 +141,7 @@ t.test('what has not the right type or length is refused', async (t) => {
     ['error as text', bencode({ t: 'aa', y: 'e', e: 'text' })],
   ];
   for (const [name, packet] of wrong) t.equal(passed(packet), 'not-krpc', name);
+  t.equal(passed(query('put', { id: someId, token: 'tok', v: 'immutable' })), 'unsupported');
   t.equal(passed(query('sample_infohashes', { id: someId, target: someHash })), 'unsupported');
   t.equal(passed(Buffer.from('d1:y1:q')), 'not-bencode');
   t.equal(passed(Buffer.from(`${'l'.repeat(700)}${'e'.repeat(700)}`)), 'not-bencode');
@@ -113,6 +156,22 @@ t.test('what is not understood is not passed on', async (t) => {
   t.equal(passed(Buffer.from(unsorted)), plain, 'keys in another order are taken');
   const long = bencode({ t: 'aa', y: 'e', e: [201, 'x'.repeat(1_000)] });
   t.equal(passed(long).length, passed(bencode({ t: 'aa', y: 'e', e: [201, 'x'.repeat(256)] })).length);
+});
+
+t.test('an answer with an item of another kind is an answer without an item', async (t) => {
+  const plain = { id: someId, token: 'tok', nodes: node([198, 51, 100, 7], 1) };
+  t.equal(passed(answer({ ...plain, ...someItem })), answer({ ...plain, ...someItem }).toString('latin1'));
+  for (const change of [
+    { v: 'text' },
+    { v: { ih: 1 } },
+    { seq: 'x' },
+    { k: 'short' },
+    { sig: 1 },
+    { v: [[[]]] },
+  ]) {
+    const spoilt = answer({ ...plain, ...someItem, ...change });
+    t.equal(passed(spoilt), answer(plain).toString('latin1'), JSON.stringify(change));
+  }
 });
 
 t.test('with implied_port the port that is written there does not count', async (t) => {
