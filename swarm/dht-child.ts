@@ -77,6 +77,8 @@ function start(message: StartMessage): (message: Exclude<ToChild, StartMessage>)
   const ready = new Promise<void>((resolve) => {
     if (dht.ready) resolve();
     else dht.once('ready', resolve);
+    // As lookups, it has no end where nodes go on naming nearer ones.
+    setTimeout(resolve, limits.lookupMs);
   });
 
   const doAnnounce = (infoHash: string): void => {

@@ -73,8 +73,8 @@ export function pieceLengthFor(lengthBytes: number): number {
   return pieceLength;
 }
 
-/** A file of a catalog, under its SHA-256. */
-const segmentPattern = /^[01][0-9a-df-np-sv-z]{51}\.segment\.zst$/;
+/** A file of a catalog, or one of its heads, under its SHA-256. */
+const catalogFilePattern = /^[01][0-9a-df-np-sv-z]{51}\.(segment\.zst|head)$/;
 
 /**
  * The torrent with these pieces, for instance read back from a catalog. Throws torrent-invalid if they cannot belong
@@ -82,7 +82,7 @@ const segmentPattern = /^[01][0-9a-df-np-sv-z]{51}\.segment\.zst$/;
  */
 export function makeTorrent(parts: { name: string; length: number; pieces: Buffer }): Torrent {
   const { name, length, pieces } = parts;
-  if (parseNarFileName(name) === undefined && !segmentPattern.test(name)) {
+  if (parseNarFileName(name) === undefined && !catalogFilePattern.test(name)) {
     throw new NarswarmError('torrent-invalid', `${JSON.stringify(name)} is not the name of a NAR file`);
   }
   const pieceLength = pieceLengthFor(length);

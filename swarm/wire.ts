@@ -61,8 +61,11 @@ export interface WireVisitor {
 }
 
 export interface WireDecoderOptions {
-  /** Pieces in the torrent: bounds the bitfield and every piece number. */
-  pieces: number;
+  /**
+   * Pieces in the torrent: bounds the bitfield and every piece number. `unknown` while all that is known is the infohash: bitfields are
+   * skipped then, and piece numbers unbounded.
+   */
+  pieces: number | 'unknown';
   /** Bytes of the largest block accepted, at most `blockMaxBytes`, which is the default; 0: any `piece` is a violation. */
   blockMaxBytes?: number;
 }
@@ -93,8 +96,8 @@ export class WireDecoder {
 
   constructor(visitor: WireVisitor, options: WireDecoderOptions) {
     this.#visitor = visitor;
-    this.#pieces = options.pieces;
-    this.#bitfieldBytes = Math.ceil(options.pieces / 8);
+    this.#pieces = options.pieces === 'unknown' ? Number.POSITIVE_INFINITY : options.pieces;
+    this.#bitfieldBytes = options.pieces === 'unknown' ? 0 : Math.ceil(options.pieces / 8);
     this.#blockMaxBytes = Math.min(options.blockMaxBytes ?? blockMaxBytes, blockMaxBytes);
     this.#messageMaxBytes = Math.max(
       controlMessageMaxBytes,
@@ -199,6 +202,7 @@ export class WireDecoder {
         return pieceHeadBytes;
       }
       case messageIds.bitfield:
+        if (this.#pieces === Number.POSITIVE_INFINITY) return lengthBytes + 1;
         if (length !== 1 + this.#bitfieldBytes) throw this.#violation(`a bitfield of ${length - 1} bytes`);
         return lengthBytes + length;
       case messageIds.extended:
@@ -279,6 +283,10 @@ export class WireDecoder {
         visitor.haveNone?.();
         return;
       case messageIds.bitfield: {
+        if (this.#pieces === Number.POSITIVE_INFINITY) {
+          this.#skip(source.readUInt32BE(start), id);
+          return;
+        }
         const bits = source.subarray(body, start + messageBytes);
         const spare = this.#bitfieldBytes * 8 - this.#pieces;
         if (spare > 0 && ((bits[bits.length - 1] ?? 0) & ((1 << spare) - 1)) !== 0)
@@ -289,12 +297,14 @@ export class WireDecoder {
       case messageIds.extended:
         visitor.extended?.(source[body] ?? 0, source.subarray(body + 1, start + messageBytes));
         return;
-      default: {
-        const length = source.readUInt32BE(start);
-        this.#skipLeft = length - 1;
-        visitor.ignored?.(id, length);
-      }
+      default:
+        this.#skip(source.readUInt32BE(start), id);
     }
+  }
+
+  #skip(length: number, id: number): void {
+    this.#skipLeft = length - 1;
+    this.#visitor.ignored?.(id, length);
   }
 
   #pieceNumber(source: Buffer, at: number, messageBytes: number): number {
