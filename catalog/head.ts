@@ -63,7 +63,8 @@ export const headViewsMax = 256;
 /** Compressed, and some room for what does not compress. */
 export const catalogFileMaxBytes = 4 * 2 ** 30;
 
-const format = 'narswarm-catalog-1';
+/** Also what tells the item in the DHT that names the newest head from others under the same key. */
+export const headFormat = 'narswarm-catalog-1';
 const viewName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 const linePattern = /^([\x21-\x39\x3b-\x7e]+): ([\x20-\x7e]+)$/;
 
@@ -72,6 +73,15 @@ export const revocationsView = 'revocations';
 
 export function isViewName(text: string): boolean {
   return viewName.test(text);
+}
+
+/** The name of a head as a file in a torrent. */
+export function headFileName(sha256: Sha256): string {
+  return `${sha256}.head`;
+}
+
+export function isHeadFileName(name: string): boolean {
+  return /^[0-9a-z]{52}\.head$/.test(name);
 }
 
 /**
@@ -102,7 +112,7 @@ export function parseHead(text: string): CatalogHead {
 export function headText(head: HeadValues): string {
   const last = head.segments.at(-1);
   const lines = [
-    `Format: ${format}`,
+    `Format: ${headFormat}`,
     `StoreDir: ${head.nixStoreDir}`,
     `Sequence: ${head.sequence}`,
     `Time: ${head.time}`,
@@ -190,7 +200,7 @@ class Draft {
         throw corrupt(`bad ${name}`, text.length, cause);
       }
     };
-    if (read('Format', String) !== format) throw corrupt('another format', text.length);
+    if (read('Format', String) !== headFormat) throw corrupt('another format', text.length);
     const nixStoreDir = read('StoreDir', readStoreDir);
     const [time, expires] = [read('Time', readTime), read('Expires', readTime)];
     if (expires <= time) throw corrupt('it expires before its own time', text.length);

@@ -58,7 +58,7 @@ export const errorCodes = {
   'tracker-failed': 'a tracker gave no usable answer',
   'dht-failed': 'the process of the DHT node does not start, cannot listen, or gives no answer',
   // Around
-  'upstream-failed': 'an HTTP cache gave no usable answer',
+  'upstream-failed': 'an HTTP cache, or for a catalog the swarm, gave no usable answer',
   'store-failed': 'the disk refused a read or a write',
   'not-held': 'a NAR file is no longer what it was when it was verified',
   'config-invalid': 'the command line or the configuration is wrong',

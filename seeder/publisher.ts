@@ -30,6 +30,8 @@ export interface PublisherOptions {
   readonly lifetimeMs?: number | undefined;
   readonly views?: readonly ViewConfig[];
   readonly clock?: () => number;
+  /** Told of each head: of the one from before at the start, then of every new one. */
+  readonly onHead?: (text: string, sequence: number) => void;
   readonly logger: Logger;
 }
 
@@ -185,6 +187,7 @@ export class Publisher {
     if (text === undefined) return;
     const { sequence, records, time, expires } = parseHead(text);
     const times = { publishedMs: time * 1000, expiresMs: expires * 1000 };
+    if (sequence !== this.#status.sequence) this.#options.onHead?.(text, sequence);
     this.#status = { ...this.#status, sequence, records, ...times };
   }
 }

@@ -31,6 +31,8 @@ const minuteMs = 60_000;
 
 export class DhtBudget {
   readonly #limits: BudgetLimits;
+  /** Announced before any other, whether it is asked for or not; with the time when it is due. */
+  readonly #pinned = new Map<InfoHash, number>();
   /** The one asked for longest ago first. */
   readonly #wanted = new Map<InfoHash, Wanted>();
   #nextMs = Number.NEGATIVE_INFINITY;
@@ -57,10 +59,25 @@ export class DhtBudget {
     if (coldest !== undefined) this.#wanted.delete(coldest);
   }
 
+  /** Has a torrent announced for as long as it is not unpinned. For a few: they come before what is asked for. */
+  pin(infoHash: InfoHash): void {
+    if (!this.#pinned.has(infoHash)) this.#pinned.set(infoHash, Number.NEGATIVE_INFINITY);
+  }
+
+  unpin(infoHash: InfoHash): void {
+    this.#pinned.delete(infoHash);
+  }
+
   /** The torrent to announce now, which counts as an announce; `undefined` when none is due or the budget is spent. */
   next(nowMs: number): InfoHash | undefined {
     if (nowMs < this.#nextMs) return undefined;
     this.#forget(nowMs);
+    for (const [infoHash, dueMs] of this.#pinned) {
+      if (dueMs > nowMs) continue;
+      this.#spend(nowMs);
+      this.#pinned.set(infoHash, nowMs + this.#limits.reannounceMs);
+      return infoHash;
+    }
     let hottest: { infoHash: InfoHash; wanted: Wanted; heat: number } | undefined;
     for (const [infoHash, wanted] of this.#wanted) {
       if (wanted.dueMs > nowMs) continue;
@@ -68,7 +85,7 @@ export class DhtBudget {
       if (hottest === undefined || heat > hottest.heat) hottest = { infoHash, wanted, heat };
     }
     if (hottest === undefined) return undefined;
-    this.#nextMs = nowMs + minuteMs / this.#limits.announcesPerMinute;
+    this.#spend(nowMs);
     hottest.wanted.dueMs = nowMs + this.#limits.reannounceMs;
     return hottest.infoHash;
   }
@@ -77,6 +94,11 @@ export class DhtBudget {
   failed(infoHash: InfoHash, nowMs: number): void {
     const wanted = this.#wanted.get(infoHash);
     if (wanted !== undefined) wanted.dueMs = nowMs + this.#limits.retryMs;
+    if (this.#pinned.has(infoHash)) this.#pinned.set(infoHash, nowMs + this.#limits.retryMs);
+  }
+
+  #spend(nowMs: number): void {
+    this.#nextMs = nowMs + minuteMs / this.#limits.announcesPerMinute;
   }
 
   #forget(nowMs: number): void {

@@ -74,6 +74,9 @@ export interface Dht {
   readonly pid: number | undefined;
   /** Somebody wants this torrent, which is served here. Cheap. */
   noteDemand(infoHash: InfoHash): void;
+  /** Has a torrent announced whether it is asked for or not, until it is unpinned. For a handful of them. */
+  pin(infoHash: InfoHash): void;
+  unpin(infoHash: InfoHash): void;
   /** Who says that he has a torrent; at most 100. Throws dht-failed, aborted. */
   findPeers(infoHash: InfoHash, signal?: AbortSignal): Promise<PeerAddress[]>;
   /** The newest that the nodes next to it have, with a valid signature. Throws dht-failed, aborted. */
@@ -166,6 +169,14 @@ class DhtParent implements Dht {
 
   noteDemand(infoHash: InfoHash): void {
     this.#budget.note(infoHash, this.#clock());
+  }
+
+  pin(infoHash: InfoHash): void {
+    this.#budget.pin(infoHash);
+  }
+
+  unpin(infoHash: InfoHash): void {
+    this.#budget.unpin(infoHash);
   }
 
   async findPeers(infoHash: InfoHash, signal?: AbortSignal): Promise<PeerAddress[]> {

@@ -115,3 +115,19 @@ t.test('asking again does not bring the next announce forward', async (t) => {
   budget.note(torrent(1), minuteMs);
   t.strictSame(announced(budget, minuteMs, 20 * minuteMs), []);
 });
+
+t.test('what is pinned is announced before what is asked for, and as long as it is pinned', async (t) => {
+  const budget = budgetWith({ announcesPerMinute: 1 });
+  for (let n = 0; n < 10; n++) budget.note(torrent(1), n * 20_000);
+  budget.pin(torrent(2));
+  t.equal(budget.next(200_000), torrent(2));
+  t.equal(budget.next(201_000), undefined, 'within the rate of all announces');
+  budget.failed(torrent(2), 210_000);
+  t.equal(budget.next(260_000), torrent(1));
+  t.equal(budget.next(330_000), torrent(2), 'after a failure again sooner');
+  budget.pin(torrent(2));
+  const times = announced(budget, 330_000, 8 * hourMs).filter(([infoHash]) => infoHash === torrent(2));
+  t.equal(times.length, 23, 'every twenty minutes, pinned twice or once, and hours after anybody asked');
+  budget.unpin(torrent(2));
+  t.strictSame(announced(budget, 8 * hourMs, 9 * hourMs), []);
+});
