@@ -27,6 +27,8 @@ export interface HeadInDhtStatus {
   failures: number;
 }
 
+export const headNotInDht: Readonly<HeadInDhtStatus> = { sequence: 0, nodes: 0, failures: 0 };
+
 export interface HeadInDhtOptions {
   dht: Pick<Dht, 'pin' | 'unpin' | 'putItem'>;
   secretKeys: readonly SecretKey[];
@@ -39,7 +41,7 @@ export class HeadInDht {
   readonly #limits: HeadInDhtLimits;
   readonly #closing = new AbortController();
   #head: { infoHash: InfoHash; sequence: number } | undefined;
-  #status: HeadInDhtStatus = { sequence: 0, nodes: 0, failures: 0 };
+  #status: HeadInDhtStatus = headNotInDht;
   #running: Promise<void> | undefined;
   #again = false;
   #timer: NodeJS.Timeout | undefined;

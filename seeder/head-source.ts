@@ -5,8 +5,10 @@ import { headTorrent } from '../parts/head-torrent.ts';
 import type { SeedHandle, SeedSource } from '../swarm/seed-server.ts';
 import type { Torrent } from '../swarm/torrent.ts';
 
-/** With the usual minute from one to the next, half an hour: as long as others name us for one. A head has some 20 KB. */
+/** With the usual minute from one to the next, half an hour: as long as others name us for one. */
 const headsKept = 30;
+/** A head has some 20 KB, and 4 MiB at most. The present one is kept in any case. */
+const headsKeptBytes = 16 * 1024 * 1024;
 
 export class HeadSource implements SeedSource {
   /** The newest last. */
@@ -18,8 +20,12 @@ export class HeadSource implements SeedSource {
     const torrent = headTorrent(bytes);
     this.#heads.delete(torrent.infoHash);
     this.#heads.set(torrent.infoHash, { torrent, bytes });
-    const [oldest] = this.#heads.keys();
-    if (oldest !== undefined && this.#heads.size > headsKept) this.#heads.delete(oldest);
+    let heldBytes = this.#heads.values().reduce((sum, head) => sum + head.bytes.length, 0);
+    for (const [oldest, head] of this.#heads) {
+      if (this.#heads.size === 1 || (this.#heads.size <= headsKept && heldBytes <= headsKeptBytes)) break;
+      this.#heads.delete(oldest);
+      heldBytes -= head.bytes.length;
+    }
     return torrent;
   }
 

@@ -22,6 +22,7 @@ import { addResolve } from '../web/resolve-route.ts';
 import { sendFile, sendText, sourceOf } from '../web/send.ts';
 import { torrentOf } from './catalog-torrents.ts';
 import { feed, feedMaxItems } from './feed.ts';
+import type { HeadSource } from './head-source.ts';
 import { logTorrentOf } from './log-source.ts';
 import type { NarFiles } from './nar-files.ts';
 import { packTorrent } from './pack-source.ts';
@@ -37,6 +38,7 @@ const foreverCacheControl = 'public, max-age=31536000, immutable';
 export interface SeederHttpOptions {
   catalog: Catalog;
   catalogFiles: CatalogFiles;
+  heads: Pick<HeadSource, 'torrent'>;
   narFiles: NarFiles;
   /** The cache's own store directory, `/nix/store`. */
   nixStoreDir(): string;
@@ -88,7 +90,9 @@ export function makeSeederApp(options: SeederHttpOptions): RequestListener {
         const found = catalog.byInfoHash(infoHash);
         const torrent = found
           ? torrentOf(catalog, found)
-          : (packTorrent(catalog, infoHash) ?? logTorrentOf(catalog.log, infoHash));
+          : (packTorrent(catalog, infoHash) ??
+            logTorrentOf(catalog.log, infoHash) ??
+            options.heads.torrent(infoHash));
         if (torrent === undefined) {
           next();
           return;

@@ -28,6 +28,8 @@ import { AnnounceTo } from './announce-to.ts';
 import { knownTorrent, reportedNar } from './catalog-torrents.ts';
 import { SeederCoverage } from './coverage.ts';
 import { demandedSource, type NoteDemand, openSeederDht, type SeederDhtConfig } from './dht.ts';
+import { HeadInDht, headNotInDht } from './head-in-dht.ts';
+import { HeadSource } from './head-source.ts';
 import { makeSeederApp } from './http.ts';
 import { Ingest, type IngestProgress, storeDirKey } from './ingest.ts';
 import { LogSeedSource } from './log-source.ts';
@@ -179,12 +181,14 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
       announceTo?.noteDemand(infoHash);
       coverage.noteDemand(infoHash);
     };
+    const headSource = new HeadSource();
     const ofNarFiles = eitherSource(new CatalogSeedSource(catalog, narFiles), packSource);
     const seedServer = await openSeedServer({
       ...config.peers,
       source: eitherSource(
         demandedSource(ofNarFiles, noteDemand),
         new LogSeedSource(catalog.log, catalogFiles),
+        headSource,
       ),
       upload: uploads.options(),
       limits: openFiles.seed,
@@ -238,13 +242,20 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
     });
     closers.push(() => packs.close());
     const publicKey = publicKeyOf(secretKey);
+    const secretKeys = [secretKey, ...(config.nextKeys ?? [])];
+    const headInDht = dht && new HeadInDht({ dht, secretKeys, logger });
+    closers.push(() => headInDht?.close());
     const publisher = new Publisher({
       ...{ catalog, catalogPath, logger, filesDir: catalogFiles.dir },
       nixStoreDir: () => catalog.getMeta(storeDirKey),
-      secretKeys: [secretKey, ...(config.nextKeys ?? [])],
+      secretKeys,
       everyMs: config.publishEveryMs,
       views: config.views ?? [],
       lifetimeMs: config.headLifetimeMs,
+      onHead(text, sequence) {
+        const { infoHash } = headSource.show(text);
+        headInDht?.show(infoHash, sequence);
+      },
     });
     closers.push(() => publisher.close());
     const revocations = new Revocations({
@@ -269,7 +280,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
         announceTo: otherTrackers,
         publisher: publisher.status(),
         coverage: coverage.book,
-        dht: dht?.status() ?? dhtOff,
+        dht: { ...(dht?.status() ?? dhtOff), head: headInDht?.status() ?? headNotInDht },
         publicKey,
       });
 
@@ -279,6 +290,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
       app: makeSeederApp({
         catalog,
         catalogFiles,
+        heads: headSource,
         narFiles,
         logger,
         noteDemand,

@@ -9,6 +9,7 @@ import type { Tracker, TrackerStatus } from '../swarm/tracker.ts';
 import { noUdpTracker, type UdpTracker, type UdpTrackerStatus } from '../swarm/udp-tracker.ts';
 import { keptForThisTurn, Metrics } from '../web/metrics.ts';
 import type { AnnounceTo, AnnounceToStatus } from './announce-to.ts';
+import type { HeadInDhtStatus } from './head-in-dht.ts';
 import type { Ingest, IngestProgress } from './ingest.ts';
 import type { PackCloser, PacksStatus } from './pack-closer.ts';
 import type { PublisherStatus } from './publisher.ts';
@@ -46,7 +47,7 @@ export interface SeederStatus {
   tracker: TrackerStatus & { udp: UdpTrackerStatus; others: AnnounceToStatus };
   /** Mirrors that said what they hold, and gave something of it when tried. */
   coverage: CoverageStatus;
-  dht: DhtStatus;
+  dht: DhtStatus & { head: HeadInDhtStatus };
   /** The first of them, by source and name. */
   refusals: Pick<Refusal, 'source' | 'narInfoName' | 'code' | 'message'>[];
 }
@@ -61,7 +62,7 @@ export interface StatusParts {
   udpTracker: UdpTracker | undefined;
   announceTo: AnnounceTo;
   coverage: CoverageBook;
-  dht: DhtStatus;
+  dht: DhtStatus & { head: HeadInDhtStatus };
   publicKey: PublicKey;
   publisher: PublisherStatus;
 }
@@ -199,6 +200,12 @@ export function makeSeederMetrics(look: () => SeederStatus): Metrics {
   gauge('narswarm_dht_torrents', 'Torrents that are remembered as asked for', ({ dht }) => dht.torrents);
   counter('narswarm_dht_announces', 'Announces that the DHT took', ({ dht }) => dht.announces);
   counter('narswarm_dht_failures', 'Announces that reached no node', ({ dht }) => dht.announceFailures);
+  gauge(
+    'narswarm_dht_head_nodes',
+    'Nodes of the DHT that keep where the newest head of the catalog is',
+    ({ dht }) => dht.head.nodes,
+  );
+  counter('narswarm_dht_head_failures', 'Times that no node took it', ({ dht }) => dht.head.failures);
   counter('narswarm_dht_restarts', 'Restarts of the DHT node', ({ dht }) => dht.restarts);
   counter('narswarm_dht_received', 'Packets that reached the DHT node', ({ dht }) => dht.receivedPackets);
   metrics.callback('counter', 'narswarm_dht_dropped', 'Packets of them that were dropped, by reason', () =>

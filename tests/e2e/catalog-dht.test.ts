@@ -1,0 +1,78 @@
+/** A catalog is followed whole by somebody who has its key and the address of one DHT node, and no server's. */
+
+import { randomBytes } from 'node:crypto';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Test } from 'tap';
+import { followCatalog } from '../../catalog/follow.ts';
+import { openFollowed } from '../../catalog/followed.ts';
+import { parsePublicKey, printPublicKey } from '../../nar/signature.ts';
+import { storeHashOf } from '../../nar/store-path.ts';
+import { SwarmCatalog } from '../../parts/swarm-catalog.ts';
+import { type Dht, openDht } from '../../swarm/dht.ts';
+import { CacheBuilder, sha256, storeDir } from '../helpers/cache-builder.ts';
+import { enterOwnNetwork } from '../helpers/own-network.ts';
+import { type Program, startProgram, until } from '../helpers/program.ts';
+
+const ownAddress = enterOwnNetwork(import.meta.filename);
+const host = ownAddress ?? '127.0.0.1';
+// Not before: tap writes a plan when a process ends that has loaded it.
+const { default: t } = await import('tap');
+
+async function node(t: Test, bootstrap: { host: string; port: number }[]): Promise<Dht> {
+  const dht = await openDht({ host, port: 0, bootstrap, peersPort: 1 });
+  t.teardown(() => dht.close());
+  return dht;
+}
+
+interface Status {
+  catalog: { publicKey: string; nars: number };
+  log: { sequence: number };
+  dht: { announces: number; restarts: number; head: { sequence: number; nodes: number } };
+}
+
+async function statusOf(seeder: Program): Promise<Status> {
+  return (await seeder.status()) as unknown as Status;
+}
+
+t.test('the key and one DHT node are enough to follow a catalog', async (t) => {
+  const dir = t.testdir();
+  await mkdir(join(dir, 'cache'));
+  const cache = await new CacheBuilder(join(dir, 'cache')).open();
+  const first = await cache.add({ name: 'first', tree: randomBytes(100_000) });
+  const stranger = await node(t, []);
+  const start = () =>
+    startProgram([
+      ...['seeder', '--data', join(dir, 'seeder'), '--source', cache.url],
+      ...['--trusted-key', printPublicKey(cache.publicKey), '--public-host', host],
+      ...['--http', `${host}:0`, '--peers', `${host}:0`, '--publish-every', '1s', '--scan', '* * * * * *'],
+      ...['--dht', `${host}:0`, '--dht-bootstrap', `${host}:${stranger.port}`],
+    ]);
+  const seeder = await start();
+  t.teardown(() => seeder.stop());
+  await until(async () => {
+    const { dht, catalog } = await statusOf(seeder);
+    return catalog.nars === 1 && dht.head.nodes > 0 && dht.announces > 0;
+  });
+  const key = parsePublicKey((await statusOf(seeder)).catalog.publicKey);
+
+  const dht = await node(t, [stranger]);
+  const followed = openFollowed(join(dir, 'followed.sqlite'));
+  t.teardown(() => followed.close());
+  const swarm = new SwarmCatalog({ dht, keys: () => [key] });
+  const options = { keys: [key], nixStoreDir: storeDir, now: Date.now };
+  const follow = () => followCatalog(followed, swarm, options);
+  t.match(await follow(), { state: 'advanced', records: 2 });
+  t.equal(followed.ordinal(sha256(first.narFile)), 0);
+  t.equal(followed.narInfo(storeHashOf(first.narInfo.storePath))?.text, first.narInfo.text);
+  t.match(await follow(), { state: 'unchanged' });
+
+  const second = await cache.add({ name: 'second', tree: randomBytes(50_000) });
+  await until(async () => {
+    const { dht: status, catalog } = await statusOf(seeder);
+    return catalog.nars === 2 && status.head.sequence >= 2;
+  });
+  t.match(await follow(), { state: 'advanced', records: 4 });
+  t.equal(followed.ordinal(sha256(second.narFile)), 1);
+  t.match(await statusOf(seeder), { dht: { restarts: 0 } });
+});
