@@ -45,6 +45,15 @@ t.test(
   },
 );
 
+t.test('the example of docs/format.md', async (t) => {
+  const item = signDhtItem(key, salt, 7, newHash);
+  t.equal(dhtItemTarget(item).toString('hex'), '97e14e70817b89634bc14aa9bbbb012289648b50');
+  t.equal(
+    item.sig.toString('hex'),
+    '6cf137d03a90f16bb0c5af1642d3841f099748ce08c222b28c4e3af8437b129e167fa2ef0017eb90e455ae5027a43dd8076f7f5f51670ba23fa67d3520889e08',
+  );
+});
+
 t.test('a signature holds for its key, salt, number and torrent alone', async (t) => {
   const item = signDhtItem(key, salt, 3, newHash);
   t.ok(isDhtItemSigned(item));
