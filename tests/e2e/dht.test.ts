@@ -51,11 +51,12 @@ t.test('libtorrent finds the seeder by the DHT alone', { skip: libtorrentMissing
   ]);
   t.teardown(() => seeder.stop());
   await untilIngested(seeder, 1);
-  t.match(await dhtOf(seeder), { state: 'running', torrents: 0, announces: 0 }, 'nobody asked yet');
+  t.match(await dhtOf(seeder), { state: 'running', torrents: 0 }, 'nobody asked yet');
 
   const { infoHash } = parseTorrentInfo(await (await fetch(`${seeder.url}/${fileHash}.torrentinfo`)).text());
   t.ok((await fetch(`${seeder.url}/${infoHash}.torrent`)).ok, 'somebody asks for the torrent');
-  await until(async () => (await dhtOf(seeder)).announces > 0);
+  // The head of the catalog is announced as well.
+  await until(async () => (await dhtOf(seeder)).announces >= 2);
 
   const out = join(dir, 'out');
   await mkdir(out);
@@ -69,6 +70,6 @@ t.test('libtorrent finds the seeder by the DHT alone', { skip: libtorrentMissing
   const status = await new Promise((resolve) => child.on('close', resolve));
   t.equal(status, 0, said.slice(-4_000));
   t.ok((await readFile(join(out, narFileName(fileHash, 'xz')))).equals(narFile), 'byte for byte');
-  t.match(await (await fetch(`${seeder.url}/metrics`)).text(), /^narswarm_dht_announces 1$/m);
+  t.match(await (await fetch(`${seeder.url}/metrics`)).text(), /^narswarm_dht_announces [1-9]/m);
   t.match(await dhtOf(seeder), { restarts: 0 });
 });
