@@ -7,7 +7,7 @@ import { hash } from 'node:crypto';
 import { printCacheInfo } from '../nar/cache-info.ts';
 import { type Compression, isCompression, narFileName } from '../nar/compression.ts';
 import { NarswarmError } from '../nar/errors.ts';
-import { type InfoHash, printSha256, type Sha256, sha256FromDigest } from '../nar/hash.ts';
+import { type InfoHash, type Sha256, sha256FromDigest } from '../nar/hash.ts';
 import { type PublicKey, type SecretKey, sign, verifySignature } from '../nar/signature.ts';
 import type { StoreHash } from '../nar/store-path.ts';
 import { packNarInfoMaxBytes } from './pack-narinfo.ts';
@@ -120,7 +120,11 @@ export function parsePack(input: string | Uint8Array): Pack {
 
 /** The one text of a manifest. */
 export function printPack(pack: Pack): string {
-  return packText(pack) + pack.sigs.map((sig) => `Sig: ${sig}\n`).join('');
+  return packText(pack) + sigLines(pack.sigs);
+}
+
+function sigLines(sigs: readonly string[]): string {
+  return sigs.map((sig) => `Sig: ${sig}\n`).join('');
 }
 
 /** The text that a signature covers: everything before the signatures. */
@@ -136,9 +140,10 @@ export function packText(pack: Omit<Pack, 'sigs'>): string {
  */
 export function signPack(pack: Omit<Pack, 'sigs'> & { sigs?: readonly string[] }, secret: SecretKey): Pack {
   const others = (pack.sigs ?? []).filter((sig) => !sig.startsWith(`${secret.name}:`));
-  const signed = { ...pack, sigs: [...others, sign(secret, packText(pack))] };
-  parsePack(printPack(signed));
-  return signed;
+  const text = packText(pack);
+  const sigs = [...others, sign(secret, text)];
+  parsePack(text + sigLines(sigs));
+  return { ...pack, sigs };
 }
 
 /** The name of the first key of `keys` that signed `pack`; undefined when none did. */
@@ -200,17 +205,12 @@ export function packFiles(content: PackContent): PackFile[] {
 
 /** A line for each file, in their order. nix-cache-info has none: it follows from the store directory. */
 function fileLines({ narInfos, narFiles }: PackContent): string {
-  const lines = [
-    ...narInfos.map(
-      ({ sizeBytes, storeHash, sha256 }) =>
-        `File: ${sizeBytes} narinfo ${storeHash} ${printSha256(sha256)}\n`,
-    ),
-    ...narFiles.map(
-      ({ fileSize, fileHash, compression }) =>
-        `File: ${fileSize} nar ${printSha256(fileHash)} ${compression}\n`,
-    ),
-  ];
-  return lines.join('');
+  let lines = '';
+  for (const { sizeBytes, storeHash, sha256 } of narInfos)
+    lines += `File: ${sizeBytes} narinfo ${storeHash} sha256:${sha256}\n`;
+  for (const { fileSize, fileHash, compression } of narFiles)
+    lines += `File: ${fileSize} nar sha256:${fileHash} ${compression}\n`;
+  return lines;
 }
 
 const linePattern = /^([A-Za-z]+): ([\x20-\x7e]+)$/;

@@ -21,7 +21,7 @@ import { addOperations } from '../web/operations.ts';
 import { addResolve } from '../web/resolve-route.ts';
 import { sendFile, sendText, sourceOf } from '../web/send.ts';
 import { torrentOf } from './catalog-torrents.ts';
-import { feed, feedMaxItems } from './feed.ts';
+import { feed } from './feed.ts';
 import type { HeadSource } from './head-source.ts';
 import { logTorrentOf } from './log-source.ts';
 import type { NarFiles } from './nar-files.ts';
@@ -120,7 +120,7 @@ export function makeSeederApp(options: SeederHttpOptions): RequestListener {
       addCoverage(router, options.coverage);
 
       router.get('/feed.xml', async (request, response) => {
-        const text = feed(catalog.newest(feedMaxItems), options.publicUrl(request));
+        const text = feed(catalog, options.publicUrl(request));
         await sendText(request, response, text, 'application/rss+xml; charset=utf-8');
       });
 

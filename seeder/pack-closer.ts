@@ -195,10 +195,12 @@ export class PackCloser {
     const written = await files.write(plan.meta);
     const signed = signPack(pack, secretKey);
     await written.nameIt(infoHash);
+    const manifest = printPack(signed);
+    await setImmediate();
     this.#stopping.signal.throwIfAborted();
     const length = this.#closing?.bytes ?? 0;
     const row = { infoHash, length, metaBytes: plan.meta.length, nars: pack.narFiles.length };
-    catalog.packs.put({ ...row, closedMs: this.#clock(), manifest: printPack(signed), info });
+    catalog.packs.put({ ...row, closedMs: this.#clock(), manifest, info });
     await this.#note(signed);
     onClosed(infoHash);
     const ms = this.#clock() - startMs;
@@ -215,7 +217,12 @@ export class PackCloser {
   async #hash(plan: PackPlan): Promise<{ pack: Omit<Pack, 'sigs'>; info: Buffer }> {
     const { logger } = this.#options;
     const { content, meta, narFiles } = plan;
-    const hasher = new PackHasher(packName(content), packFiles(content));
+    // Tens of milliseconds each for 16,000 files.
+    const name = packName(content);
+    await setImmediate();
+    const places = packFiles(content);
+    await setImmediate();
+    const hasher = new PackHasher(name, places);
     const bytes = hasher.lengthBytes;
     const progress = { nars: narFiles.length, bytes, doneBytes: 0 };
     this.#closing = progress;
@@ -270,6 +277,7 @@ export class PackCloser {
   async #note(pack: Pack): Promise<void> {
     const { packs } = this.#options.catalog;
     const places = placesOf(pack);
+    await setImmediate();
     for (let at = 0; at < places.length; at += turnPlaces) {
       packs.putPlaces(pack.infoHash, places.slice(at, at + turnPlaces));
       await setImmediate();

@@ -3,7 +3,7 @@
 import { hash } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import type { Catalog } from '../catalog/catalog.ts';
-import { type PackContent, packCacheInfo, packFilesMax } from '../catalog/pack.ts';
+import { type PackContent, type PackedNarInfo, packCacheInfo, packFilesMax } from '../catalog/pack.ts';
 import { packNarInfo } from '../catalog/pack-narinfo.ts';
 import { packOrder } from '../catalog/pack-order.ts';
 import type { UnpackedNarFile } from '../catalog/packs.ts';
@@ -14,6 +14,8 @@ import { type StoreHash, storeHashOf } from '../nar/store-path.ts';
 
 /** NAR files that are looked up without letting others have their turn: 4 ms. */
 const turnNarFiles = 32;
+/** Narinfos that are hashed without letting others have their turn: 4 ms. */
+const turnNarInfos = 512;
 /** Store paths of one NAR file that a pack names: more would be thousands of empty directories. All are in the catalog. */
 const narInfosPerNarFile = 256;
 /** Narinfos of a pack are held in memory while it is closed; 2 % of 256 MiB is usual. */
@@ -57,14 +59,17 @@ export async function planPack(options: PackPlanOptions): Promise<PackPlan | und
       references: item.narInfos.flatMap(({ references }) => references),
     })),
   );
+  await setImmediate();
   const narInfos = ordered.flatMap((item) => item.narInfos);
+  const packed: PackedNarInfo[] = [];
+  for (const { storeHash, text } of narInfos) {
+    const sha256 = sha256FromDigest(hash('sha256', text, 'buffer'));
+    packed.push({ storeHash, sha256, sizeBytes: text.length });
+    if (packed.length % turnNarInfos === 0) await setImmediate();
+  }
   const content: PackContent = {
     storeDir: nixStoreDir,
-    narInfos: narInfos.map(({ storeHash, text }) => ({
-      storeHash,
-      sha256: sha256FromDigest(hash('sha256', text, 'buffer')),
-      sizeBytes: text.length,
-    })),
+    narInfos: packed,
     narFiles: ordered.map(({ narFile: { entry } }) => {
       const { fileHash, fileSize, compression } = entry;
       return { fileHash, fileSize, compression };

@@ -36,6 +36,11 @@ export function makePackTorrent(parts: {
   const { name, files, pieces } = parts;
   const length = files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   checkFiles(name, files, length);
+  return build(name, files, length, pieces);
+}
+
+/** `files` have been checked. */
+function build(name: string, files: readonly PackTorrentFile[], length: number, pieces: Buffer): Torrent {
   const cut = { length, pieceLength: packPieceLength };
   const expectedBytes = pieceCount(cut) * pieceHashBytes;
   if (pieces.length !== expectedBytes)
@@ -87,7 +92,7 @@ export class PackHasher {
 
   /** After all bytes; throws torrent-invalid after fewer. */
   finish(): Torrent {
-    return makePackTorrent({ name: this.#name, files: this.#files, pieces: this.#pieces.digests() });
+    return build(this.#name, this.#files, this.lengthBytes, this.#pieces.digests());
   }
 }
 

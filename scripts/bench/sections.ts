@@ -50,6 +50,10 @@ export const sections: Readonly<Record<string, Section>> = {
     about: 'a signed catalog of 1,000,000 records followed from nothing, and 50,000 more',
     run: async (options) => (await import('./follow.ts')).follow(options),
   },
+  packs: {
+    about: 'a pack of 8,000 small NAR files: closing it, and how fast it leaves',
+    run: async (options) => (await import('./packs.ts')).packs(options),
+  },
   swarm: {
     about: '20 clients that share fetch one NAR file from a seeder that is capped after one copy',
     run: async ({ dir }) => (await import('./swarm.ts')).swarm({ dir }),

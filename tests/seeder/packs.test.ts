@@ -118,6 +118,10 @@ t.test('what is too little waits until the oldest has waited long enough; 0 make
   t.match(await remakePack(await fetchManifest(hasty, place?.infoHash ?? ''), partsOf(cache), signal), {
     torrent: { infoHash: place?.infoHash },
   });
+  const feed = (await get(hasty.url, 'feed.xml')).body.toString();
+  t.match(feed, `<title>pack ${place?.infoHash}, 3 NAR files</title>`);
+  t.match(feed, `${place?.infoHash}.torrent`);
+  t.notMatch(feed, /\.nar/, 'what is in it is not named by itself');
   const metrics = (await get(hasty.url, 'metrics')).body.toString();
   t.match(metrics, /^narswarm_catalog_packs 1$/m);
   t.match(metrics, /^narswarm_packed_nars 3$/m);
