@@ -21,6 +21,10 @@ export class LogDraft {
   /** By FileHash and by store hash, both as they are written. */
   readonly #torrentInfos = new Map<string, Buffer>();
   readonly #narInfos = new Map<string, Buffer>();
+  /** Rows of narinfos that were read for this draft, by their ids. */
+  readonly #read = new Set<number>();
+  /** The last row of the queue when the draft began: what was read since is as new as that says. */
+  readonly #begunAt: number;
 
   records: number;
   ordinals: number;
@@ -40,7 +44,8 @@ export class LogDraft {
     this.#chain = new Chain(sha256ToDigest(last?.chain ?? firstChain(nixStoreDir)));
     this.records = last?.records ?? 0;
     this.ordinals = last?.ordinals ?? 0;
-    this.queueSeq = last?.queueSeq ?? 0;
+    this.queueSeq = log.queueSeq;
+    this.#begunAt = log.lastQueued;
   }
 
   get chain(): Sha256 {
@@ -71,7 +76,7 @@ export class LogDraft {
   }
 
   /** What a row of the queue has to say that was not said; a row that went away has nothing. */
-  #recordsOf({ kind, row }: Queued): Entry[] {
+  #recordsOf({ seq, kind, row }: Queued): Entry[] {
     switch (kind) {
       case 'torrentinfo': {
         const found = this.#log.narFileRow(row);
@@ -81,11 +86,13 @@ export class LogDraft {
         for (const narInfo of this.#log.narInfoRowsOf(row)) {
           bytes += textOf(narInfo, 'text').length;
           if (bytes > companionsMaxBytes) break;
+          this.#read.add(numberOf(narInfo, 'id'));
           entries.push(...this.#narInfo(narInfo));
         }
         return entries;
       }
       case 'narinfo': {
+        if (seq <= this.#begunAt && this.#read.has(row)) return [];
         const found = this.#log.narInfoRow(row);
         if (found === undefined) return [];
         const narFile = this.#log.narFileRow(numberOf(found, 'nar_file'));

@@ -3,10 +3,17 @@ export const logMigration = `
   -- What is to enter the log: written by the transaction that changes the row, and removed once a segment that holds it
   -- is on the disk. 'kind' as in log.ts, 'row' the id in the table of that kind.
   CREATE TABLE log_queue (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    seq INTEGER PRIMARY KEY,
     kind INTEGER NOT NULL,
     row INTEGER NOT NULL
   ) STRICT;
+
+  -- How far the queue was read. The last row that was is not removed, so that numbers rise for ever.
+  CREATE TABLE log_queue_position (
+    id INTEGER PRIMARY KEY CHECK (id = 0),
+    seq INTEGER NOT NULL
+  ) STRICT;
+  INSERT INTO log_queue_position VALUES (0, 0);
 
   -- Segments and views on the disk, also those that no head names any more but somebody may still be fetching.
   CREATE TABLE log_file (
@@ -24,7 +31,6 @@ export const logMigration = `
     records INTEGER PRIMARY KEY,
     chain BLOB NOT NULL,
     ordinals INTEGER NOT NULL,
-    queue_seq INTEGER NOT NULL,
     plain_bytes INTEGER NOT NULL,
     file INTEGER NOT NULL REFERENCES log_file
   ) STRICT;

@@ -32,8 +32,6 @@ export interface LogFile extends CatalogFile {
 export interface LogSegment extends HeadSegment {
   /** Torrentinfos up to its end. */
   readonly ordinals: number;
-  /** The last of the queue that is in it. */
-  readonly queueSeq: number;
   /** Bytes of its records before compression. */
   readonly plainBytes: number;
 }
@@ -62,8 +60,8 @@ export interface LoggedRevocation {
   readonly reason: string;
 }
 
-/** Rows of one transaction: it holds up whoever accepts NAR files for a few milliseconds. */
-const turnRows = 500;
+/** Rows of one transaction: it holds up whoever accepts NAR files for a millisecond or two. */
+const turnRows = 100;
 const digestBytes = 16;
 
 /** What of a published text is kept, to tell whether it changed. */
@@ -83,12 +81,22 @@ export class CatalogLog {
 
   /** Whether something waits to enter. */
   hasPending(): boolean {
-    return this.#get('pending', this.#end().queueSeq) !== undefined;
+    return this.#get('pending', this.queueSeq) !== undefined;
   }
 
   /** How many rows wait, up to `max`. */
   pendingCount(max: number): number {
-    return numberOf(this.#get('pendingCount', this.#end().queueSeq, max) ?? {}, 'count');
+    return numberOf(this.#get('pendingCount', this.queueSeq, max) ?? {}, 'count');
+  }
+
+  /** How far the queue was read. */
+  get queueSeq(): number {
+    return numberOf(this.#get('queueSeq') ?? {}, 'seq');
+  }
+
+  /** The last row of the queue. */
+  get lastQueued(): number {
+    return numberOf(this.#get('lastQueued') ?? {}, 'seq');
   }
 
   /** Records that are in segments. */
@@ -231,14 +239,15 @@ export class CatalogLog {
 
   /** What a publication that died left: numbers that no segment has, and what of the queue is in segments. */
   *tidy(): Generator<void> {
-    const { ordinals, queueSeq } = this.#end();
+    const { ordinals } = this.#end();
+    const { queueSeq } = this;
     yield* this.#inTurns(() => this.#sql.dropOrdinals.run(ordinals, turnRows).changes);
     yield* this.#inTurns(() => this.#sql.dropQueued.run(queueSeq, turnRows).changes);
   }
 
-  /** Takes out of the queue, up to `queueSeq`, what had nothing to say. Only while no segment is being made. */
-  *skip(queueSeq: number): Generator<void> {
-    yield* this.#inTurns(() => this.#sql.dropQueued.run(queueSeq, turnRows).changes);
+  /** What of the queue up to `queueSeq` is not in segments had nothing to say. */
+  skip(queueSeq: number): void {
+    this.#transaction(() => this.#sql.putQueueSeq.run(queueSeq));
   }
 
   /** Numbers of the segment that is to be added next. */
@@ -258,8 +267,11 @@ export class CatalogLog {
   }
 
   /** The next segment. Its file is on the disk. */
-  addSegment(segment: LogSegment, file: LogFile): void {
-    this.#transaction(() => this.#putSegment(segment, this.#putFile(file)));
+  addSegment(segment: LogSegment, file: LogFile, queueSeq: number): void {
+    this.#transaction(() => {
+      this.#putSegment(segment, this.#putFile(file));
+      this.#sql.putQueueSeq.run(queueSeq);
+    });
   }
 
   /** `fused` in place of the segments from `firstRecords` on; the files of those are retired. */
@@ -307,14 +319,10 @@ export class CatalogLog {
     this.#transaction(() => this.#sql.setMeta.run(key, value));
   }
 
-  #end(): { records: number; ordinals: number; queueSeq: number } {
+  #end(): { records: number; ordinals: number } {
     const row = this.#get('end');
-    if (row === undefined) return { records: 0, ordinals: 0, queueSeq: 0 };
-    return {
-      records: numberOf(row, 'records'),
-      ordinals: numberOf(row, 'ordinals'),
-      queueSeq: numberOf(row, 'queue_seq'),
-    };
+    if (row === undefined) return { records: 0, ordinals: 0 };
+    return { records: numberOf(row, 'records'), ordinals: numberOf(row, 'ordinals') };
   }
 
   #putFile(file: LogFile): number {
@@ -324,8 +332,8 @@ export class CatalogLog {
   }
 
   #putSegment(segment: LogSegment, file: number): void {
-    const { records, chain, ordinals, queueSeq, plainBytes } = segment;
-    this.#sql.putSegment.run(records, sha256ToDigest(chain), ordinals, queueSeq, plainBytes, file);
+    const { records, chain, ordinals, plainBytes } = segment;
+    this.#sql.putSegment.run(records, sha256ToDigest(chain), ordinals, plainBytes, file);
   }
 
   *#each<T>(entries: readonly T[], put: (entry: T) => void): Generator<void> {
@@ -377,7 +385,6 @@ function segmentOf(row: Row): LogSegment {
     records: numberOf(row, 'records'),
     chain: sha256FromDigest(bytesOf(row, 'chain')),
     ordinals: numberOf(row, 'ordinals'),
-    queueSeq: numberOf(row, 'queue_seq'),
     plainBytes: numberOf(row, 'plain_bytes'),
     ...fileOf(row),
   };
@@ -394,16 +401,19 @@ function revocationOf(row: Row): LoggedRevocation {
 }
 
 const fileColumns = 'f.sha256, f.size_bytes, f.info_hash';
-const segmentColumns = `s.records, s.chain, s.ordinals, s.queue_seq, s.plain_bytes, ${fileColumns}`;
+const segmentColumns = `s.records, s.chain, s.ordinals, s.plain_bytes, ${fileColumns}`;
 const revocationColumns = 'id, file_hash, info_hash, time, reason';
 /** A narinfo that is served: of one store hash, the one that was accepted first. */
 const servedNarInfo = `
-  SELECT n.store_hash, n.text, n.nar_file, f.file_hash FROM narinfo n JOIN nar_file f ON f.id = n.nar_file
+  SELECT n.id, n.store_hash, n.text, n.nar_file, f.file_hash FROM narinfo n JOIN nar_file f ON f.id = n.nar_file
   WHERE n.id = (SELECT min(id) FROM narinfo WHERE store_hash = n.store_hash)`;
 
 function prepare(db: DatabaseSync) {
   return {
-    end: db.prepare('SELECT records, ordinals, queue_seq FROM log_segment ORDER BY records DESC LIMIT 1'),
+    end: db.prepare('SELECT records, ordinals FROM log_segment ORDER BY records DESC LIMIT 1'),
+    queueSeq: db.prepare('SELECT seq FROM log_queue_position'),
+    putQueueSeq: db.prepare('UPDATE log_queue_position SET seq = ?'),
+    lastQueued: db.prepare('SELECT coalesce(max(seq), 0) AS seq FROM log_queue'),
     pending: db.prepare('SELECT 1 FROM log_queue WHERE seq > ? LIMIT 1'),
     pendingCount: db.prepare('SELECT count(*) AS count FROM (SELECT 1 FROM log_queue WHERE seq > ? LIMIT ?)'),
     queued: db.prepare('SELECT seq, kind, row FROM log_queue WHERE seq > ? ORDER BY seq LIMIT ?'),
@@ -450,7 +460,7 @@ function prepare(db: DatabaseSync) {
       'DELETE FROM log_ordinal WHERE ordinal IN (SELECT ordinal FROM log_ordinal WHERE ordinal >= ? LIMIT ?)',
     ),
     dropQueued: db.prepare(
-      'DELETE FROM log_queue WHERE seq IN (SELECT seq FROM log_queue WHERE seq <= ? ORDER BY seq LIMIT ?)',
+      'DELETE FROM log_queue WHERE seq IN (SELECT seq FROM log_queue WHERE seq < ? ORDER BY seq LIMIT ?)',
     ),
     putOrdinal: db.prepare('INSERT INTO log_ordinal VALUES (?, ?, ?)'),
     putDigest: db.prepare('UPDATE log_ordinal SET digest = ? WHERE file_hash = ?'),
@@ -460,7 +470,7 @@ function prepare(db: DatabaseSync) {
     putFile: db.prepare(`
       INSERT INTO log_file (sha256, size_bytes, info_hash, pieces) VALUES (?, ?, ?, ?)
       ON CONFLICT (sha256) DO UPDATE SET retired_ms = NULL RETURNING id`),
-    putSegment: db.prepare('INSERT INTO log_segment VALUES (?, ?, ?, ?, ?, ?)'),
+    putSegment: db.prepare('INSERT INTO log_segment VALUES (?, ?, ?, ?, ?)'),
     dropSegment: db.prepare('DELETE FROM log_segment WHERE records = ?'),
     putView: db.prepare(`
       INSERT INTO log_view VALUES (?, ?, ?, ?)

@@ -249,6 +249,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
       ...{ catalog, catalogPath, logger, filesDir: catalogFiles.dir },
       nixStoreDir: () => catalog.getMeta(storeDirKey),
       secretKeys,
+      isBusy: () => ingest.progress().running,
       everyMs: config.publishEveryMs,
       views: config.views ?? [],
       lifetimeMs: config.headLifetimeMs,

@@ -18,6 +18,7 @@ export interface PublishJob {
   readonly secretKeys: readonly string[];
   readonly lifetimeMs: number;
   readonly nowMs: number;
+  readonly gentle: boolean;
   readonly viewNames: readonly string[];
   readonly viewJobs: readonly ViewJob[];
 }

@@ -34,6 +34,8 @@ export interface PublishOptions {
   /** Views that are configured, and those of them that are to be made now. */
   readonly viewNames?: readonly string[];
   readonly viewJobs?: readonly ViewJob[];
+  /** Whether somebody else writes to the database meanwhile, and is to be left most of the time. */
+  readonly gentle: boolean;
   /** Before a transaction whose loss in a power cut would have the head name what the database forgot. */
   readonly durably: <T>(action: () => T) => T;
 }
@@ -52,8 +54,12 @@ export interface Published {
 
 /** How long a file stays after the last head that named it: whoever took that head is long done then. */
 export const retiredKeepMs = 24 * 3600 * 1000;
-/** Pause between transactions, so that others come to theirs. */
-const pauseMs = 2;
+/**
+ * Pause after a transaction, in times that it took. Whoever finds the database locked sleeps, in steps that grow, and stands still meanwhile: what
+ * many rows change must leave it free most of the time.
+ */
+const pauseTimes = 8;
+const pauseMinMs = 4;
 const sequenceKey = 'log/sequence';
 const headKey = 'log/head';
 
@@ -61,7 +67,7 @@ const headKey = 'log/head';
 export async function publish(options: PublishOptions): Promise<Published> {
   const { log } = options;
   await checkHead(options);
-  await inTurns(log.tidy());
+  await inTurns(log.tidy(), options);
   const result: Published = { newRecords: 0, fusedSegments: 0, unreadable: 0, views: [] };
   while (log.hasPending()) {
     const { records, unreadable } = await addSegment(options);
@@ -95,22 +101,24 @@ async function checkHead({ log, files }: PublishOptions): Promise<void> {
   );
 }
 
-async function addSegment({ log, files, nixStoreDir, durably }: PublishOptions) {
+async function addSegment(options: PublishOptions) {
+  const { log, files, nixStoreDir, durably } = options;
   const draft = new LogDraft(log, nixStoreDir);
   const before = draft.records;
   const first = draft.framed();
   const { value, done } = first.next();
   if (done === true) {
     // Rows that went away, or say nothing new: they leave the queue with the next segment.
-    await inTurns(log.skip(draft.queueSeq));
+    log.skip(draft.queueSeq);
+    await inTurns(log.tidy(), options);
     return { records: 0, unreadable: draft.unreadable };
   }
   const file = await hashed(files, await files.put(writeSegment(after(value, first))));
-  await inTurns(log.putOrdinals(draft.newOrdinals));
+  await inTurns(log.putOrdinals(draft.newOrdinals), options);
   const { records, chain, ordinals, queueSeq, plainBytes } = draft;
-  durably(() => log.addSegment({ ...file, records, chain, ordinals, queueSeq, plainBytes }, file));
-  await inTurns(log.putDigests(draft.changed, draft.narInfoDigests));
-  await inTurns(log.tidy());
+  durably(() => log.addSegment({ ...file, records, chain, ordinals, plainBytes }, file, queueSeq));
+  await inTurns(log.putDigests(draft.changed, draft.narInfoDigests), options);
+  await inTurns(log.tidy(), options);
   return { records: records - before, unreadable: draft.unreadable };
 }
 
@@ -185,9 +193,9 @@ class FusedRecords {
 
   /** After a part. Only the last one's is looked at again, for where to go on. */
   position() {
-    const { ordinals, queueSeq } = this.#last;
+    const { ordinals } = this.#last;
     const chain = sha256FromDigest(this.#chain.digest());
-    return { records: this.#records, chain, ordinals, queueSeq, plainBytes: this.#plainBytes };
+    return { records: this.#records, chain, ordinals, plainBytes: this.#plainBytes };
   }
 }
 
@@ -250,10 +258,7 @@ async function removeRetired({ log, files, nowMs }: PublishOptions): Promise<voi
 }
 
 /** The file as a torrent. */
-export async function hashed(
-  files: CatalogFiles,
-  file: Awaited<ReturnType<CatalogFiles['put']>>,
-): Promise<LogFile> {
+async function hashed(files: CatalogFiles, file: Awaited<ReturnType<CatalogFiles['put']>>): Promise<LogFile> {
   const hasher = new TorrentHasher(file.sizeBytes);
   for await (const chunk of createReadStream(files.path(file.sha256), { highWaterMark: 1 << 20 })) {
     hasher.write(chunk as Buffer);
@@ -267,6 +272,10 @@ function* after<T>(first: T, rest: Generator<T>): Generator<T> {
   yield* rest;
 }
 
-export async function inTurns(steps: Generator<void>): Promise<void> {
-  for (const _ of steps) await sleep(pauseMs);
+async function inTurns(steps: Generator<void>, { gentle }: PublishOptions): Promise<void> {
+  let beganMs = performance.now();
+  for (const _ of steps) {
+    if (gentle) await sleep(Math.max(pauseMinMs, pauseTimes * (performance.now() - beganMs)));
+    beganMs = performance.now();
+  }
 }

@@ -26,6 +26,8 @@ export interface PublisherOptions {
   /** `undefined` as long as no source was read. */
   readonly nixStoreDir: () => string | undefined;
   readonly secretKeys: readonly SecretKey[];
+  /** Whether NAR files are being accepted, which a publication is not to hold up. */
+  readonly isBusy: () => boolean;
   readonly everyMs?: number | undefined;
   readonly lifetimeMs?: number | undefined;
   readonly views?: readonly ViewConfig[];
@@ -133,6 +135,7 @@ export class Publisher {
         secretKeys: secretKeys.map(printSecretKey),
         lifetimeMs: this.#lifetimeMs,
         nowMs: this.#clock(),
+        gentle: this.#options.isBusy(),
         viewNames: this.#views.names,
         viewJobs: [...this.#viewJobs.values()],
       });

@@ -1,5 +1,6 @@
 /** Everything that is fuzzed, by name. */
 
+import { catalogTargets } from './catalog-targets.ts';
 import { nixTargets } from './nix-targets.ts';
 import { swarmTargets } from './swarm-targets.ts';
 import type { Target } from './target.ts';
@@ -11,4 +12,5 @@ export const targets: Readonly<Record<string, Target>> = {
   ...swarmTargets,
   ...nixTargets,
   ...textTargets,
+  ...catalogTargets,
 };
