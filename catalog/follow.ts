@@ -111,6 +111,16 @@ export async function readView(
   return { state: 'advanced', records: into.records };
 }
 
+/** Those that may sign the next head. */
+export function trustedKeys(followed: FollowedCatalog, keys: readonly PublicKey[]): readonly PublicKey[] {
+  const head = followed.head();
+  if (head === undefined) return keys;
+  const configured = followed.accepted()?.configuredKeys ?? [];
+  // What was configured when a head was taken, and is not in it, was retired by it.
+  const added = keys.filter((key) => !configured.includes(printPublicKey(key)));
+  return [...head.keys.map(parsePublicKey), ...added];
+}
+
 /** Says whether a head may be taken. */
 class Judge {
   readonly seen: CatalogHead | undefined;
@@ -122,10 +132,7 @@ class Judge {
     this.#options = options;
     this.seen = followed.head();
     this.#records = followed.records;
-    const configured = followed.accepted()?.configuredKeys ?? [];
-    // What was configured when a head was taken, and is not in it, was retired by it.
-    const added = options.keys.filter((key) => !configured.includes(printPublicKey(key)));
-    this.#keys = this.seen === undefined ? options.keys : [...this.seen.keys.map(parsePublicKey), ...added];
+    this.#keys = trustedKeys(followed, options.keys);
   }
 
   /** The head that a text is. Throws as `followCatalog`. */

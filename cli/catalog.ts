@@ -4,23 +4,26 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CatalogFiles } from '../catalog/files.ts';
-import { type FollowResult, followCatalog } from '../catalog/follow.ts';
+import { type CatalogTransport, type FollowResult, followCatalog, trustedKeys } from '../catalog/follow.ts';
 import { type FollowedCatalog, openFollowed } from '../catalog/followed.ts';
 import { isNarswarmError } from '../nar/errors.ts';
+import { SwarmCatalog } from '../parts/swarm-catalog.ts';
 import { lockDataDir } from '../store/data-lock.ts';
+import { type Dht, openDht } from '../swarm/dht.ts';
 import { HttpCatalog } from '../upstream/http-catalog.ts';
 import { type CommandIo, defineCommand, usageError } from './command.ts';
 import { summaryOf } from './commands.ts';
+import { dhtBootstrapFlag, dhtFlag, dhtOf } from './dht-flags.ts';
 import { anyText, many, optional, toggle, withDefault } from './flags.ts';
 import { readPublicKeys } from './key-flags.ts';
 import { defaultDataDir, parseHttpUrl } from './program-flags.ts';
-import { parseDuration } from './units.ts';
+import { parseDuration, parseHostPort } from './units.ts';
 
 export const command = defineCommand({
   name: 'catalog',
   summary: summaryOf('catalog'),
-  usage: 'URL…',
-  positionals: { min: 1, max: 16 },
+  usage: '[URL…]',
+  positionals: { min: 0, max: 16 },
   flags: {
     'catalog-key': many({
       value: 'KEY',
@@ -44,24 +47,48 @@ export const command = defineCommand({
       help: 'goes on following, so often, until it is stopped; without it once',
       parse: parseDuration,
     }),
+    dht: dhtFlag('which finds the catalog by its key alone, without any server'),
+    'dht-bootstrap': dhtBootstrapFlag,
+    peer: many({
+      value: 'HOST:PORT',
+      help: 'BitTorrent peer that has the catalog, asked before those that the DHT names',
+      parse: parseHostPort,
+    }),
     'keep-files': toggle('keeps the segments in DIR/catalog as well, for any web server'),
   },
   notes: [
     'Several URLs are the same catalog at different places: the newest head that is valid counts, and each file comes from whoever has it.',
     'Exit status 1 when no head could be taken, or a file is not what the head says; what was followed before stays as it was.',
   ],
-  examples: ["catalog http://seeder.example:8421 --catalog-key 'seeder.example-1:…' --data followed"],
+  examples: [
+    "catalog http://seeder.example:8421 --catalog-key 'seeder.example-1:…' --data followed",
+    "catalog --dht 0.0.0.0:6881 --dht-bootstrap router.bittorrent.com:6881 --catalog-key 'seeder.example-1:…'",
+  ],
   async run({ values, positionals, io }) {
     const { data, every } = values;
     const keys = values['catalog-key'].flat();
     if (keys.length === 0)
       throw usageError('a catalog is believed only under its key; write --catalog-key KEY');
     const urls = positionals.map(parseHttpUrl);
+    const dhtConfig = dhtOf(values);
+    if (urls.length === 0 && dhtConfig === undefined)
+      throw usageError('nothing says where the catalog is; write its URL, or --dht HOST:PORT');
+    if (dhtConfig === undefined && values.peer.length > 0)
+      throw usageError(
+        '--peer is of use with --dht HOST:PORT alone: peers do not say which head is the newest',
+      );
     await mkdir(data, { recursive: true });
     const lock = lockDataDir(data);
-    const transports = urls.map((url) => new HttpCatalog({ url }));
+    const overHttp = urls.map((url) => new HttpCatalog({ url }));
     const followed = openFollowed(join(data, 'followed.sqlite'));
+    let dht: Dht | undefined;
     try {
+      dht = dhtConfig && (await openDht(dhtConfig));
+      const transports: CatalogTransport[] = [...overHttp];
+      if (dht !== undefined)
+        transports.push(
+          new SwarmCatalog({ dht, keys: () => trustedKeys(followed, keys), peers: values.peer }),
+        );
       const options = {
         ...{ keys, nixStoreDir: values['store-dir'], now: Date.now, signal: io.signal },
         ...(values['keep-files'] ? { files: await CatalogFiles.open(join(data, 'catalog')) } : {}),
@@ -91,7 +118,8 @@ export const command = defineCommand({
       return 0;
     } finally {
       followed.close();
-      await Promise.all(transports.map((transport) => transport.close()));
+      await Promise.all(overHttp.map((transport) => transport.close()));
+      await dht?.close();
       lock.close();
     }
   },

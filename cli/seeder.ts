@@ -1,6 +1,5 @@
 /** `narswarm seeder`. */
 
-import { isIPv6 } from 'node:net';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { isViewName, revocationsView } from '../catalog/head.ts';
@@ -9,10 +8,10 @@ import { printPublicKey, printSecretKey, publicKeyOf, type SecretKey } from '../
 import { announceToMax } from '../seeder/announce-to.ts';
 import { openSeeder } from '../seeder/main.ts';
 import { packSizeMaxBytes } from '../seeder/pack-closer.ts';
-import { bootstrapNodesMax } from '../swarm/dht-limits.ts';
 import { type Logger, makeLogger } from '../web/log.ts';
 import { type CommandIo, defineCommand, usageError } from './command.ts';
 import { summaryOf } from './commands.ts';
+import { dhtBootstrapFlag, dhtFlag, dhtOf } from './dht-flags.ts';
 import { checkSourceDirs, makeDataDir } from './directories.ts';
 import { anyText, many, optional, toggle, withDefault } from './flags.ts';
 import { ingestLine, type ShownProgress } from './ingest-line.ts';
@@ -31,7 +30,6 @@ import { parseScheduledRate } from './scheduled-rate.ts';
 import { serveUntilStopped } from './serve.ts';
 import { aborted } from './signals.ts';
 import {
-  type HostPort,
   parseCount,
   parseDuration,
   parseHostPort,
@@ -127,16 +125,10 @@ export const command = defineCommand({
       parse: anyText,
     }),
     'public-host': publicHostFlag,
-    dht: optional({
-      value: 'HOST:PORT',
-      help: 'where a node of the DHT listens (UDP, IPv4), which announces what was asked for lately; without it none does',
-      parse: parseDhtAddress,
-    }),
-    'dht-bootstrap': many({
-      value: 'HOST:PORT',
-      help: 'node by which the DHT is found, for instance router.bittorrent.com:6881',
-      parse: parseDhtAddress,
-    }),
+    dht: dhtFlag(
+      'which announces what was asked for lately and says where the newest head of the catalog is',
+    ),
+    'dht-bootstrap': dhtBootstrapFlag,
     'initial-copies': withDefault({
       value: 'N',
       help: 'copies of a NAR file that leave freely; then it is capped',
@@ -213,12 +205,7 @@ export const command = defineCommand({
       throw usageError('a cache behind HTTP cannot be listed; write --store-paths FILE|URL as well');
     }
     if (once && scan !== undefined) throw usageError('--once and --scan exclude each other');
-    const { dht } = values;
-    const bootstrap = values['dht-bootstrap'];
-    if (dht === undefined && bootstrap.length > 0)
-      throw usageError('--dht-bootstrap is of use with --dht HOST:PORT alone');
-    if (bootstrap.length > bootstrapNodesMax)
-      throw usageError(`--dht-bootstrap is given more than ${bootstrapNodesMax} times`);
+    const dht = dhtOf(values);
     await checkSourceDirs(sources);
     await makeDataDir(data);
     // The line of the progress and those of the log share the terminal.
@@ -267,7 +254,7 @@ export const command = defineCommand({
       ...(once ? {} : { announceTo }),
       ...(trackerWhitelist ? { trackerWhitelist } : {}),
       ...(publicHost === undefined ? {} : { publicHost }),
-      ...(dht === undefined || once ? {} : { dht: { ...dht, bootstrap } }),
+      ...(dht === undefined || once ? {} : { dht }),
       ...(scan === undefined ? {} : { scanCron: scan }),
       ...(storePaths === undefined ? {} : { storePaths }),
     });
@@ -282,14 +269,6 @@ function parsePackSize(text: string): number {
   if (size > packSizeMaxBytes)
     throw new NarswarmError('config-invalid', `a pack has at most ${printSize(packSizeMaxBytes)}`);
   return size;
-}
-
-/** Throws config-invalid. */
-function parseDhtAddress(text: string): HostPort {
-  const address = parseHostPort(text);
-  if (isIPv6(address.host))
-    throw new NarswarmError('config-invalid', 'the DHT is spoken over IPv4; write an IPv4 address or a name');
-  return address;
 }
 
 /** Throws config-invalid. */

@@ -56,8 +56,8 @@ export interface DhtOptions {
   port: number;
   /** Nodes by which the others are found. Without any, this node waits for others to come. */
   bootstrap: readonly PeerAddress[];
-  /** Port of the BitTorrent listener. */
-  peersPort: number;
+  /** Port of the BitTorrent listener; without one there is nothing to announce. */
+  peersPort?: number;
   /** IPv4 address of the BitTorrent listener, if it is known; other nodes see it in our packets. */
   peersHost?: string;
   limits?: Partial<DhtLimits>;
@@ -251,7 +251,7 @@ class DhtParent implements Dht {
       this.#failure ??= error.message;
       if (child.pid === undefined) this.#ended(child, null, null);
     });
-    const { bootstrap, peersPort, peersHost } = this.#options;
+    const { bootstrap, peersPort = 0, peersHost } = this.#options;
     this.#tell({
       type: 'start',
       host: this.host,

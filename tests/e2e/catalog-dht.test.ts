@@ -3,13 +3,16 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { followCatalog } from '../../catalog/follow.ts';
 import { openFollowed } from '../../catalog/followed.ts';
+import { isNarswarmError } from '../../nar/errors.ts';
 import { parsePublicKey, printPublicKey } from '../../nar/signature.ts';
 import { storeHashOf } from '../../nar/store-path.ts';
 import { SwarmCatalog } from '../../parts/swarm-catalog.ts';
 import { type Dht, openDht } from '../../swarm/dht.ts';
+import { runCommand } from '../cli/run-command.ts';
 import { CacheBuilder, sha256, storeDir } from '../helpers/cache-builder.ts';
 import { enterOwnNetwork } from '../helpers/own-network.ts';
 import { type Program, startProgram, until } from '../helpers/program.ts';
@@ -27,8 +30,7 @@ async function node(t: Test, bootstrap: { host: string; port: number }[]): Promi
 
 interface Status {
   catalog: { publicKey: string; nars: number };
-  log: { sequence: number };
-  dht: { announces: number; restarts: number; head: { sequence: number; nodes: number } };
+  dht: { restarts: number; head: { nodes: number } };
 }
 
 async function statusOf(seeder: Program): Promise<Status> {
@@ -52,7 +54,7 @@ t.test('the key and one DHT node are enough to follow a catalog', async (t) => {
   t.teardown(() => seeder.stop());
   await until(async () => {
     const { dht, catalog } = await statusOf(seeder);
-    return catalog.nars === 1 && dht.head.nodes > 0 && dht.announces > 0;
+    return catalog.nars === 1 && dht.head.nodes > 0;
   });
   const key = parsePublicKey((await statusOf(seeder)).catalog.publicKey);
 
@@ -61,18 +63,33 @@ t.test('the key and one DHT node are enough to follow a catalog', async (t) => {
   t.teardown(() => followed.close());
   const swarm = new SwarmCatalog({ dht, keys: () => [key] });
   const options = { keys: [key], nixStoreDir: storeDir, now: Date.now };
-  const follow = () => followCatalog(followed, swarm, options);
-  t.match(await follow(), { state: 'advanced', records: 2 });
+  const followUntil = async (records: number): Promise<void> => {
+    const deadline = Date.now() + 60_000;
+    for (;;) {
+      try {
+        if ((await followCatalog(followed, swarm, options)).records === records) return;
+      } catch (error) {
+        // The head may be known before those who have it are.
+        if (!isNarswarmError(error, 'upstream-failed') || Date.now() > deadline) throw error;
+      }
+      // All nodes of this test have one address, from which each takes so many questions only.
+      await sleep(1_000);
+    }
+  };
+  await followUntil(2);
   t.equal(followed.ordinal(sha256(first.narFile)), 0);
   t.equal(followed.narInfo(storeHashOf(first.narInfo.storePath))?.text, first.narInfo.text);
-  t.match(await follow(), { state: 'unchanged' });
 
   const second = await cache.add({ name: 'second', tree: randomBytes(50_000) });
-  await until(async () => {
-    const { dht: status, catalog } = await statusOf(seeder);
-    return catalog.nars === 2 && status.head.sequence >= 2;
-  });
-  t.match(await follow(), { state: 'advanced', records: 4 });
+  await followUntil(4);
   t.equal(followed.ordinal(sha256(second.narFile)), 1);
   t.match(await statusOf(seeder), { dht: { restarts: 0 } });
+
+  const flags = [
+    ...['--catalog-key', printPublicKey(key), '--data', join(dir, 'command')],
+    ...['--dht', `${host}:0`, '--dht-bootstrap', `${host}:${stranger.port}`],
+  ];
+  const command = await runCommand(['catalog', ...flags]);
+  t.equal(command.status, 0, command.errors);
+  t.match(command.out, /^holds {4}2 NAR files, 2 narinfos/m);
 });
