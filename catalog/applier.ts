@@ -12,6 +12,9 @@ import { followedKind } from './followed-schema.ts';
 /** Compressed. Up to here a file is read in a few turns of some milliseconds; starting a thread takes a hundred. */
 const smallMaxBytes = 256 * 1024;
 
+/** Records live for a moment: more room for them costs memory and gains nothing. */
+const youngGenerationMaxMib = 8;
+
 export class Applier {
   readonly #data: FollowWorkerData;
   #db: DatabaseSync | undefined;
@@ -24,7 +27,10 @@ export class Applier {
   /** One after the other. Throws what `applyFile` throws. */
   async apply(task: ApplyTask, sizeBytes: number): Promise<void> {
     if (sizeBytes > smallMaxBytes) {
-      this.#worker ??= new Worker(new URL('follow-worker.ts', import.meta.url), { workerData: this.#data });
+      this.#worker ??= new Worker(new URL('follow-worker.ts', import.meta.url), {
+        workerData: this.#data,
+        resourceLimits: { maxYoungGenerationSizeMb: youngGenerationMaxMib },
+      });
       await askWorker(this.#worker, task);
       return;
     }

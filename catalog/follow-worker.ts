@@ -18,8 +18,11 @@ export type ApplyAnswer = { code?: ErrorCode; message: string } | 'done';
  * 60 MiB.
  */
 const cacheBytes = 96 * 1024 * 1024;
-/** Pages in the journal before they are moved: each page of an index is then moved once for many changes of it. */
-const journalPages = 16_000;
+/**
+ * Pages in the journal before they are moved, 384 MiB: nearly every segment changes nearly every page of the indexes, which is then moved once for
+ * several segments.
+ */
+const journalPages = 48_000;
 
 const { path, nixStoreDir } = workerData as FollowWorkerData;
 const db = openDatabase(path, { kind: followedKind });
