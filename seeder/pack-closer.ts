@@ -10,19 +10,11 @@
 import { hash } from 'node:crypto';
 import { setTimeout as delay, setImmediate } from 'node:timers/promises';
 import type { Catalog } from '../catalog/catalog.ts';
-import {
-  type Pack,
-  packFiles,
-  packFilesMax,
-  packName,
-  parsePack,
-  printPack,
-  signPack,
-} from '../catalog/pack.ts';
+import { type Pack, packFiles, packFilesMax, packName, packText, parsePack } from '../catalog/pack.ts';
 import type { PackPlace, UnpackedNarFile } from '../catalog/packs.ts';
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import { type InfoHash, sha256FromDigest } from '../nar/hash.ts';
-import type { SecretKey } from '../nar/signature.ts';
+import { type SecretKey, sign } from '../nar/signature.ts';
 import { PackHasher } from '../swarm/pack-torrent.ts';
 import { infoDictionary } from '../swarm/torrent.ts';
 import type { Logger } from '../web/log.ts';
@@ -193,10 +185,13 @@ export class PackCloser {
     const { pack, info } = await this.#hash(plan);
     const { infoHash } = pack;
     const written = await files.write(plan.meta);
-    const signed = signPack(pack, secretKey);
-    await written.nameIt(infoHash);
-    const manifest = printPack(signed);
+    // As signPack, in turns.
+    const text = packText(pack);
     await setImmediate();
+    const manifest = `${text}Sig: ${sign(secretKey, text)}\n`;
+    await setImmediate();
+    const signed = parsePack(manifest);
+    await written.nameIt(infoHash);
     this.#stopping.signal.throwIfAborted();
     const length = this.#closing?.bytes ?? 0;
     const row = { infoHash, length, metaBytes: plan.meta.length, nars: pack.narFiles.length };
