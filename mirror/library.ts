@@ -26,7 +26,7 @@ export class CatalogLibrary implements Library {
     this.#forbidden = new Bitmap(this.items);
   }
 
-  /** Takes a second or two for a million, and lets others have their turn. */
+  /** Takes half a second for 100,000, and lets others have their turn. */
   static async build(catalogs: readonly MirrorCatalog[], signal: AbortSignal): Promise<CatalogLibrary> {
     let base = 0;
     const placed = catalogs.map((catalog) => {

@@ -39,8 +39,8 @@ export interface Plan {
   readonly rules: readonly RuleResult[];
 }
 
-/** Items looked at between two turns of others. */
-const turnItems = 256;
+/** Items looked at between two turns of others: 10 ms, as each takes a third of a millisecond with its references. */
+const turnItems = 32;
 /** Roots in a row that did not fit before a rule counts as full: smaller ones further on are not searched for ever. */
 const missesMax = 1_000;
 
@@ -85,7 +85,7 @@ export function* makePlan(
   };
 }
 
-/** The plan when everything fits: no closure needs to be looked at, which for a million NAR files takes a minute. */
+/** The plan when everything fits: no closure needs to be looked at, which takes a third of a millisecond for each NAR file. */
 export function planAll(
   library: Library & { mayKeep(item: number): boolean },
   rules: number,

@@ -22,7 +22,7 @@ t.test(
         fc.nat(300),
         fc.array(anyStep, { maxLength: 60 }),
         (quotaBytes, minFreeBytes, steps) => {
-          const diskBytes = 2_000;
+          const diskBytes = 1_000;
           let othersBytes = 0;
           const ledger = new Ledger({ quotaBytes, minFreeBytes });
           const growing: { name: string; bytes: number; written: number }[] = [];

@@ -96,5 +96,5 @@ t.test('others have their turn meanwhile', async (t) => {
     },
   );
   t.equal(plan.wanted.size, items, 'however long the chain');
-  t.ok(turns > 5);
+  t.ok(turns > 50);
 });

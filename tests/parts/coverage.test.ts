@@ -73,6 +73,11 @@ t.test('what is no coverage of this catalog is refused', async (t) => {
     'no deflated bytes': { ...good, held: 'AAAA' },
     'no base64': { ...good, held: '*' },
   };
+  await t.rejects(
+    parseCoverage({ ...good, held: deflated(Buffer.alloc(50_000_000)) }, base),
+    { message: /more than 2 bytes/ },
+    'a bomb is not even inflated',
+  );
   t.ok(await parseCoverage(good, base));
   for (const [what, body] of Object.entries(wrong)) {
     await t.rejects(parseCoverage(body, base), { code: 'coverage-invalid' }, what);
