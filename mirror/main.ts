@@ -23,6 +23,7 @@ import { Acquirer } from './acquire.ts';
 import { Announcer } from './announcer.ts';
 import { MirrorCatalog } from './catalogs.ts';
 import { type MirrorConfig, type MirrorLimits, mirrorLimits } from './config.ts';
+import { CopyCheck } from './copy-check.ts';
 import { CoverageSender } from './coverage-sender.ts';
 import { FetchQueue } from './fetch-queue.ts';
 import { Followers } from './followers.ts';
@@ -164,7 +165,7 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
     });
     closers.push(() => announcer.close());
     let planner: Planner | undefined;
-    const seeds = new SeedsKnown(() => planner?.request());
+    const seeds = new SeedsKnown(() => planner?.request(), clock);
     const sender = new CoverageSender({
       catalogs,
       port: seedServer.port,
@@ -198,6 +199,7 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
       ledger,
       seeds,
       selections,
+      copies: new CopyCheck({ resolver, peerId: seedServer.peerId, random: Math.random }),
       salt: saltOf(state),
       recovered,
       seedsSettled: () => sender.settled,

@@ -11,6 +11,7 @@ import { parseStorePath, type StorePath, storeHashOf } from '../nar/store-path.t
 import type { Logger } from '../web/log.ts';
 import type { MirrorCatalog } from './catalogs.ts';
 import type { MirrorLimits } from './config.ts';
+import type { CopyCheck } from './copy-check.ts';
 import { type HeldItem, planEviction } from './eviction.ts';
 import type { CurrentPlan } from './fetch-queue.ts';
 import { HeldIndex } from './held-index.ts';
@@ -37,6 +38,8 @@ export interface PlannerOptions {
   ledger: Ledger;
   seeds: SeedsKnown;
   selections: readonly Selection[];
+  /** Whether others have what they are said to have. */
+  copies: Pick<CopyCheck, 'findFalse'>;
   /** Tells one mirror from another. */
   salt: number;
   limits: MirrorLimits;
@@ -281,6 +284,19 @@ export class Planner {
     await this.#readReferences(current, held, forced);
     const wish = { held, referencesOf: (item: number) => this.#references.get(item) ?? [], forced };
     const eviction = planEviction({ ...wish, needBytes: goodBytes - freed });
+    const claims = eviction.items.flatMap(({ item, otherSeeds }) => {
+      const fileHash = current.library.fileHashOf(item);
+      const catalog = current.library.placeOf(item)?.catalog;
+      return otherSeeds > 0 && fileHash !== undefined && catalog !== undefined ? [{ catalog, fileHash }] : [];
+    });
+    const falseClaim = await this.#options.copies.findFalse(claims, this.#closing.signal);
+    if (falseClaim !== undefined) {
+      const { catalog, fileHash } = falseClaim;
+      logger.warn('copies-not-found', { catalog: catalog.name, fileHash });
+      // It is planned anew at once, as if nobody had anything.
+      this.#options.seeds.distrust(catalog);
+      return freed;
+    }
     for (const each of eviction.items) {
       const fileHash = current.library.fileHashOf(each.item);
       if (fileHash === undefined) continue;

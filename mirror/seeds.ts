@@ -3,15 +3,29 @@
 import type { CoverageAnswer } from '../parts/coverage.ts';
 import type { MirrorCatalog } from './catalogs.ts';
 
+/** Milliseconds: longer than a seeder needs for a restart. */
+const distrustMs = 3_600_000;
+
 export class SeedsKnown {
   readonly #answers = new Map<MirrorCatalog, Map<string, CoverageAnswer>>();
   readonly #onChange: () => void;
+  readonly #clock: () => number;
+  readonly #distrustedUntilMs = new Map<MirrorCatalog, number>();
 
-  constructor(onChange: () => void) {
+  constructor(onChange: () => void, clock: () => number) {
     this.#onChange = onChange;
+    this.#clock = clock;
+  }
+
+  /** Something that others were said to have could not be had: for a while nothing that is said counts. */
+  distrust(catalog: MirrorCatalog): void {
+    this.#distrustedUntilMs.set(catalog, this.#clock() + distrustMs);
+    this.#answers.delete(catalog);
+    this.#onChange();
   }
 
   set(catalog: MirrorCatalog, url: string, answer: CoverageAnswer): void {
+    if (this.#clock() < (this.#distrustedUntilMs.get(catalog) ?? 0)) return;
     const answers = this.#answers.get(catalog) ?? new Map<string, CoverageAnswer>();
     const before = answers.get(url);
     this.#answers.set(catalog, answers.set(url, answer));

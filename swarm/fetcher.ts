@@ -28,6 +28,8 @@ export interface TorrentFetchOptions {
   /** Offset of the first byte that is not wanted; the piece that holds the one before comes last. The whole file by default. */
   toByte?: number;
   stallMs?: number;
+  /** 20 bytes; whoever shows the same is ourselves. That of `share`, or a new one, by default. */
+  peerId?: Buffer;
   signal?: AbortSignal;
   limits?: Partial<FetchLimits>;
   /** When what is fetched is shared with other peers meanwhile. */
@@ -99,7 +101,7 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     const { torrent, fromByte = 0, toByte = torrent.length, stallMs = stallDefaultMs, signal } = options;
     this.#torrent = torrent;
     this.#share = options.share;
-    this.#peerId = options.share?.peerId ?? makePeerId();
+    this.#peerId = options.peerId ?? options.share?.peerId ?? makePeerId();
     this.#stallMs = stallMs;
     this.#limits = { ...fetchLimits, ...options.limits };
     const first = Math.floor(fromByte / torrent.pieceLength);

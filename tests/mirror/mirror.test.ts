@@ -237,6 +237,29 @@ t.test(
   },
 );
 
+t.test('what others are said to have is tried before it goes', async (t) => {
+  const lab = await MirrorLab.open(t);
+  const bytes = 200 * KiB;
+  const all: Built[] = [];
+  for (let index = 0; index < 3; index++) all.push(...(await lab.chain(`p${index}`, 1, bytes)));
+  const [a, b, c] = all as [Built, Built, Built];
+  const seeder = await lab.seeder();
+  const closureOf = ({ storePath }: Built): string => `closure:${storePath}`;
+  const before = await lab.mirror('m', [seeder.url], { select: [a, b].map(closureOf) });
+  await until(holds(before, 2));
+  const quotaBytes = before.status().quota.otherBytes + 2 * (bytes + KiB) + 90 * KiB;
+  await before.close();
+  // The cloud was cleared; what the seeder has in its catalog it says that it has.
+  await seeder.close();
+  for (const { narInfo } of [a, b]) await rm(lab.cache.path(narInfo.url));
+  const again = await lab.seeder();
+  const mirror = await lab.mirror('m', [again.url], { select: [closureOf(c)], quotaBytes });
+  await until(async () => mirror.log.some(({ event }) => event === 'copies-not-found'));
+  await until(async () => mirror.status().plan.keptLastCopies.files === 2);
+  t.ok(await hasAll(mirror, [a, b]), 'the last copies stay');
+  t.equal(mirror.status().held.gone.evicted, 0);
+});
+
 t.test('several catalogs with different keys', async (t) => {
   const lab = await MirrorLab.open(t);
   const own = await lab.chain('a', 2, 20 * KiB);
