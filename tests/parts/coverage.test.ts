@@ -86,6 +86,16 @@ t.test('what is no coverage of this catalog is refused', async (t) => {
   await t.rejects(parseCoverage(JSON.parse(strangers), base), { code: 'coverage-invalid' });
 });
 
+t.test('whatever is said, it is taken or refused', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.anything(), async (body) => {
+      await parseCoverage(body, baseOf(10)).catch((error) => {
+        if (error.code !== 'coverage-invalid') throw error;
+      });
+    }),
+  );
+});
+
 t.test('the answer', async (t) => {
   const seeds = Uint8Array.from([0, 1, 255]);
   const demand = Uint8Array.from([3, 0, 9]);
