@@ -60,6 +60,8 @@ export const retiredKeepMs = 24 * 3600 * 1000;
  */
 const pauseTimes = 8;
 const pauseMinMs = 4;
+/** What is said of the records of a segment stays in memory until it is written: of 65,536 that would be 100 MiB. Small ones are fused. */
+const draftLimits = { ...segmentLimits, records: 8_192 };
 const sequenceKey = 'log/sequence';
 const headKey = 'log/head';
 
@@ -103,7 +105,7 @@ async function checkHead({ log, files }: PublishOptions): Promise<void> {
 
 async function addSegment(options: PublishOptions) {
   const { log, files, nixStoreDir, durably } = options;
-  const draft = new LogDraft(log, nixStoreDir);
+  const draft = new LogDraft(log, nixStoreDir, draftLimits);
   const before = draft.records;
   const first = draft.framed();
   const { value, done } = first.next();

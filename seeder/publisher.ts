@@ -19,6 +19,9 @@ export const headLifetimeDefaultMs = 7 * 24 * 3600 * 1000;
 /** How often a program looks whether to publish sooner than `--publish-every`, for a revocation for instance. */
 const lookEveryMs = 1000;
 
+/** What is new on the thread that publishes is soon let go; otherwise 50 MiB of it would be kept. */
+const resourceLimits = { maxYoungGenerationSizeMb: 2 };
+
 export interface PublisherOptions {
   readonly catalog: Catalog;
   readonly catalogPath: string;
@@ -152,7 +155,10 @@ export class Publisher {
   }
 
   async #ask(job: PublishJob): Promise<Published> {
-    const worker = new Worker(new URL('publish-worker.ts', import.meta.url), { workerData: job });
+    const worker = new Worker(new URL('publish-worker.ts', import.meta.url), {
+      workerData: job,
+      resourceLimits,
+    });
     this.#worker = worker;
     const ended = new AbortController();
     try {
