@@ -208,7 +208,7 @@ export class PackCloser {
     });
   }
 
-  /** Reads every NAR file. Throws `not-held` or `file-hash-mismatch` for one that is another than it was; that one is put off. */
+  /** Reads every NAR file. Throws `not-held` or `file-hash-mismatch` for one that is another than it was, which then is in none. */
   async #hash(plan: PackPlan): Promise<{ pack: Omit<Pack, 'sigs'>; info: Buffer }> {
     const { logger } = this.#options;
     const { content, meta, narFiles } = plan;
@@ -248,7 +248,9 @@ export class PackCloser {
       throw new NarswarmError('file-hash-mismatch', `NAR file ${entry.fileHash} has changed unseen`);
     } catch (error) {
       if (isNarswarmError(error, 'not-held', 'file-hash-mismatch')) {
-        catalog.packs.putOff(narFile, this.#clock());
+        // One that is gone may come back; one that was changed unseen would be tried again for ever.
+        if (error.code === 'not-held') catalog.packs.putOff(narFile, this.#clock());
+        else catalog.packs.leaveOut(narFile);
         logger.warn('pack-without', { fileHash: entry.fileHash, error });
       }
       throw error;
