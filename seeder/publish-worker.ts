@@ -27,11 +27,17 @@ export type PublishAnswer = { published: Published } | { code?: ErrorCode; messa
 
 const { path, filesDir, secretKeys, ...job } = workerData as PublishJob;
 const db = openDatabase(path, { checkpoints: 'elsewhere' });
+let { gentle } = job;
+// Whoever waits for it has nothing else to do.
+parentPort?.once('message', () => {
+  gentle = false;
+});
 let answer: PublishAnswer;
 try {
   const published = await attemptAsync('publishing the catalog', async () => {
     return publish({
       ...job,
+      isGentle: () => gentle,
       log: new CatalogLog(db),
       files: await CatalogFiles.open(filesDir),
       secretKeys: secretKeys.map(parseSecretKey),
@@ -53,3 +59,4 @@ try {
   db.close();
 }
 parentPort?.postMessage(answer);
+parentPort?.close();

@@ -35,7 +35,7 @@ export interface PublishOptions {
   readonly viewNames?: readonly string[];
   readonly viewJobs?: readonly ViewJob[];
   /** Whether somebody else writes to the database meanwhile, and is to be left most of the time. */
-  readonly gentle: boolean;
+  readonly isGentle: () => boolean;
   /** Before a transaction whose loss in a power cut would have the head name what the database forgot. */
   readonly durably: <T>(action: () => T) => T;
 }
@@ -58,8 +58,9 @@ export const retiredKeepMs = 24 * 3600 * 1000;
  * Pause after a transaction, in times that it took. Whoever finds the database locked sleeps, in steps that grow, and stands still meanwhile: what
  * many rows change must leave it free most of the time.
  */
-const pauseTimes = 8;
+const pauseTimes = 4;
 const pauseMinMs = 4;
+const pauseMaxMs = 25;
 /** What is said of the records of a segment stays in memory until it is written: of 65,536 that would be 100 MiB. Small ones are fused. */
 const draftLimits = { ...segmentLimits, records: 8_192 };
 const sequenceKey = 'log/sequence';
@@ -274,10 +275,13 @@ function* after<T>(first: T, rest: Generator<T>): Generator<T> {
   yield* rest;
 }
 
-async function inTurns(steps: Generator<void>, { gentle }: PublishOptions): Promise<void> {
+async function inTurns(steps: Generator<void>, { isGentle }: PublishOptions): Promise<void> {
   let beganMs = performance.now();
   for (const _ of steps) {
-    if (gentle) await sleep(Math.max(pauseMinMs, pauseTimes * (performance.now() - beganMs)));
+    if (isGentle()) {
+      const tookMs = performance.now() - beganMs;
+      await sleep(Math.min(pauseMaxMs, Math.max(pauseMinMs, pauseTimes * tookMs)));
+    }
     beganMs = performance.now();
   }
 }

@@ -91,7 +91,10 @@ export class Publisher {
 
   /** Publishes what waits. Resolves when that is done, also when it failed: then the status says why. */
   publish(): Promise<void> {
-    if (this.#running !== undefined) this.#again = true;
+    if (this.#running !== undefined) {
+      this.#again = true;
+      this.#worker?.postMessage('hurry');
+    }
     this.#running ??= this.#run().finally(() => {
       this.#running = undefined;
     });

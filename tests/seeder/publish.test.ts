@@ -50,7 +50,7 @@ async function lab(t: Test): Promise<Lab> {
     publish: (nowMs = startMs, more = {}) =>
       publish({
         ...{ log, files, nixStoreDir, nowMs, lifetimeMs: 168 * hourMs, secretKeys: [key] },
-        gentle: false,
+        isGentle: () => false,
         durably: (action) => action(),
         ...more,
       }),
