@@ -203,6 +203,11 @@ export class Catalog {
     return this.#all('newest', pageSize(limit)).map(entryOf);
   }
 
+  /** Those of them that are in no pack and wait for none; looked for among the last `among`. */
+  newestAlone(limit: number, among: number): NarFileEntry[] {
+    return this.#all('newestAlone', among, pageSize(limit)).map(entryOf);
+  }
+
   /** At most `limit` refusals, by source and name, from the one after `after`. */
   refusals(limit: number, after?: { source: string; narInfoName: string }): Refusal[] {
     const id = after === undefined ? 0 : (this.#sourceId(after.source) ?? 0);

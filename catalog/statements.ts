@@ -22,6 +22,12 @@ const statements = {
   fileByInfoHash: `SELECT ${entryColumns}, p.digests FROM ${entryTables} ${filePieces} WHERE f.info_hash = ? LIMIT 1`,
 
   newest: `SELECT ${entryColumns} FROM ${entryTables} ORDER BY f.id DESC LIMIT ?`,
+  newestAlone: `
+    SELECT ${entryColumns} FROM ${entryTables}
+    WHERE f.id IN (SELECT id FROM nar_file ORDER BY id DESC LIMIT ?1)
+    AND NOT EXISTS (SELECT 1 FROM unpacked WHERE nar_file = f.id)
+    AND NOT EXISTS (SELECT 1 FROM pack_nar WHERE file_hash = f.file_hash)
+    ORDER BY f.id DESC LIMIT ?2`,
 
   piecesOfFile: `
     SELECT digests FROM piece_table

@@ -9,6 +9,7 @@ const programs: readonly (readonly [name: string, probe: readonly [string, ...st
   ['aria2', ['aria2c', '--version']],
   ['transmission-cli', ['transmission-cli', '--version']],
   ['rtorrent', ['rtorrent', '-h']],
+  ['qbittorrent-nox', ['qbittorrent-nox', '--version']],
   ['nginx-light', ['nginx', '-v']],
   ['python3-libtorrent', ['/usr/bin/python3', '-c', 'import libtorrent']],
   ['opentracker', ['opentracker', '-h']],
@@ -35,7 +36,6 @@ type Programs = typeof programs;
 
 /** What only `npm run interop` runs: larger, and slower to start. */
 export const interoperationPrograms: Programs = [
-  ['qbittorrent-nox', ['qbittorrent-nox', '--version']],
   ['deluge-common', ['/usr/bin/python3', '-c', 'import deluge.core.daemon_entry']],
 ];
 

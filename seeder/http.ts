@@ -21,7 +21,7 @@ import { addOperations } from '../web/operations.ts';
 import { addResolve } from '../web/resolve-route.ts';
 import { sendFile, sendText, sourceOf } from '../web/send.ts';
 import { torrentOf } from './catalog-torrents.ts';
-import { feed } from './feed.ts';
+import { feed, parseFeedQuery } from './feed.ts';
 import type { HeadSource } from './head-source.ts';
 import { logTorrentOf } from './log-source.ts';
 import type { NarFiles } from './nar-files.ts';
@@ -39,6 +39,8 @@ export interface SeederHttpOptions {
   catalog: Catalog;
   catalogFiles: CatalogFiles;
   heads: Pick<HeadSource, 'torrent'>;
+  /** Whether small NAR files are put into packs. */
+  packing: boolean;
   narFiles: NarFiles;
   /** The cache's own store directory, `/nix/store`. */
   nixStoreDir(): string;
@@ -119,8 +121,13 @@ export function makeSeederApp(options: SeederHttpOptions): RequestListener {
 
       addCoverage(router, options.coverage);
 
-      router.get('/feed.xml', async (request, response) => {
-        const text = feed(catalog, options.publicUrl(request));
+      router.get('/feed.xml', async (request, response, next) => {
+        const query = parseFeedQuery(request.query);
+        if (query === undefined) {
+          next();
+          return;
+        }
+        const text = feed(catalog, options.packing, options.publicUrl(request), query);
         await sendText(request, response, text, 'application/rss+xml; charset=utf-8');
       });
 

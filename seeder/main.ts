@@ -230,8 +230,9 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
     closers.push(() => udpTracker?.close());
     const silent = config.onProgress !== undefined;
     const ingest = new Ingest({ ...config, catalog, store });
+    const packRules = { ...packRulesDefault, ...config.packs };
     const packs = await PackCloser.open({
-      rules: { ...packRulesDefault, ...config.packs },
+      rules: packRules,
       catalog,
       narFiles,
       packFiles,
@@ -292,6 +293,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
         catalog,
         catalogFiles,
         heads: headSource,
+        packing: packRules.sizeBytes > 0,
         narFiles,
         logger,
         noteDemand,

@@ -122,7 +122,7 @@ t.test('a catalog: what is signed is about these bytes, and peers come with it',
     const headers = { 'content-type': 'application/json' };
     t.equal((await fetch(`${seeder.url}/resolve`, { method: 'POST', headers, body })).status, 400);
   }
-  t.match((await get(seeder.url, 'feed.xml')).body.toString(), `${info.infoHash}.torrent`);
+  t.match((await get(seeder.url, 'feed.xml?kind=nars')).body.toString(), `${info.infoHash}.torrent`);
 });
 
 t.test('what is refused or malformed is 404, and told in the status', async (t) => {

@@ -106,10 +106,21 @@ t.test('what is too little waits until the oldest has waited long enough; 0 make
   const patient = await start({ sizeBytes: 400 * kib, ageMs: 60 * 60_000 });
   await patient.closePacks();
   t.match(patient.status().packs, { closed: 0, unpacked: { nars: 3 } });
+  const itemsOf = async (url: string, query = ''): Promise<number> => {
+    const text = (await get(url, `feed.xml${query}`)).body.toString();
+    return text.split('<item>').length - 1;
+  };
+  t.equal(await itemsOf(patient.url), 0, 'the feed does not name what will be in a pack');
+  t.equal(await itemsOf(patient.url, '?kind=packs'), 0);
+  t.equal(await itemsOf(patient.url, '?kind=nars'), 3);
+  t.equal(await itemsOf(patient.url, '?kind=nars&items=2'), 2);
+  for (const query of ['?kind=other', '?items=0', '?items=2001', '?items=x', '?kind=nars&kind=nars'])
+    t.equal((await get(patient.url, `feed.xml${query}`)).status, 404, query);
   await patient.close();
   const without = await start({ sizeBytes: 0, ageMs: 0 });
   await without.closePacks();
   t.match(without.status().packs, { closed: 0, unpacked: { nars: 3 } });
+  t.equal(await itemsOf(without.url), 3, 'without packs it names NAR files of any size');
   await without.close();
   const hasty = await start({ sizeBytes: 400 * kib, ageMs: 0 });
   await hasty.closePacks();
