@@ -57,8 +57,9 @@ export interface MirrorLimits {
   followEveryMs: number;
   /** Milliseconds between two plans: demand and seeds change all the time. */
   planEveryMs: number;
-  /** Milliseconds between two plans at least, so that a catalog of a million has its turn to be read. */
+  /** Milliseconds between two plans at least, and how many times as long as the last one took: large catalogs change all the time. */
   planGapMs: number;
+  planRest: number;
   /** Milliseconds between two looks at a disk that was full. */
   fullMs: number;
   /** Milliseconds after which a change of what is held is told, doubled with each in a row, up to the most. */
@@ -81,6 +82,7 @@ export const mirrorLimits: Readonly<MirrorLimits> = {
   followEveryMs: 60_000,
   planEveryMs: 3_600_000,
   planGapMs: 1_000,
+  planRest: 10,
   fullMs: 60_000,
   tellMs: 1_000,
   tellMaxMs: 300_000,

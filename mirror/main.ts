@@ -242,6 +242,7 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
       logger,
       onChange() {
         whole.forget();
+        void plans.takeOutRevoked();
         plans.request();
       },
       onReached: () => queue.lookAgain(),

@@ -97,6 +97,16 @@ export class Planner {
     this.#wake.ring();
   }
 
+  /** What was revoked goes at once, whenever it is planned next. Never rejects. */
+  async takeOutRevoked(): Promise<void> {
+    await this.#options.recovered;
+    try {
+      await this.#alone(() => this.#takeOutRevoked());
+    } catch (error) {
+      this.#options.logger.error('revoking-failed', { error });
+    }
+  }
+
   /**
    * Frees at least `bytes` if it can without losing a last copy or anything wanted. Resolves with what it freed.
    */
@@ -133,13 +143,15 @@ export class Planner {
     await this.#options.recovered;
     await this.#wake.wait(limits.planEveryMs, signal);
     while (!signal.aborted) {
+      const startedMs = performance.now();
       try {
         await this.#alone(() => this.#plan());
       } catch (error) {
         if (signal.aborted) return;
         logger.error('planning-failed', { error });
       }
-      await new WakeUp().wait(limits.planGapMs, signal);
+      const restMs = (performance.now() - startedMs) * limits.planRest;
+      await new WakeUp().wait(Math.max(limits.planGapMs, restMs), signal);
       await this.#wake.wait(limits.planEveryMs, signal);
     }
   }

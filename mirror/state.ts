@@ -59,8 +59,8 @@ const schema = `
   CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 `;
 
-/** Rows given at once. */
-export const heldPageMax = 1_000;
+/** Rows given at once: what is looked up for each of them makes some milliseconds. */
+export const heldPageMax = 250;
 
 export class MirrorState {
   readonly #db: DatabaseSync;
