@@ -5,6 +5,7 @@ import { checkSelections, parseSelection } from '../mirror/selection.ts';
 import { makeLogger } from '../web/log.ts';
 import { defineCommand, usageError } from './command.ts';
 import { summaryOf } from './commands.ts';
+import { dhtBootstrapFlag, dhtFlag, dhtOf } from './dht-flags.ts';
 import { makeDataDir } from './directories.ts';
 import { anyText, many, optional, required, toggle, withDefault } from './flags.ts';
 import { readPublicKeys } from './key-flags.ts';
@@ -100,6 +101,8 @@ export const command = defineCommand({
       fallback: mirrorPeersDefault,
     }),
     'public-host': publicHostFlag,
+    dht: dhtFlag('by which the catalogs are found when their servers are gone, and kept there for others'),
+    'dht-bootstrap': dhtBootstrapFlag,
     'store-dir': withDefault({
       value: 'DIR',
       help: 'the store directory that the catalogs are for',
@@ -122,6 +125,7 @@ export const command = defineCommand({
       throw usageError('a catalog is believed only under its key; write --catalog-key KEY as well');
     }
     checkSelections(selections);
+    const dht = dhtOf(values);
     await makeDataDir(values.data);
     const publicHost = values['public-host'];
     const mirror = await openMirror({
@@ -142,6 +146,7 @@ export const command = defineCommand({
       peers: values.peers,
       logger: makeLogger(),
       ...(publicHost === undefined ? {} : { publicHost }),
+      ...(dht === undefined ? {} : { dht }),
     });
     return serveUntilStopped(io, mirror, { role: 'mirror', ...mirror });
   },

@@ -3,7 +3,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CatalogFiles } from '../catalog/files.ts';
-import { type CatalogTransport, followCatalog, readView } from '../catalog/follow.ts';
+import { type CatalogTransport, followCatalog, readView, trustedKeys } from '../catalog/follow.ts';
 import { type FollowedCatalog, openFollowed } from '../catalog/followed.ts';
 import { type TorrentInfo, verifyTorrentInfo } from '../catalog/torrentinfo.ts';
 import { checkNarInfo } from '../nar/check-narinfo.ts';
@@ -13,6 +13,10 @@ import { type NarInfo, parseNarInfo } from '../nar/narinfo.ts';
 import type { PublicKey } from '../nar/signature.ts';
 import { type StoreHash, storeHashOf } from '../nar/store-path.ts';
 import type { ReportedNar } from '../parts/availability-report.ts';
+import { HeadInDht, type HeadInDhtStatus, headNotInDht } from '../parts/head-in-dht.ts';
+import { HeadSource } from '../parts/head-source.ts';
+import { SwarmCatalog } from '../parts/swarm-catalog.ts';
+import type { Dht } from '../swarm/dht.ts';
 import type { Logger } from '../web/log.ts';
 
 /** How a catalog is reached, by the URLs that were configured. */
@@ -33,6 +37,8 @@ export interface MirrorCatalogOptions {
   /** Views that are wanted, where it has them. */
   views: readonly string[];
   logger: Logger;
+  /** By which it is found without a server and kept for others, if there is one. Asked for when the first look at the catalog begins. */
+  dht?: () => Dht | undefined;
   /** Milliseconds since 1970. */
   now: () => number;
 }
@@ -46,6 +52,13 @@ export interface CatalogStatus {
   confirmedSeconds: number | null;
   /** Why it could not be followed last time. */
   error: string | null;
+  /** What the DHT was told of it. */
+  dht: HeadInDhtStatus;
+}
+
+interface InDht {
+  readonly swarm: SwarmCatalog;
+  readonly kept: HeadInDht;
 }
 
 /** One catalog: its log, its files, the views that are wanted of it. */
@@ -57,6 +70,10 @@ export class MirrorCatalog {
   readonly reaches: readonly CatalogReach[];
   readonly #options: MirrorCatalogOptions;
   readonly #views = new Map<string, FollowedCatalog>();
+  #inDht: InDht | undefined;
+  /** Its head as a torrent. */
+  readonly heads = new HeadSource();
+  #shown: string | undefined;
   #confirmedMs: number | undefined;
   #error: NarswarmError | undefined;
 
@@ -78,7 +95,9 @@ export class MirrorCatalog {
   /** True when something may be other than it was. Throws what `followCatalog` throws. */
   async follow(signal: AbortSignal): Promise<boolean> {
     const { keys, nixStoreDir, now } = this.#options;
-    const transports = this.reaches.map(({ transport }) => transport);
+    const inDht = this.#openInDht();
+    const transports: CatalogTransport[] = this.reaches.map(({ transport }) => transport);
+    if (inDht !== undefined) transports.push(inDht.swarm);
     try {
       const result = await followCatalog(this.followed, transports, {
         keys,
@@ -88,6 +107,7 @@ export class MirrorCatalog {
         signal,
       });
       this.#confirmedMs = now();
+      this.#showHead();
       const views = await this.#readViews(transports, signal);
       await this.#dropOldFiles();
       this.#error = undefined;
@@ -177,11 +197,13 @@ export class MirrorCatalog {
         this.#confirmedMs === undefined
           ? null
           : Math.round((this.#options.now() - this.#confirmedMs) / 1_000),
+      dht: this.#inDht?.kept.status() ?? headNotInDht,
       error: this.#error === undefined ? null : `${this.#error.code}: ${this.#error.message}`,
     };
   }
 
-  close(): void {
+  async close(): Promise<void> {
+    await this.#inDht?.kept.close();
     for (const view of this.#views.values()) view.close();
     this.followed.close();
   }
@@ -196,6 +218,27 @@ export class MirrorCatalog {
       if (error instanceof NarswarmError) return undefined;
       throw error;
     }
+  }
+
+  #openInDht(): InDht | undefined {
+    const { dht: open, keys, logger } = this.#options;
+    const dht = this.#inDht === undefined ? open?.() : undefined;
+    if (dht !== undefined) {
+      const swarm = new SwarmCatalog({ dht, keys: () => trustedKeys(this.followed, keys) });
+      this.#inDht = { swarm, kept: new HeadInDht({ dht, logger }) };
+    }
+    return this.#inDht;
+  }
+
+  /** The head is seeded, and the item that names it is kept in the DHT: by us, too, when whoever signed it is gone. */
+  #showHead(): void {
+    const text = this.followed.head()?.text;
+    if (text === undefined || this.#inDht === undefined) return;
+    if (text !== this.#shown) this.heads.show(text);
+    this.#shown = text;
+    const { item } = this.#inDht.swarm;
+    if (item !== undefined && this.heads.newest === item.infoHash)
+      this.#inDht.kept.show(item.infoHash, [item]);
   }
 
   async #readViews(transports: readonly CatalogTransport[], signal: AbortSignal): Promise<boolean> {

@@ -1,6 +1,7 @@
 /** What a mirror is told, and the limits that it keeps. */
 
 import type { PublicKey } from '../nar/signature.ts';
+import type { PeersDhtConfig } from '../parts/peers-dht.ts';
 import type { ScheduledRate } from '../parts/upload-schedule.ts';
 import type { Logger } from '../web/log.ts';
 import type { Selection } from './selection.ts';
@@ -35,6 +36,8 @@ export interface MirrorConfig {
   peers: { host: string; port: number };
   /** The name or address under which others reach this machine. */
   publicHost?: string;
+  /** A node of the DHT, by which the catalogs are found without their servers, and kept for others; none without it. */
+  dht?: PeersDhtConfig;
   logger: Logger;
   limits?: Partial<MirrorLimits>;
 }

@@ -8,10 +8,12 @@ import { AvailabilityWatch } from '../parts/availability-watch.ts';
 import { CoverageBook } from '../parts/coverage-book.ts';
 import { tryMirror } from '../parts/coverage-trial.ts';
 import { openFilesMax, shareOpenFiles } from '../parts/open-files.ts';
+import { openPeersDht } from '../parts/peers-dht.ts';
 import { PublicAddress } from '../parts/public-address.ts';
 import { followSchedules, rateAt } from '../parts/upload-schedule.ts';
 import { lockDataDir } from '../store/data-lock.ts';
 import { openDirectoryStore } from '../store/directory-store.ts';
+import type { Dht } from '../swarm/dht.ts';
 import { eitherSource } from '../swarm/either-source.ts';
 import { OpenFiles } from '../swarm/open-files.ts';
 import { printPeer } from '../swarm/peer-address.ts';
@@ -96,10 +98,14 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
     const views = selections.flatMap(({ rule }) => (rule.kind === 'channel' ? [rule.name] : []));
     const reaches = config.catalogs.map((url) => ({ url, transport: new HttpCatalog({ url }) }));
     for (const { transport } of reaches) closers.push(() => transport.close());
+    let dht: Dht | undefined;
     const catalogs: MirrorCatalog[] = [];
     for (const keys of config.catalogKeys) {
       // Every server is asked for every catalog: by the key that signs it, it is found which it has.
-      const options = { dataDir, keys, reaches, nixStoreDir, trustedKeys, views, logger, now: Date.now };
+      const options = {
+        ...{ dataDir, keys, reaches, nixStoreDir, trustedKeys, views, logger, now: Date.now },
+        dht: () => dht,
+      };
       const catalog = await MirrorCatalog.open(options);
       catalogs.push(catalog);
       closers.push(() => catalog.close());
@@ -148,12 +154,22 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
     const packSource = new MirrorPackSource({ packs, state, holdings, openFiles: packFiles });
     const seedServer: SeedServer = await openSeedServer({
       ...config.peers,
-      source: eitherSource(new MirrorSeedSource(holdings, state), packSource, segments),
+      source: eitherSource(
+        new MirrorSeedSource(holdings, state),
+        packSource,
+        segments,
+        ...catalogs.map(({ heads }) => heads),
+      ),
       upload: { bytesPerSecond: rate },
       limits: openFiles.seed,
       onFault: (error) => logger.warn('seeding-failed', { error }),
     });
     closers.push(() => seedServer.close());
+    if (config.dht !== undefined) {
+      const { publicHost } = config;
+      dht = await openPeersDht({ config: config.dht, seedServer, publicHost, logger });
+    }
+    closers.push(() => dht?.close());
     const address = await PublicAddress.open(config.publicHost, seedServer.host);
     closers.push(() => address.close());
 

@@ -1,18 +1,7 @@
-/** The seeder's node of the DHT: what it is told of demand, and where it is opened. */
+/** What the seeder's node of the DHT is told of demand. */
 
-import { isIPv4 } from 'node:net';
 import type { InfoHash } from '../nar/hash.ts';
-import { type Dht, openDht } from '../swarm/dht.ts';
-import type { PeerAddress } from '../swarm/peer-address.ts';
-import type { SeedServer, SeedSource } from '../swarm/seed-server.ts';
-import type { Logger } from '../web/log.ts';
-
-export interface SeederDhtConfig {
-  host: string;
-  port: number;
-  /** Nodes by which the others are found. */
-  bootstrap: PeerAddress[];
-}
+import type { SeedSource } from '../swarm/seed-server.ts';
 
 export type NoteDemand = (infoHash: InfoHash) => void;
 
@@ -35,22 +24,4 @@ export function demandedSource(source: SeedSource, note: NoteDemand): SeedSource
       };
     },
   };
-}
-
-export interface SeederDhtOptions {
-  config: SeederDhtConfig;
-  seedServer: Pick<SeedServer, 'host' | 'port'>;
-  publicHost: string | undefined;
-  logger: Logger;
-}
-
-/** Throws `dht-failed`. */
-export function openSeederDht({ config, seedServer, publicHost, logger }: SeederDhtOptions): Promise<Dht> {
-  const peersHost = [publicHost, seedServer.host].find((host) => isIPv4(host ?? '') && host !== '0.0.0.0');
-  return openDht({
-    ...config,
-    peersPort: seedServer.port,
-    ...(peersHost === undefined ? {} : { peersHost }),
-    onEnded: (ended) => logger.warn('dht-ended', { ...ended }),
-  });
 }

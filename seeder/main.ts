@@ -5,15 +5,20 @@ import { join } from 'node:path';
 import { openCatalog } from '../catalog/catalog.ts';
 import { openCheckpointer } from '../catalog/checkpointer.ts';
 import { CatalogFiles } from '../catalog/files.ts';
+import { headFormat } from '../catalog/head.ts';
 import type { PublicKey, SecretKey } from '../nar/signature.ts';
 import { publicKeyOf } from '../nar/signature.ts';
 import { AvailabilityWatch } from '../parts/availability-watch.ts';
+import { HeadInDht, headNotInDht } from '../parts/head-in-dht.ts';
+import { HeadSource } from '../parts/head-source.ts';
 import { openFilesMax, shareOpenFiles } from '../parts/open-files.ts';
+import { openPeersDht, type PeersDhtConfig } from '../parts/peers-dht.ts';
 import { PublicAddress } from '../parts/public-address.ts';
 import { startSchedule } from '../parts/schedule.ts';
 import { lockDataDir } from '../store/data-lock.ts';
 import { openDirectoryStore } from '../store/directory-store.ts';
 import { type Dht, dhtOff } from '../swarm/dht.ts';
+import { signDhtItem } from '../swarm/dht-item.ts';
 import { eitherSource } from '../swarm/either-source.ts';
 import { NamedTorrents } from '../swarm/encrypted-handshake.ts';
 import { OpenFiles } from '../swarm/open-files.ts';
@@ -27,9 +32,7 @@ import { openHttpServer } from '../web/server.ts';
 import { AnnounceTo } from './announce-to.ts';
 import { knownTorrent, reportedNar } from './catalog-torrents.ts';
 import { SeederCoverage } from './coverage.ts';
-import { demandedSource, type NoteDemand, openSeederDht, type SeederDhtConfig } from './dht.ts';
-import { HeadInDht, headNotInDht } from './head-in-dht.ts';
-import { HeadSource } from './head-source.ts';
+import { demandedSource, type NoteDemand } from './dht.ts';
 import { makeSeederApp } from './http.ts';
 import { Ingest, type IngestProgress, storeDirKey } from './ingest.ts';
 import { LogSeedSource } from './log-source.ts';
@@ -78,7 +81,7 @@ export interface SeederConfig {
   /** The name or address under which others reach this machine. */
   publicHost?: string;
   /** Without it nothing is said to the DHT. */
-  dht?: SeederDhtConfig;
+  dht?: PeersDhtConfig;
   /** When a torrent has had enough, and what there is for all together; the defaults of the command line without it. */
   upload?: Partial<SeederUpload>;
   /** When small NAR files are put together; the defaults of the command line without it. */
@@ -212,7 +215,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
 
     if (config.dht !== undefined) {
       const { publicHost } = config;
-      dht = await openSeederDht({ config: config.dht, seedServer, publicHost, logger });
+      dht = await openPeersDht({ config: config.dht, seedServer, publicHost, logger });
     }
     closers.push(() => dht?.close());
 
@@ -244,7 +247,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
     closers.push(() => packs.close());
     const publicKey = publicKeyOf(secretKey);
     const secretKeys = [secretKey, ...(config.nextKeys ?? [])];
-    const headInDht = dht && new HeadInDht({ dht, secretKeys, logger });
+    const headInDht = dht && new HeadInDht({ dht, logger });
     closers.push(() => headInDht?.close());
     const publisher = new Publisher({
       ...{ catalog, catalogPath, logger, filesDir: catalogFiles.dir },
@@ -256,7 +259,10 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
       lifetimeMs: config.headLifetimeMs,
       onHead(text, sequence) {
         const { infoHash } = headSource.show(text);
-        headInDht?.show(infoHash, sequence);
+        headInDht?.show(
+          infoHash,
+          secretKeys.map((key) => signDhtItem(key, headFormat, sequence, infoHash)),
+        );
       },
     });
     closers.push(() => publisher.close());

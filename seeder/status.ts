@@ -3,13 +3,13 @@
 import type { Catalog, Refusal } from '../catalog/catalog.ts';
 import { type PublicKey, printPublicKey } from '../nar/signature.ts';
 import type { CoverageBook, CoverageStatus } from '../parts/coverage-book.ts';
+import type { HeadInDhtStatus } from '../parts/head-in-dht.ts';
 import type { DhtStatus } from '../swarm/dht.ts';
 import type { SeedServer, SeedStatus } from '../swarm/seed-server.ts';
 import type { Tracker, TrackerStatus } from '../swarm/tracker.ts';
 import { noUdpTracker, type UdpTracker, type UdpTrackerStatus } from '../swarm/udp-tracker.ts';
 import { keptForThisTurn, Metrics } from '../web/metrics.ts';
 import type { AnnounceTo, AnnounceToStatus } from './announce-to.ts';
-import type { HeadInDhtStatus } from './head-in-dht.ts';
 import type { Ingest, IngestProgress } from './ingest.ts';
 import type { PackCloser, PacksStatus } from './pack-closer.ts';
 import type { PublisherStatus } from './publisher.ts';

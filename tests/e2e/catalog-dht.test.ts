@@ -63,11 +63,11 @@ t.test('the key and one DHT node are enough to follow a catalog', async (t) => {
   t.teardown(() => followed.close());
   const swarm = new SwarmCatalog({ dht, keys: () => [key] });
   const options = { keys: [key], nixStoreDir: storeDir, now: Date.now };
-  const followUntil = async (records: number): Promise<void> => {
+  const followUntil = async (records: number, into = followed, from = swarm): Promise<void> => {
     const deadline = Date.now() + 60_000;
     for (;;) {
       try {
-        if ((await followCatalog(followed, swarm, options)).records === records) return;
+        if ((await followCatalog(into, from, options)).records === records) return;
       } catch (error) {
         // The head may be known before those who have it are.
         if (!isNarswarmError(error, 'upstream-failed') || Date.now() > deadline) throw error;
@@ -92,4 +92,30 @@ t.test('the key and one DHT node are enough to follow a catalog', async (t) => {
   const command = await runCommand(['catalog', ...flags]);
   t.equal(command.status, 0, command.errors);
   t.match(command.out, /^holds {4}2 NAR files, 2 narinfos/m);
+
+  const mirror = await startProgram([
+    ...[
+      'mirror',
+      '--data',
+      join(dir, 'mirror'),
+      '--catalog',
+      seeder.url,
+      '--catalog-key',
+      printPublicKey(key),
+    ],
+    ...['--trusted-key', printPublicKey(cache.publicKey), '--quota', '10MiB', '--min-free', '0B'],
+    ...['--http', `${host}:0`, '--peers', `${host}:0`, '--public-host', host],
+    ...['--dht', `${host}:0`, '--dht-bootstrap', `${host}:${stranger.port}`],
+  ]);
+  t.teardown(() => mirror.stop());
+  await until(async () => {
+    const { catalogs } = (await mirror.status()) as unknown as { catalogs: { dht: { nodes: number } }[] };
+    return (catalogs[0]?.dht.nodes ?? 0) > 0;
+  });
+  await seeder.stop();
+  const late = openFollowed(join(dir, 'late.sqlite'));
+  t.teardown(() => late.close());
+  const alone = new SwarmCatalog({ dht, keys: () => [key] });
+  await followUntil(4, late, alone);
+  t.equal(late.ordinal(sha256(second.narFile)), 1, 'from the mirror, when the seeder is gone');
 });

@@ -350,7 +350,7 @@ t.test('what is revoked goes at once, from everywhere', async (t) => {
   // As `narswarm revoke` does beside a running seeder.
   const catalog = openCatalog(join(lab.dir, 'seeder', 'catalog.sqlite'));
   catalog.revoke(sha256(leaf.narFile), { time: Math.floor(Date.now() / 1000), reason: 'spoilt' });
-  catalog.close();
+  await catalog.close();
   for (const mirror of [first, second]) {
     await until(async () => mirror.status().held.gone.revoked === 1);
     t.equal((await get(`${mirror.url}/nar/${nameOf(leaf)}`)).status, 404);

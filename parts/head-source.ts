@@ -1,9 +1,9 @@
 /** The heads of the catalog as torrents: the present one, and a few before it for those who heard of one a moment ago. */
 
 import type { InfoHash } from '../nar/hash.ts';
-import { headTorrent } from '../parts/head-torrent.ts';
 import type { SeedHandle, SeedSource } from '../swarm/seed-server.ts';
 import type { Torrent } from '../swarm/torrent.ts';
+import { headTorrent } from './head-torrent.ts';
 
 /** With the usual minute from one to the next, half an hour: as long as others name us for one. */
 const headsKept = 30;
@@ -27,6 +27,10 @@ export class HeadSource implements SeedSource {
       heldBytes -= head.bytes.length;
     }
     return torrent;
+  }
+
+  get newest(): InfoHash | undefined {
+    return [...this.#heads.keys()].at(-1);
   }
 
   mayHold(infoHash: InfoHash): boolean {

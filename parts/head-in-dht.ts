@@ -1,13 +1,11 @@
 /**
- * Where the newest head of the catalog is, said in the DHT: as an item under each key that signs it, put after each publication and
- * again every hour, since nodes forget it after two; and the head's torrent is announced like others.
+ * Where the newest head of a catalog is, said in the DHT: as an item under each key that signs it, put when it is new and again every hour,
+ * since nodes forget it after two; and the head's torrent is announced like others. Whoever has the items may do so, not only their signer.
  */
 
-import { headFormat } from '../catalog/head.ts';
 import type { InfoHash } from '../nar/hash.ts';
-import type { SecretKey } from '../nar/signature.ts';
 import type { Dht } from '../swarm/dht.ts';
-import { signDhtItem } from '../swarm/dht-item.ts';
+import type { DhtItem } from '../swarm/dht-item.ts';
 import type { Logger } from '../web/log.ts';
 
 export interface HeadInDhtLimits {
@@ -31,7 +29,6 @@ export const headNotInDht: Readonly<HeadInDhtStatus> = { sequence: 0, nodes: 0, 
 
 export interface HeadInDhtOptions {
   dht: Pick<Dht, 'pin' | 'unpin' | 'putItem'>;
-  secretKeys: readonly SecretKey[];
   logger: Logger;
   limits?: Partial<HeadInDhtLimits>;
 }
@@ -40,7 +37,7 @@ export class HeadInDht {
   readonly #options: HeadInDhtOptions;
   readonly #limits: HeadInDhtLimits;
   readonly #closing = new AbortController();
-  #head: { infoHash: InfoHash; sequence: number } | undefined;
+  #head: { infoHash: InfoHash; sequence: number; items: readonly DhtItem[] } | undefined;
   #status: HeadInDhtStatus = headNotInDht;
   #running: Promise<void> | undefined;
   #again = false;
@@ -55,12 +52,12 @@ export class HeadInDht {
     return this.#status;
   }
 
-  /** The newest head. Of several in a row, the last one counts. */
-  show(infoHash: InfoHash, sequence: number): void {
-    if (this.#closing.signal.aborted) return;
+  /** The newest head, and the items that name it. Of several in a row, the last one counts; the same again changes nothing. */
+  show(infoHash: InfoHash, items: readonly DhtItem[]): void {
+    if (this.#closing.signal.aborted || this.#head?.infoHash === infoHash) return;
     if (this.#head !== undefined) this.#options.dht.unpin(this.#head.infoHash);
     this.#options.dht.pin(infoHash);
-    this.#head = { infoHash, sequence };
+    this.#head = { infoHash, sequence: items[0]?.seq ?? 0, items };
     this.#put();
   }
 
@@ -84,13 +81,12 @@ export class HeadInDht {
 
   /** Gives in how many milliseconds it is put again. */
   async #putOnce(): Promise<number> {
-    const { dht, secretKeys, logger } = this.#options;
+    const { dht, logger } = this.#options;
     const head = this.#head;
     if (head === undefined) return this.#limits.everyMs;
     const { signal } = this.#closing;
     try {
-      const items = secretKeys.map((key) => signDhtItem(key, headFormat, head.sequence, head.infoHash));
-      const counts = await Promise.all(items.map((item) => dht.putItem(item, signal)));
+      const counts = await Promise.all(head.items.map((item) => dht.putItem(item, signal)));
       const nodes = Math.min(...counts);
       this.#status = { ...this.#status, sequence: head.sequence, nodes };
       if (nodes > 0) return this.#limits.everyMs;
