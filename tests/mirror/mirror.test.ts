@@ -35,51 +35,147 @@ const hasAll = async (mirror: Mirror, built: readonly Built[]): Promise<boolean>
   return found.every(({ bytes }, index) => bytes.equals(built[index]?.narFile ?? Buffer.alloc(0)));
 };
 
-t.test('a mirror is a whole substituter and catalog of what it holds', async (t) => {
+/** Changes bytes of a held file as a disk does: its size and time stay. */
+async function spoil(path: string, sameTime: boolean): Promise<void> {
+  const { mtimeNs } = await stat(path, { bigint: true });
+  const file = await open(path, 'r+');
+  await file.write(Buffer.from('spoilt'), 0, 6, 50_000);
+  await file.close();
+  // Dates have microseconds at most: `touch` has all of it.
+  if (sameTime)
+    execFileSync('touch', [
+      '-m',
+      '-d',
+      `@${mtimeNs / 10n ** 9n}.${`${mtimeNs % 10n ** 9n}`.padStart(9, '0')}`,
+      path,
+    ]);
+}
+
+t.test('mirrors of one seeder', async (t) => {
   const lab = await MirrorLab.open(t);
   const chain = await lab.chain('a', 3, 100 * KiB);
   const strange = await lab.cache.add({ name: 'strange', values: { url: 'some/where?file=1' } });
   const seeder = await lab.seeder();
-  const mirror = await lab.mirror('m', [seeder.url]);
-  await until(holds(mirror, 4));
-  await until(async () => seeder.status().coverage.mirrors[0]?.nars === 4);
-  for (const built of [...chain, strange]) {
-    const narInfo = await get(`${mirror.url}/${built.narInfoName}`);
-    t.equal(narInfo.bytes.toString(), built.narInfo.text, 'verbatim');
-    const nar = await fetch(`${mirror.url}/${built.narInfo.url}`, { headers: { range: 'bytes=10-19' } });
-    t.equal(nar.status, 206);
-    t.ok(Buffer.from(await nar.arrayBuffer()).equals(built.narFile.subarray(10, 20)));
-  }
-  const [first] = chain;
-  const fileHash = sha256(first?.narFile ?? Buffer.alloc(0));
-  for (const path of [
-    'nix-cache-info',
-    'healthz',
-    'metrics',
-    '',
-    `${fileHash}.torrentinfo`,
-    'catalog/head',
-  ]) {
-    t.equal((await get(`${mirror.url}/${path}`)).status, 200, path);
-  }
-  t.equal((await get(`${mirror.url}/of/catalog-1/catalog/head`)).status, 200);
-  t.equal((await get(`${mirror.url}/of/another/catalog/head`)).status, 404);
-  const answer = await fetch(`${mirror.url}/resolve`, {
-    method: 'POST',
-    body: JSON.stringify({ fileHashes: [fileHash, sha256(Buffer.from('x'))] }),
+  const [leaf, root] = chain as [Built, Built];
+  const select = [`closure:${root.storePath}`];
+
+  await t.test('a mirror is a whole substituter and catalog of what it holds', async (t) => {
+    const mirror = await lab.mirror('m', [seeder.url]);
+    await until(holds(mirror, 4));
+    await until(async () => seeder.status().coverage.mirrors[0]?.nars === 4);
+    for (const built of [...chain, strange]) {
+      const narInfo = await get(`${mirror.url}/${built.narInfoName}`);
+      t.equal(narInfo.bytes.toString(), built.narInfo.text, 'verbatim');
+      const nar = await fetch(`${mirror.url}/${built.narInfo.url}`, { headers: { range: 'bytes=10-19' } });
+      t.equal(nar.status, 206);
+      t.ok(Buffer.from(await nar.arrayBuffer()).equals(built.narFile.subarray(10, 20)));
+    }
+    const [first] = chain;
+    const fileHash = sha256(first?.narFile ?? Buffer.alloc(0));
+    for (const path of [
+      'nix-cache-info',
+      'healthz',
+      'metrics',
+      '',
+      `${fileHash}.torrentinfo`,
+      'catalog/head',
+    ]) {
+      t.equal((await get(`${mirror.url}/${path}`)).status, 200, path);
+    }
+    t.equal((await get(`${mirror.url}/of/catalog-1/catalog/head`)).status, 200);
+    t.equal((await get(`${mirror.url}/of/another/catalog/head`)).status, 404);
+    const answer = await fetch(`${mirror.url}/resolve`, {
+      method: 'POST',
+      body: JSON.stringify({ fileHashes: [fileHash, sha256(Buffer.from('x'))] }),
+    });
+    const lines = (await answer.text()).trim().split('\n');
+    t.equal(lines.length, 1);
+    const line = JSON.parse(lines[0] ?? '');
+    t.same(line.peers, [mirror.peersAddress]);
+    const infoHash = createHash('sha1').update(Buffer.from(line.info, 'base64')).digest('hex');
+    const torrent = parseTorrentFile((await get(`${mirror.url}/${infoHash}.torrent`)).bytes);
+    t.equal(torrent.infoHash, infoHash);
+    t.match(mirror.status(), {
+      role: 'mirror',
+      catalog: { nars: 4 },
+      ingest: { pending: 0 },
+      fetching: { state: 'idle' },
+    });
   });
-  const lines = (await answer.text()).trim().split('\n');
-  t.equal(lines.length, 1);
-  const line = JSON.parse(lines[0] ?? '');
-  t.same(line.peers, [mirror.peersAddress]);
-  const infoHash = createHash('sha1').update(Buffer.from(line.info, 'base64')).digest('hex');
-  const torrent = parseTorrentFile((await get(`${mirror.url}/${infoHash}.torrent`)).bytes);
-  t.equal(torrent.infoHash, infoHash);
-  t.match(mirror.status(), {
-    role: 'mirror',
-    catalog: { nars: 4 },
-    ingest: { pending: 0 },
-    fetching: { state: 'idle' },
+
+  await t.test('what the disk spoils is taken out at once and fetched again', async (t) => {
+    const path = fileIn(lab, 'spoilt', leaf);
+    let mirror = await lab.mirror('spoilt', [seeder.url], { select });
+    await until(holds(mirror, 2));
+    await mirror.close();
+    await spoil(path, false);
+    mirror = await lab.mirror('spoilt', [seeder.url], { select });
+    await until(async () => mirror.status().held.gone.damaged === 1 && mirror.status().held.files === 2);
+    t.ok(await hasAll(mirror, [leaf, root]), 'seen by its time at start');
+    await mirror.close();
+
+    await rm(path);
+    mirror = await lab.mirror('spoilt', [seeder.url], { select });
+    await until(async () => mirror.status().held.gone.lost === 1 && mirror.status().held.files === 2);
+    t.ok(await hasAll(mirror, [leaf, root]), 'one that is gone as well');
+    await mirror.close();
+
+    mirror = await lab.mirror('spoilt', [seeder.url], { select, verifyEveryMs: 1 });
+    await spoil(path, true);
+    await until(
+      async () => mirror.status().verification.damagedFiles > 0 && mirror.status().held.files === 2,
+    );
+    t.ok(await hasAll(mirror, [leaf, root]), 'and by reading it when nothing else shows');
+    t.ok(mirror.log.some(({ event }) => event === 'held-file-damaged'));
+  });
+
+  await t.test('in metered hours nothing is fetched or offered; afterwards it is', async (t) => {
+    const schedules = [{ cron: '* * * * *', bytesPerSecond: 0 }];
+    const metered = await lab.mirror('metered', [seeder.url], { select, schedules });
+    await until(async () => metered.status().plan.plans > 0 && metered.status().fetching.state === 'paused');
+    t.equal(metered.status().held.files, 0);
+    const { mirrors } = seeder.status().coverage;
+    t.notOk(mirrors.some(({ peers }) => peers === metered.peersAddress));
+    await metered.close();
+    const free = await lab.mirror('metered', [seeder.url], { select });
+    await until(holds(free, 2));
+  });
+
+  await t.test(
+    'a file that was not yet verified when the mirror was killed is verified and kept; any other goes',
+    async (t) => {
+      const store = await openDirectoryStore(join(lab.dir, 'found', 'nar-files'));
+      const put = async (name: string, bytes: Buffer): Promise<void> => {
+        const writer = await store.create(name);
+        await writer.write(bytes);
+        await writer.commit();
+      };
+      await put(nameOf(leaf), leaf.narFile);
+      await put(nameOf(root), Buffer.alloc(1_000));
+      await put(narFileName(sha256(Buffer.from('strange')), 'none'), Buffer.from('strange'));
+      await store.close();
+      const mirror = await lab.mirror('found', [seeder.url], { select });
+      await until(holds(mirror, 2));
+      t.ok(await hasAll(mirror, [leaf, root]));
+      await until(async () => mirror.status().held.unverified === 0);
+      t.equal(
+        mirror.status().fetching.bytes.swarm,
+        root.narFile.length,
+        'what was there is not fetched again',
+      );
+      t.equal(mirror.status().quota.heldBytes, leaf.narFile.length + root.narFile.length);
+    },
+  );
+
+  await t.test('a narinfo is answered only with all that it needs', async (t) => {
+    const mirror = await lab.mirror('whole', [seeder.url], { select });
+    await until(holds(mirror, 2));
+    t.equal((await get(`${mirror.url}/${root.narInfoName}`)).status, 200);
+    await seeder.close();
+    await rm(fileIn(lab, 'whole', leaf));
+    t.equal((await get(`${mirror.url}/nar/${nameOf(leaf)}`)).status, 404, 'found missing as it is asked for');
+    t.equal((await get(`${mirror.url}/${root.narInfoName}`)).status, 404);
+    t.equal((await get(`${mirror.url}/nar/${nameOf(root)}`)).status, 200, 'its own NAR file is there');
   });
 });
 
@@ -141,64 +237,6 @@ t.test(
     await until(async () => again.status().held.files === 12 && again.status().packs.seeded === 1);
   },
 );
-
-/** Changes bytes of a held file as a disk does: its size and time stay. */
-async function spoil(path: string, sameTime: boolean): Promise<void> {
-  const { mtimeNs } = await stat(path, { bigint: true });
-  const file = await open(path, 'r+');
-  await file.write(Buffer.from('spoilt'), 0, 6, 50_000);
-  await file.close();
-  // Dates have microseconds at most: `touch` has all of it.
-  if (sameTime)
-    execFileSync('touch', [
-      '-m',
-      '-d',
-      `@${mtimeNs / 10n ** 9n}.${`${mtimeNs % 10n ** 9n}`.padStart(9, '0')}`,
-      path,
-    ]);
-}
-
-t.test('what the disk spoils is taken out at once and fetched again', async (t) => {
-  const lab = await MirrorLab.open(t);
-  const chain = (await lab.chain('a', 2, 100 * KiB)) as [Built, Built];
-  const [leaf] = chain;
-  const seeder = await lab.seeder();
-  const path = fileIn(lab, 'm', leaf);
-  let mirror = await lab.mirror('m', [seeder.url]);
-  await until(holds(mirror, 2));
-  await mirror.close();
-  await spoil(path, false);
-  mirror = await lab.mirror('m', [seeder.url]);
-  await until(async () => mirror.status().held.gone.damaged === 1 && mirror.status().held.files === 2);
-  t.ok(await hasAll(mirror, chain), 'seen by its time at start');
-  await mirror.close();
-
-  await rm(path);
-  mirror = await lab.mirror('m', [seeder.url]);
-  await until(async () => mirror.status().held.gone.lost === 1 && mirror.status().held.files === 2);
-  t.ok(await hasAll(mirror, chain), 'one that is gone as well');
-  await mirror.close();
-
-  mirror = await lab.mirror('m', [seeder.url], { verifyEveryMs: 1 });
-  await spoil(path, true);
-  await until(async () => mirror.status().verification.damagedFiles > 0 && mirror.status().held.files === 2);
-  t.ok(await hasAll(mirror, chain), 'and by reading it when nothing else shows');
-  t.ok(mirror.log.some(({ event }) => event === 'held-file-damaged'));
-});
-
-t.test('a narinfo is answered only with all that it needs', async (t) => {
-  const lab = await MirrorLab.open(t);
-  const [leaf, root] = (await lab.chain('a', 2, 60 * KiB)) as [Built, Built];
-  const seeder = await lab.seeder();
-  const mirror = await lab.mirror('m', [seeder.url]);
-  await until(holds(mirror, 2));
-  t.equal((await get(`${mirror.url}/${root.narInfoName}`)).status, 200);
-  await seeder.close();
-  await rm(fileIn(lab, 'm', leaf));
-  t.equal((await get(`${mirror.url}/nar/${nameOf(leaf)}`)).status, 404, 'found missing as it is asked for');
-  t.equal((await get(`${mirror.url}/${root.narInfoName}`)).status, 404);
-  t.equal((await get(`${mirror.url}/nar/${nameOf(root)}`)).status, 200, 'its own NAR file is there');
-});
 
 t.test(
   'a smaller quota: what others have goes, and last copies only when nothing else is left',
@@ -360,46 +398,3 @@ t.test('what is revoked goes at once, from everywhere', async (t) => {
   }
   t.notOk(existsSync(fileIn(lab, 'second', leaf)));
 });
-
-t.test('in metered hours nothing is fetched or offered; afterwards it is', async (t) => {
-  const lab = await MirrorLab.open(t);
-  await lab.chain('a', 2, 20 * KiB);
-  const seeder = await lab.seeder();
-  const schedules = [{ cron: '* * * * *', bytesPerSecond: 0 }];
-  const metered = await lab.mirror('m', [seeder.url], { schedules });
-  await until(async () => metered.status().plan.plans > 0 && metered.status().fetching.state === 'paused');
-  t.equal(metered.status().held.files, 0);
-  t.same(seeder.status().coverage.mirrors, []);
-  await metered.close();
-  const free = await lab.mirror('m', [seeder.url]);
-  await until(holds(free, 2));
-});
-
-t.test(
-  'a file that was not yet verified when the mirror was killed is verified and kept; any other goes',
-  async (t) => {
-    const lab = await MirrorLab.open(t);
-    const [right, wrong] = (await lab.chain('a', 2, 50 * KiB)) as [Built, Built];
-    const seeder = await lab.seeder();
-    const store = await openDirectoryStore(join(lab.dir, 'm', 'nar-files'));
-    const put = async (name: string, bytes: Buffer): Promise<void> => {
-      const writer = await store.create(name);
-      await writer.write(bytes);
-      await writer.commit();
-    };
-    await put(nameOf(right), right.narFile);
-    await put(nameOf(wrong), Buffer.alloc(1_000));
-    await put(narFileName(sha256(Buffer.from('strange')), 'none'), Buffer.from('strange'));
-    await store.close();
-    const mirror = await lab.mirror('m', [seeder.url]);
-    await until(holds(mirror, 2));
-    t.ok(await hasAll(mirror, [right, wrong]));
-    await until(async () => mirror.status().held.unverified === 0);
-    t.equal(
-      mirror.status().fetching.bytes.swarm,
-      wrong.narFile.length,
-      'what was there is not fetched again',
-    );
-    t.equal(mirror.status().quota.heldBytes, right.narFile.length + wrong.narFile.length);
-  },
-);
