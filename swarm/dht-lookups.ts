@@ -153,10 +153,9 @@ export class DhtLookups {
   }
 }
 
-/** What a node gave, if it is an item of that name. Whether it was signed by the key is not looked at. */
+/** What a node gave, if it is an item, taken for one of that name: whether it is, its signature says, which is not looked at here. */
 function itemIn({ r }: RpcReply, { key, salt }: DhtItemName): DhtItem | undefined {
-  if (r?.k === undefined || r.sig === undefined || r.seq === undefined || r.v === undefined) return undefined;
-  if (!r.k.equals(key)) return undefined;
+  if (r?.sig === undefined || r.seq === undefined || r.v === undefined) return undefined;
   return { key, salt, seq: r.seq, sig: r.sig, infoHash: infoHashFromDigest(r.v.ih) };
 }
 

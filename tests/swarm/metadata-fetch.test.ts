@@ -187,6 +187,13 @@ t.test('several peers are asked at once, and no more than so many in all', async
   await t.rejects(get([...silent, good], { limits: { ...quick, peers: 3 } }), { code: 'swarm-exhausted' });
 });
 
+t.test('one that is larger than it may be is not fetched, though it is the right one', async (t) => {
+  provesNothingStaysOpen(t);
+  const good = await peerThat(t, gives(info));
+  t.ok((await get([good], { maxBytes: info.length })).equals(info));
+  await t.rejects(get([good], { maxBytes: info.length - 1 }), { code: 'swarm-exhausted' });
+});
+
 t.test('it is given up at once when the caller says so', async (t) => {
   provesNothingStaysOpen(t);
   const silent = await peerThat(t, () => {});
