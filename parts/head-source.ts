@@ -7,7 +7,7 @@ import { headTorrent } from './head-torrent.ts';
 
 /** With the usual minute from one to the next, half an hour: as long as others name us for one. */
 const headsKept = 30;
-/** A head has some 20 KB, and 4 MiB at most. The present one is kept in any case. */
+/** Of all of them; one has at most 4 MiB, and the present one is kept in any case. */
 const headsKeptBytes = 16 * 1024 * 1024;
 
 export class HeadSource implements SeedSource {

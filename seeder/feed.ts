@@ -12,7 +12,7 @@ import type { InfoHash } from '../nar/hash.ts';
 const itemsDefault = 200;
 /** For a reader that is new or was off for long: a megabyte. */
 const itemsMax = 2_000;
-/** NAR files that are looked at for those that are in no pack: tens of milliseconds, however large the catalog is. */
+/** NAR files that are looked at for those that are in no pack: it bounds what a feed costs in a catalog of any size. */
 const amongMax = 10_000;
 
 const feedQuery = z.object({

@@ -45,7 +45,7 @@ export interface DhtLimits {
   lookupMs: number;
   /** Peers of other people's torrents that are remembered, of all torrents together. */
   peersMax: number;
-  /** Signed items of other people that are kept, some 300 bytes each; the one put longest ago goes first. */
+  /** Signed items of other people that are kept, of at most 210 bytes each; the one that was of use longest ago goes first. */
   itemsMax: number;
   /** Tokens that announces need, by torrent, for the 5 minutes that the library keeps them. */
   lookupsKept: number;
