@@ -29,6 +29,7 @@ export class Applier {
     if (sizeBytes > smallMaxBytes) {
       this.#worker ??= new Worker(new URL('follow-worker.ts', import.meta.url), {
         workerData: this.#data,
+        execArgv: [],
         resourceLimits: { maxYoungGenerationSizeMb: youngGenerationMaxMib },
       });
       await askWorker(this.#worker, task);

@@ -43,7 +43,11 @@ export function openCheckpointer(
   { patienceMs = checkpointPatienceMs }: { patienceMs?: number } = {},
 ): Checkpointer {
   const workerData = { path, patienceMs };
-  const worker = new Worker(new URL('checkpoint-worker.ts', import.meta.url), { workerData });
+  const worker = new Worker(new URL('checkpoint-worker.ts', import.meta.url), {
+    workerData,
+    // What this process was started with, such as the loader of a test runner, is not for its threads.
+    execArgv: [],
+  });
   const exited = once(worker, 'exit').catch(() => undefined);
   worker.on('error', onFault);
   return {

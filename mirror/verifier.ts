@@ -46,7 +46,7 @@ export class Verifier {
   }
 
   #open(): Worker {
-    const worker = new Worker(new URL('./verify-worker.ts', import.meta.url));
+    const worker = new Worker(new URL('./verify-worker.ts', import.meta.url), { execArgv: [] });
     let cause: unknown;
     worker.on('message', (answer: VerifyAnswer) => this.#settle(answer));
     worker.on('error', (error) => {

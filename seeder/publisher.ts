@@ -160,6 +160,7 @@ export class Publisher {
   async #ask(job: PublishJob): Promise<Published> {
     const worker = new Worker(new URL('publish-worker.ts', import.meta.url), {
       workerData: job,
+      execArgv: [],
       resourceLimits,
     });
     this.#worker = worker;

@@ -180,7 +180,7 @@ export class VerifyPool {
   }
 
   #open(lane: Lane): Worker {
-    const worker = new Worker(this.#workerUrl, { workerData: this.#keys });
+    const worker = new Worker(this.#workerUrl, { workerData: this.#keys, execArgv: [] });
     let cause: unknown;
     worker.on('message', (answer: VerifyAnswer) => this.#settle(lane, answer));
     worker.on('error', (error) => {
