@@ -80,7 +80,7 @@ export async function small({ dir }: SectionOptions): Promise<Row[]> {
       theirs: `${smallReach}/s wanted`,
       ratio: perSecond / smallReach,
       reach: 1,
-      note: notes(first),
+      note: `${notes(first)}; with packs and log ${first.wholeSeconds.toFixed(0)} s`,
     },
     {
       what: 'a peer meanwhile, connection to whole file',
