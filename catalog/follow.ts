@@ -11,7 +11,7 @@ import { Applier } from './applier.ts';
 import { firstChain } from './chain.ts';
 import { CatalogFiles } from './files.ts';
 import type { FollowedCatalog } from './followed.ts';
-import { type CatalogHead, type HeadView, parseHead, verifyHead } from './head.ts';
+import { type CatalogHead, type HeadSegment, type HeadView, parseHead, verifyHead } from './head.ts';
 
 /** What a catalog comes over: HTTP, or a swarm. */
 export interface CatalogTransport {
@@ -100,15 +100,34 @@ export async function readView(
   const transports = 'fetchHead' in transport ? [transport] : transport;
   const files = options.files ?? (await ownFiles(into));
   const applier = new Applier({ path: into.path, nixStoreDir: options.nixStoreDir });
+  let useless = options.files === undefined;
   try {
     await fetchFile(files, transports, view, options.signal);
     const task = { kind: 'view', path: files.path(view.sha256), sha256: view.sha256 } as const;
     await applier.apply(task, view.sizeBytes);
+  } catch (error) {
+    useless ||= isUselessFile(error);
+    throw error;
   } finally {
     await applier.close({ now: options.signal?.aborted === true });
-    if (options.files === undefined) await files.remove(view.sha256);
+    if (useless) await files.remove(view.sha256);
   }
   return { state: 'advanced', records: into.records };
+}
+
+/**
+ * Fetches the segments of the accepted head that are not among `files`: those whose records came in other files, which were fused since.
+ * Whoever serves the head is asked for all of them.
+ */
+export async function fetchSegments(
+  followed: FollowedCatalog,
+  transports: readonly CatalogTransport[],
+  { files, signal }: { files: CatalogFiles; signal?: AbortSignal },
+): Promise<void> {
+  for (const segment of followed.head()?.segments ?? []) {
+    signal?.throwIfAborted();
+    await fetchFile(files, transports, segment, signal);
+  }
 }
 
 /** Those that may sign the next head. */
@@ -247,6 +266,7 @@ async function takeIn(
   };
   let fetching = fetchAt(0);
   let whole = false;
+  let useless: readonly HeadSegment[] = [];
   try {
     for (const [index, segment] of missing.entries()) {
       await fetching;
@@ -258,16 +278,35 @@ async function takeIn(
         first: before ?? { records: 0, chain: firstChain(nixStoreDir) },
         last: segment,
       } as const;
+      useless = missing.slice(index, index + 2);
       await applier.apply(task, segment.sizeBytes);
       if (options.files === undefined) await files.remove(segment.sha256);
       signal.throwIfAborted();
     }
     whole = true;
+  } catch (error) {
+    if (!isUselessFile(error)) useless = [];
+    throw error;
   } finally {
     stopping.abort(new NarswarmError('aborted', 'following the catalog was given up'));
     await fetching?.catch(() => undefined);
     await applier.close({ now: !whole });
+    // A signer of nonsense would fill the disk with it, head after head; what only the disk has spoilt is fetched again.
+    if (!whole) for (const { sha256 } of useless) await files.remove(sha256);
   }
+}
+
+/** A file of which nothing can be taken in, by whoever's fault. */
+function isUselessFile(error: unknown): boolean {
+  return isNarswarmError(
+    error,
+    'segment-truncated',
+    'segment-corrupt',
+    'record-corrupt',
+    'decompression-bomb',
+    'store-dir-mismatch',
+    'catalog-fork',
+  );
 }
 
 /** From the first that has it. */

@@ -62,6 +62,8 @@ export const headSigsMax = 8;
 export const headViewsMax = 256;
 /** Compressed, and some room for what does not compress. */
 export const catalogFileMaxBytes = 4 * 2 ** 30;
+/** 64 MiB of records that do not compress, which zstd makes longer by less than a hundredth. */
+export const segmentFileMaxBytes = 65 << 20;
 
 /** Also what tells the item in the DHT that names the newest head from others under the same key. */
 export const headFormat = 'narswarm-catalog-1';
@@ -227,7 +229,11 @@ class Draft {
 
   #takeSegment(value: string): void {
     const [records = '', chain = '', ...file] = value.split(' ');
-    const segment = { records: readCount(records), chain: readSha256(chain), ...readFile(file) };
+    const segment = {
+      records: readCount(records),
+      chain: readSha256(chain),
+      ...readFile(file, segmentFileMaxBytes),
+    };
     if (segment.records <= (this.#segments.at(-1)?.records ?? 0))
       throw gap('a segment ends where the one before it does, or earlier');
     this.#segments.push(segment);
@@ -237,16 +243,16 @@ class Draft {
     const [name = '', paths = '', ...file] = value.split(' ');
     if (!isViewName(name)) throw new Error('not the name of a view');
     if (this.#views.some((view) => view.name === name)) throw new Error('the name comes twice');
-    this.#views.push({ name, paths: readCount(paths), ...readFile(file) });
+    this.#views.push({ name, paths: readCount(paths), ...readFile(file, catalogFileMaxBytes) });
   }
 }
 
-function readFile(words: readonly string[]): CatalogFile {
+function readFile(words: readonly string[], maxBytes: number): CatalogFile {
   const [sha256 = '', size = '', infoHash = '', ...more] = words;
   if (more.length > 0) throw new Error('too many words');
   if (parseInfoHash(infoHash) !== infoHash) throw new Error('an infohash is not in lower case');
   const sizeBytes = readCount(size);
-  if (sizeBytes < 1 || sizeBytes > catalogFileMaxBytes) throw new Error('not the size of a file');
+  if (sizeBytes < 1 || sizeBytes > maxBytes) throw new Error('not the size of a file');
   return { sha256: readSha256(sha256), sizeBytes, infoHash: infoHash as InfoHash };
 }
 

@@ -4,7 +4,13 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CatalogFiles } from '../catalog/files.ts';
-import { type CatalogTransport, type FollowResult, followCatalog, trustedKeys } from '../catalog/follow.ts';
+import {
+  type CatalogTransport,
+  type FollowResult,
+  fetchSegments,
+  followCatalog,
+  trustedKeys,
+} from '../catalog/follow.ts';
 import { type FollowedCatalog, openFollowed } from '../catalog/followed.ts';
 import { isNarswarmError } from '../nar/errors.ts';
 import { SwarmCatalog } from '../parts/swarm-catalog.ts';
@@ -96,7 +102,11 @@ export const command = defineCommand({
       const follow = async (): Promise<FollowResult> => {
         const result = await followCatalog(followed, transports, options);
         const head = followed.head();
-        if (head !== undefined) await options.files?.putHead(head.text);
+        const { files, signal } = options;
+        if (head !== undefined && files !== undefined) {
+          await fetchSegments(followed, transports, { files, signal });
+          await files.putHead(head.text);
+        }
         return result;
       };
       if (every === undefined) {

@@ -3,7 +3,13 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CatalogFiles } from '../catalog/files.ts';
-import { type CatalogTransport, followCatalog, readView, trustedKeys } from '../catalog/follow.ts';
+import {
+  type CatalogTransport,
+  fetchSegments,
+  followCatalog,
+  readView,
+  trustedKeys,
+} from '../catalog/follow.ts';
 import { type FollowedCatalog, openFollowed } from '../catalog/followed.ts';
 import { type TorrentInfo, verifyTorrentInfo } from '../catalog/torrentinfo.ts';
 import { checkNarInfo } from '../nar/check-narinfo.ts';
@@ -92,8 +98,11 @@ export class MirrorCatalog {
     return new MirrorCatalog(options, openFollowed(join(dir, 'followed.sqlite')), files);
   }
 
-  /** True when something may be other than it was. Throws what `followCatalog` throws. */
-  async follow(signal: AbortSignal): Promise<boolean> {
+  /**
+   * Calls back when something may be other than it was: at once, since what was revoked must not wait for a view that cannot be read. Throws
+   * what `followCatalog` throws.
+   */
+  async follow(signal: AbortSignal, onChange: () => void): Promise<void> {
     const { keys, nixStoreDir, now } = this.#options;
     const inDht = this.#openInDht();
     const transports: CatalogTransport[] = this.reaches.map(({ transport }) => transport);
@@ -108,10 +117,11 @@ export class MirrorCatalog {
       });
       this.#confirmedMs = now();
       this.#showHead();
-      const views = await this.#readViews(transports, signal);
+      if (result.state === 'advanced') onChange();
+      await this.#readViews(transports, signal, onChange);
+      await fetchSegments(this.followed, transports, { files: this.files, signal });
       await this.#dropOldFiles();
       this.#error = undefined;
-      return result.state === 'advanced' || views;
     } catch (error) {
       if (error instanceof NarswarmError && error.code !== 'aborted') this.#error = error;
       throw error;
@@ -241,9 +251,12 @@ export class MirrorCatalog {
       this.#inDht.kept.show(item.infoHash, [item]);
   }
 
-  async #readViews(transports: readonly CatalogTransport[], signal: AbortSignal): Promise<boolean> {
+  async #readViews(
+    transports: readonly CatalogTransport[],
+    signal: AbortSignal,
+    onChange: () => void,
+  ): Promise<void> {
     const { dataDir, views, nixStoreDir, logger } = this.#options;
-    let advanced = false;
     for (const name of views) {
       const view = this.followed.head()?.views.find((each) => each.name === name);
       if (view === undefined) continue;
@@ -251,15 +264,15 @@ export class MirrorCatalog {
       if (into === undefined) {
         into = openFollowed(join(dataDir, 'catalogs', this.name, `view-${name}.sqlite`));
         this.#views.set(name, into);
-        advanced = true;
+        // With what was read before this start.
+        onChange();
       }
       const { files } = this;
       const { state } = await readView(into, transports, view, { nixStoreDir, files, signal });
-      if (state === 'advanced')
-        logger.info('view-read', { catalog: this.name, view: name, paths: view.paths });
-      advanced ||= state === 'advanced';
+      if (state !== 'advanced') continue;
+      logger.info('view-read', { catalog: this.name, view: name, paths: view.paths });
+      onChange();
     }
-    return advanced;
   }
 
   /** Segments that were fused into larger ones, and views of yesterday: whoever needs them asks the catalog's own server. */

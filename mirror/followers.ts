@@ -38,11 +38,10 @@ export class Followers {
     let failed = '';
     while (!signal.aborted) {
       try {
-        const changed = await catalog.follow(signal);
-        if (changed) {
+        await catalog.follow(signal, () => {
           logger.info('catalog-followed', { ...catalog.status() });
           onChange();
-        }
+        });
         if (failed !== '') onReached();
         failed = '';
       } catch (error) {

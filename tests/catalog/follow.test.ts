@@ -1,8 +1,9 @@
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { zstdCompressSync } from 'node:zlib';
 import t, { type Test } from 'tap';
 import { CatalogFiles } from '../../catalog/files.ts';
-import { type FollowOptions, followCatalog, readView } from '../../catalog/follow.ts';
+import { type FollowOptions, fetchSegments, followCatalog, readView } from '../../catalog/follow.ts';
 import { type FollowedCatalog, openFollowed } from '../../catalog/followed.ts';
 import { frameRecord, recordMaxBytes } from '../../catalog/record.ts';
 import { segmentLimits, segmentMagic } from '../../catalog/segment.ts';
@@ -121,6 +122,11 @@ t.test('a head that is not right is refused, each for its own reason', async (t)
   if (a === undefined || b === undefined) throw new Error('no segments');
   t.throws(() => log.head({ segments: [b, a] }), { code: 'catalog-gap' }, 'segments in another order');
   t.throws(() => log.head({ segments: [a, a] }), { code: 'catalog-gap' }, 'a segment twice');
+  t.throws(
+    () => log.head({ segments: [{ ...a, sizeBytes: 2 ** 30 }, b] }),
+    { code: 'head-corrupt' },
+    'too large',
+  );
 
   transport.head = first;
   await followCatalog(followed, transport, options);
@@ -383,6 +389,49 @@ t.test('the files are kept for whoever wants to serve them', async (t) => {
   const before = transport.asked.length;
   await followCatalog(opened(t, 'other.sqlite'), transport, { ...options, files });
   t.equal(transport.asked.length, before + 1, 'only the head: the files are there');
+});
+
+t.test('a file whose records came in others is fetched for whoever serves it', async (t) => {
+  const files = await CatalogFiles.open(join(t.testdir(), 'files'));
+  const { log, transport } = await twoSegments();
+  const followed = opened(t);
+  await followCatalog(followed, transport, { ...options, files });
+  await log.fuse();
+  transport.head = log.head();
+  await followCatalog(followed, transport, { ...options, files });
+  await fetchSegments(followed, [transport], { files });
+  const [fused] = log.segments;
+  t.ok(fused && (await files.list()).includes(fused.sha256));
+  const before = transport.asked.length;
+  await fetchSegments(followed, [transport], { files });
+  t.equal(transport.asked.length, before, 'once');
+});
+
+t.test('files of nonsense do not pile up, and one that the disk has spoilt is fetched again', async (t) => {
+  const files = await CatalogFiles.open(join(t.testdir(), 'files'));
+  const log = new MadeLog();
+  await log.addFramed([Buffer.from('torrentinfo 4\nabc\n')]);
+  await log.add(narFiles(1, 5));
+  await log.addFramed([Buffer.from(`view ${'0'.repeat(9)} 1\n0`)]);
+  const transport = new MadeTransport(log, log.head());
+  const followed = opened(t);
+  await t.rejects(followCatalog(followed, transport, { ...options, files }), { code: 'record-corrupt' });
+  t.strictSame(await files.list(), []);
+  const view = await log.addView('bad', []);
+  const nonsense = { ...view, ...log.putFile(Buffer.from('no segment')) };
+  await t.rejects(readView(followed, transport, nonsense, { nixStoreDir, files }), {
+    code: 'segment-corrupt',
+  });
+  t.strictSame(await files.list(), []);
+
+  const good = await twoSegments();
+  const [first] = good.log.segments;
+  if (first === undefined) throw new Error('no segment');
+  await writeFile(files.path(first.sha256), Buffer.alloc(first.sizeBytes));
+  await t.rejects(followCatalog(followed, good.transport, { ...options, files }), {
+    code: 'segment-corrupt',
+  });
+  t.match(await followCatalog(followed, good.transport, { ...options, files }), { records: 30 });
 });
 
 t.test('following that is given up leaves whole segments, and goes on from there', async (t) => {

@@ -3,7 +3,15 @@ import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import t from 'tap';
 import { Chain, firstChain } from '../../catalog/chain.ts';
-import { type HeadValues, headText, parseHead, signHead, verifyHead } from '../../catalog/head.ts';
+import {
+  catalogFileMaxBytes,
+  type HeadValues,
+  headText,
+  parseHead,
+  segmentFileMaxBytes,
+  signHead,
+  verifyHead,
+} from '../../catalog/head.ts';
 import {
   type CatalogRecord,
   decodeRecord,
@@ -108,22 +116,28 @@ t.test('the golden heads are parsed, printed, signed and verified', async (t) =>
 
 const digest = (bytes: number) => fc.uint8Array({ minLength: bytes, maxLength: bytes });
 const sha256 = digest(32).map(sha256FromDigest);
-const file = fc.record({
-  sha256,
-  sizeBytes: fc.integer({ min: 1, max: 2 ** 32 }),
-  infoHash: digest(20).map(infoHashFromDigest),
-});
+const fileOf = (maxBytes: number) =>
+  fc.record({
+    sha256,
+    sizeBytes: fc.integer({ min: 1, max: maxBytes }),
+    infoHash: digest(20).map(infoHashFromDigest),
+  });
 const headValues: fc.Arbitrary<HeadValues> = fc
   .record({
     nixStoreDir: fc.constantFrom('/nix/store', '/gnu/store', '/a'),
     sequence: fc.nat(),
     time: fc.nat(),
     lifetime: fc.integer({ min: 1, max: 10 ** 9 }),
-    segments: fc.array(fc.tuple(fc.integer({ min: 1, max: 65_536 }), sha256, file), { maxLength: 5 }),
-    views: fc.uniqueArray(fc.tuple(fc.stringMatching(/^[a-z0-9][a-z0-9._-]{0,20}$/), fc.nat(), file), {
-      maxLength: 3,
-      selector: ([name]) => name,
+    segments: fc.array(fc.tuple(fc.integer({ min: 1, max: 65_536 }), sha256, fileOf(segmentFileMaxBytes)), {
+      maxLength: 5,
     }),
+    views: fc.uniqueArray(
+      fc.tuple(fc.stringMatching(/^[a-z0-9][a-z0-9._-]{0,20}$/), fc.nat(), fileOf(catalogFileMaxBytes)),
+      {
+        maxLength: 3,
+        selector: ([name]) => name,
+      },
+    ),
   })
   .map(({ lifetime, segments, views, ...rest }) => {
     let records = 0;
