@@ -3,16 +3,16 @@
  * info dictionary are kept beside them, about two hundredths of it.
  */
 
-import { hash } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { type Pack, packCacheInfo, packFiles, parsePack } from '../catalog/pack.ts';
+import { type Pack, packCacheInfo, packFiles, packLength, packName, parsePack } from '../catalog/pack.ts';
 import { packNarInfo } from '../catalog/pack-narinfo.ts';
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import { type InfoHash, parseInfoHash } from '../nar/hash.ts';
 import { remakePack } from '../parts/remake-pack.ts';
 import { diskError, errorCode } from '../store/disk-error.ts';
+import { packTorrentOf } from '../swarm/pack-torrent.ts';
 import { infoDictionary, type Torrent } from '../swarm/torrent.ts';
 import type { Logger } from '../web/log.ts';
 import type { MirrorCatalog } from './catalogs.ts';
@@ -45,8 +45,8 @@ export interface PacksOptions {
 export class Packs {
   readonly #options: PacksOptions;
   readonly #whole = new Map<InfoHash, MirrorCatalog>();
-  /** Not what their manifests say, however often they are made. */
-  readonly #wrong = new Set<InfoHash>();
+  /** Not what their manifests say, however often they are made: `<catalog> <infohash>`, as what one catalog says is held against no other. */
+  readonly #wrong = new Set<string>();
   readonly #wake = new WakeUp();
   readonly #closing = new AbortController();
   readonly #loop: Promise<void>;
@@ -145,12 +145,14 @@ export class Packs {
 
   async #lookAt(catalog: MirrorCatalog, infoHash: InfoHash): Promise<void> {
     const { state, logger } = this.#options;
-    if (this.#wrong.has(infoHash)) return;
+    const key = `${catalog.name} ${infoHash}`;
+    const of = this.#whole.get(infoHash);
+    if (this.#wrong.has(key) || (of !== undefined && of !== catalog)) return;
     const manifest = catalog.followed.pack(infoHash);
     if (manifest === undefined) return;
     const pack = parsePack(manifest);
     const isWhole = pack.narFiles.every(({ fileHash }) => state.isHeld(fileHash));
-    if (isWhole === this.#whole.has(infoHash)) return;
+    if (isWhole === (of !== undefined)) return;
     if (!isWhole) return this.#drop(infoHash);
     try {
       if (await this.#isMade(infoHash, pack)) {
@@ -166,7 +168,7 @@ export class Packs {
     } catch (error) {
       // A NAR file that went while it was read is looked for again with the next change.
       if (!isNarswarmError(error, 'torrent-invalid', 'not-held', 'narinfo-corrupt')) throw error;
-      if (!isNarswarmError(error, 'not-held')) this.#wrong.add(infoHash);
+      if (!isNarswarmError(error, 'not-held')) this.#wrong.add(key);
       logger.warn('pack-not-made', { infoHash, error });
       return;
     }
@@ -180,9 +182,12 @@ export class Packs {
     try {
       const { size } = await stat(this.metaPath(infoHash));
       const info = await readFile(this.#infoPath(infoHash));
-      return size === narFilesOf(pack)[0]?.offset && hash('sha1', info) === infoHash;
+      if (size !== narFilesOf(pack)[0]?.offset) return false;
+      const dictionary = { lengthBytes: info.length, read: () => info };
+      // The name follows from all files: another catalog may say of the same pack that others are in it.
+      return packTorrentOf({ infoHash, length: packLength(pack), info: dictionary }).name === packName(pack);
     } catch (cause) {
-      if (errorCode(cause) === 'ENOENT') return false;
+      if (errorCode(cause) === 'ENOENT' || isNarswarmError(cause, 'torrent-invalid')) return false;
       throw diskError(`look at pack ${infoHash}`, cause);
     }
   }

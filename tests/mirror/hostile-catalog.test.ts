@@ -1,0 +1,70 @@
+/** A mirror of several catalogs, one of which says what harms the others. */
+
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import t, { type Test } from 'tap';
+import { type Pack, printPack } from '../../catalog/pack.ts';
+import type { CatalogRecord } from '../../catalog/record.ts';
+import { segmentName } from '../../catalog/segment.ts';
+import { parseSha256 } from '../../nar/hash.ts';
+import type { Seeder } from '../../seeder/main.ts';
+import { MadeLog } from '../catalog/made-log.ts';
+import { sha256 } from '../helpers/cache-builder.ts';
+import { until } from '../helpers/program.ts';
+import { download, fetchManifest, fetchTorrent, resolvePacks } from '../seeder/pack-lab.ts';
+import { catalogKey, MirrorLab } from './lab.ts';
+
+/** The server of a catalog that says these records, signed by the key of that name. */
+async function serve(t: Test, keyName: string, records: readonly CatalogRecord[]) {
+  const key = catalogKey(keyName);
+  const log = new MadeLog();
+  Object.assign(log, { keys: [key], signers: [key], time: Math.floor(Date.now() / 1000) });
+  await log.add(records);
+  const texts = new Map<string, string | Buffer>([['/catalog/head', log.head()]]);
+  for (const [name, bytes] of log.files) texts.set(`/catalog/${segmentName(name)}`, bytes);
+  const server = createServer((request, response) => {
+    const found = texts.get(request.url ?? '');
+    response.writeHead(found === undefined ? 404 : 200).end(found);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => void server.close());
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, keys: [key.publicKey] };
+}
+
+async function packedSeeder(lab: MirrorLab): Promise<{ seeder: Seeder; pack: Pack }> {
+  const [first] = await lab.chain('a', 4, 20 * 1024);
+  const seeder = await lab.seeder({ packs: { ageMs: 0 } });
+  await seeder.closePacks();
+  await seeder.publish();
+  const [place] = await resolvePacks(seeder, [sha256(first?.narFile ?? Buffer.alloc(0))]);
+  return { seeder, pack: await fetchManifest(seeder, place?.infoHash ?? '') };
+}
+
+t.test('what a catalog says of the pack of another takes nothing from it', async (t) => {
+  const lab = await MirrorLab.open(t);
+  const { seeder, pack } = await packedSeeder(lab);
+  const { infoHash } = pack;
+  const own = [catalogKey('catalog-1').publicKey];
+  const manifest = (narFiles: Pack['narFiles']): CatalogRecord => ({
+    kind: 'pack',
+    infoHash,
+    text: printPack({ ...pack, narFiles }),
+  });
+  const absent = parseSha256('0'.repeat(52));
+  const [one, ...others] = pack.narFiles;
+  if (one === undefined) throw new Error('an empty pack');
+  const false1 = await serve(t, 'false-1', [manifest([{ ...one, fileHash: absent }, ...others])]);
+  const false2 = await serve(t, 'false-22', [manifest(pack.narFiles.toReversed())]);
+
+  const before = await lab.mirror('m', [seeder.url]);
+  await until(async () => before.status().packs.seeded === 1);
+  await before.close();
+  const mirror = await lab.mirror('m', [seeder.url, false1.url, false2.url], {
+    catalogKeys: [false2.keys, own, false1.keys],
+  });
+  await until(async () => mirror.status().catalogs.every(({ records }) => records > 0));
+  const looked = () => mirror.log.filter(({ event }) => event === 'pack-not-made').length;
+  await until(async () => looked() > 0 && mirror.status().packs.seeded === 1);
+  const torrent = await fetchTorrent(seeder, infoHash);
+  t.equal((await download(mirror.peersAddress, torrent)).length, torrent.length, 'the right bytes');
+});
