@@ -31,6 +31,8 @@ export interface CoverageLimits {
   requestsPerAddressAndMinute: number;
   /** Trials under way; what comes meanwhile is asked to come again. */
   trials: number;
+  /** Of them at one address: who lets each wait for its end must not keep everybody else from theirs. */
+  trialsPerAddress: number;
   /** Milliseconds in which a mirror that failed its trial is not tried again. */
   failedMs: number;
 }
@@ -43,7 +45,8 @@ export const coverageLimits: Readonly<CoverageLimits> = {
   intervalSeconds: 30 * 60,
   expiryIntervals: 2,
   requestsPerAddressAndMinute: 12,
-  trials: 4,
+  trials: 8,
+  trialsPerAddress: 2,
   failedMs: 60_000,
 };
 
@@ -107,7 +110,7 @@ export class CoverageBook {
   /** By `host:port`; the one that came longest ago first. */
   readonly #mirrors = new Map<string, Mirror>();
   readonly #failedUntil = new Map<string, number>();
-  readonly #trials = new Map<string, Promise<void>>();
+  readonly #trials = new Map<string, { host: string; ended: Promise<void> }>();
   readonly #requestsAt = new AddressCounts();
   readonly #closing = new AbortController();
   #minute = 0;
@@ -215,7 +218,7 @@ export class CoverageBook {
   /** Ends trials that are under way. May be called twice. */
   async close(): Promise<void> {
     this.#closing.abort();
-    await Promise.all(this.#trials.values());
+    await Promise.all(this.#trials.values().map(({ ended }) => ended));
   }
 
   #refuse(status: CoverageRefusal['status'], message: string, retrySeconds?: number): CoverageRefusal {
@@ -241,7 +244,8 @@ export class CoverageBook {
     host: string,
     wantedBytes: number,
   ): CoverageRefusal | undefined {
-    const { mirrors, mirrorsPerAddress, bitmapBytes, trials, intervalSeconds } = this.#limits;
+    const { mirrors, mirrorsPerAddress, bitmapBytes, trials, trialsPerAddress, intervalSeconds } =
+      this.#limits;
     if (this.#closing.signal.aborted) return this.#refuse(503, 'the program is stopping');
     const before = known === undefined ? 0 : bytesOf(known.held);
     if (this.#bitmapBytes - before + wantedBytes > bitmapBytes)
@@ -252,7 +256,8 @@ export class CoverageBook {
       const seconds = Math.ceil((failedUntil - now) / 1_000);
       return this.#refuse(403, `nothing came from ${key} when it was tried`, seconds);
     }
-    if (this.#trials.has(key) || this.#trials.size >= trials)
+    const here = this.#trials.values().reduce((sum, trial) => sum + (trial.host === host ? 1 : 0), 0);
+    if (this.#trials.has(key) || this.#trials.size >= trials || here >= trialsPerAddress)
       return this.#refuse(429, 'a trial is under way', 5);
     if (known !== undefined) return undefined;
     if (this.#mirrors.size >= mirrors)
@@ -266,7 +271,7 @@ export class CoverageBook {
   #try(key: string, peer: PeerAddress, held: Bitmap): void {
     const { trial, clock, logger } = this.#options;
     const { signal } = this.#closing;
-    const tried = trial(peer, held, signal)
+    const ended = trial(peer, held, signal)
       .then(
         () => {
           if (!signal.aborted) this.#believe(key, peer, held);
@@ -280,7 +285,7 @@ export class CoverageBook {
         },
       )
       .finally(() => this.#trials.delete(key));
-    this.#trials.set(key, tried);
+    this.#trials.set(key, { host: peer.host, ended });
   }
 
   #believe(key: string, peer: PeerAddress, bits: Bitmap): void {

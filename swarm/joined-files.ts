@@ -82,7 +82,10 @@ async function readJoined(
       const reads = parts.slice(first, first + atOnce).map(async (part) => {
         const start = Math.max(part.offset, at);
         const end = Math.min(part.offset + part.sizeBytes, to);
-        const read = await openFiles.read(part.key, opener(part), start - part.offset, end - start);
+        const { key, open } = part;
+        // It may be open still: what was revoked is read by nobody from then on.
+        if (open === undefined) throw new NarswarmError('not-held', `${key} is gone`);
+        const read = await openFiles.read(key, open, start - part.offset, end - start);
         read.copy(bytes, start - position);
       });
       await allOf(reads);
@@ -112,10 +115,6 @@ function partsFrom(files: JoinedFiles, from: number, to: number): readonly Joine
 
 function gap({ name }: Torrent, at: number): NarswarmError {
   return new NarswarmError('catalog-corrupt', `no file of ${name} holds byte ${at}`);
-}
-
-function opener({ open, key }: JoinedPart): () => Promise<ReadableFile> {
-  return open ?? (() => Promise.reject(new NarswarmError('not-held', `${key} is gone`)));
 }
 
 async function isHeld({ open }: JoinedPart): Promise<boolean> {

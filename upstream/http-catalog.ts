@@ -11,6 +11,10 @@ export interface HttpCatalogLimits {
   headMaxBytes: number;
   /** Milliseconds for a head in all, against a server that sends a byte now and then. */
   headDeadlineMs: number;
+  /** Bytes a second that a file must come at on average, against a server that sends a byte now and then; others may have it, too. */
+  fileLeastBytesPerSecond: number;
+  /** Milliseconds in which it need not yet. */
+  fileGraceMs: number;
   /** How often a file may break off without a byte more before it is given up. */
   breaksMax: number;
   /** Milliseconds before it is asked for again, after a break without a byte more. */
@@ -20,6 +24,8 @@ export interface HttpCatalogLimits {
 export const httpCatalogLimits: Readonly<HttpCatalogLimits> = {
   headMaxBytes: 4 << 20,
   headDeadlineMs: 60_000,
+  fileLeastBytesPerSecond: 8 * 1024,
+  fileGraceMs: 60_000,
   breaksMax: 3,
   pauseMs: 1_000,
 };
@@ -74,6 +80,7 @@ export class HttpCatalog {
     signal: AbortSignal = new AbortController().signal,
   ): AsyncGenerator<Buffer> {
     const path = `catalog/${file.sha256}.segment.zst`;
+    const beganMs = performance.now();
     let received = 0;
     for (let breaks = 0; ; ) {
       const before = received;
@@ -84,6 +91,7 @@ export class HttpCatalog {
         }
         for await (const chunk of opened.body) {
           received += chunk.length;
+          if (this.#isTooSlow(received, beganMs)) throw this.#failed(`${path} comes too slowly`);
           yield chunk;
           // Whoever reads sees by the length that it is another file; there is no end to wait for.
           if (received > file.sizeBytes) return;
@@ -92,6 +100,7 @@ export class HttpCatalog {
         return;
       } catch (error) {
         if (!isNarswarmError(error, 'upstream-failed') || received >= file.sizeBytes) throw error;
+        if (this.#isTooSlow(received, beganMs)) throw error;
         breaks = received > before ? 0 : breaks + 1;
         if (breaks === this.#limits.breaksMax) throw error;
         if (breaks > 0) await sleep(this.#limits.pauseMs, undefined, { signal }).catch(() => undefined);
@@ -102,6 +111,11 @@ export class HttpCatalog {
   /** May be called twice. */
   close(): Promise<void> {
     return this.#cache.close();
+  }
+
+  #isTooSlow(receivedBytes: number, beganMs: number): boolean {
+    const { fileLeastBytesPerSecond, fileGraceMs } = this.#limits;
+    return receivedBytes < ((performance.now() - beganMs - fileGraceMs) / 1_000) * fileLeastBytesPerSecond;
   }
 
   #failed(what: string, cause?: unknown): NarswarmError {

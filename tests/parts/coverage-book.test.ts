@@ -145,6 +145,20 @@ t.test('there are bounds on mirrors, on those of an address, on memory and on re
   t.match(await often.book.take({}, ''), { status: 400 });
 });
 
+t.test('who lets every trial wait keeps nobody at another address from theirs', async (t) => {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const { book } = open(t, { trial: () => promise });
+  t.teardown(() => resolve());
+  const tell = async (host: string, port: number) =>
+    book.take(
+      JSON.parse(await printCoverage({ port, held: new Bitmap(ordinals, new Uint8Array([1, 0])) }, base)),
+      host,
+    );
+  for (const port of [1, 2]) t.ok('seeds' in (await tell('192.0.2.1', port)));
+  for (const port of [3, 4]) t.match(await tell('192.0.2.1', port), { status: 429 });
+  t.ok('seeds' in (await tell('192.0.2.2', 1)));
+});
+
 t.test('of many mirrors some are named, not the same ones each time', async (t) => {
   const { book, tell } = open(t, { limits: { namedPerTorrent: 2, mirrorsPerAddress: 9 } });
   for (let port = 1; port <= 5; port++) await tell([1], { port });

@@ -142,6 +142,8 @@ t.test('a read of what is gone fails and leaves nothing open; the next one tries
   t.ok((await read(0, 90)).equals(files.bytes));
   files.gone.add(1);
   t.ok((await read(0, 90)).equals(files.bytes), 'one that is open still has its bytes');
+  files.gone.add(-2);
+  await t.rejects(read(0, 90), { code: 'not-held' }, 'but not one that is known to be gone');
   await openFiles.closeIdle();
   await t.rejects(read(5, 20), { code: 'not-held' });
   await openFiles.closeIdle();

@@ -112,3 +112,28 @@ t.test('a file that gets no further is given up, and one that is not there is to
   const givenUp = collect(stopped.catalog.fetchFile(file, AbortSignal.abort()));
   await t.rejects(givenUp, { code: 'aborted' });
 });
+
+t.test('a file that comes a byte at a time is given up, in one connection and in many', async (t) => {
+  const limits = { fileGraceMs: 100, fileLeastBytesPerSecond: 1_000_000 };
+  const one = await open(
+    t,
+    (_, response) => {
+      response.writeHead(200, { 'content-length': file.sizeBytes });
+      const timer = setInterval(() => response.write('x'), 5);
+      response.on('close', () => clearInterval(timer));
+    },
+    limits,
+  );
+  await t.rejects(collect(one.catalog.fetchFile(file)), { code: 'upstream-failed', message: /slowly/ });
+  const many = await open(
+    t,
+    (request, response) => {
+      const from = Number(/^bytes=([0-9]+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0);
+      const range = { 'content-range': `bytes ${from}-${file.sizeBytes - 1}/${file.sizeBytes}` };
+      response.writeHead(from === 0 ? 200 : 206, from === 0 ? {} : range);
+      response.write('x', () => request.socket.destroySoon());
+    },
+    limits,
+  );
+  await t.rejects(collect(many.catalog.fetchFile(file)), { code: 'upstream-failed' });
+});
