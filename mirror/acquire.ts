@@ -230,7 +230,7 @@ export class Acquirer {
     const row = { fileHash, name, sizeBytes: fileSize, mtimeNs, infoHash, pieces: file.pieces };
     holdings.keep(
       { ...row, sinceMs: at, verifiedMs: at },
-      narInfos.map(({ url }) => url),
+      { catalog: catalog.name, urls: narInfos.map(({ url }) => url) },
     );
   }
 }

@@ -14,7 +14,7 @@ import { versionOf } from '../store/file-version.ts';
 import type { NarFileHandle, NarFileStore } from '../store/nar-file-store.ts';
 import type { Logger } from '../web/log.ts';
 import type { Ledger } from './ledger.ts';
-import type { HeldFile, MirrorState } from './state.ts';
+import type { HeldFile, MirrorState, NarUrls } from './state.ts';
 
 /** Why a NAR file is no longer held. */
 export type Loss = 'evicted' | 'revoked' | 'damaged' | 'lost';
@@ -30,8 +30,8 @@ export interface HoldingsOptions {
 
 export class Holdings {
   readonly #options: HoldingsOptions;
-  /** On disk without a row, by FileHash. */
-  readonly #unclaimed = new Map<Sha256, { name: string; sizeBytes: number }>();
+  /** On disk without a row, by FileHash; `wasHeld`: it had one. */
+  readonly #unclaimed = new Map<Sha256, { name: string; sizeBytes: number; wasHeld: boolean }>();
   /** What is being read. */
   readonly #handles = new Map<Sha256, Set<OpenHeldFile>>();
   readonly #listeners = new Set<(file: HeldFile, held: boolean) => void>();
@@ -59,7 +59,7 @@ export class Holdings {
         await store.remove(name);
         continue;
       }
-      this.#unclaimed.set(fileHash, { name, sizeBytes });
+      this.#unclaimed.set(fileHash, { name, sizeBytes, wasHeld: false });
       ledger.addHeld(sizeBytes);
     }
     for (let after: Sha256 | undefined; ; ) {
@@ -104,7 +104,7 @@ export class Holdings {
   }
 
   /** A verified file of which the account was told by a reservation under its name, or that was found. */
-  keep(file: HeldFile, urls: readonly string[]): void {
+  keep(file: HeldFile, urls: NarUrls): void {
     const { state, ledger } = this.#options;
     state.put(file, urls);
     if (!this.#unclaimed.delete(file.fileHash)) ledger.keep(file.name);
@@ -116,7 +116,8 @@ export class Holdings {
     const found = this.#unclaimed.get(fileHash);
     if (found === undefined) return;
     await this.#options.store.remove(found.name);
-    this.#unclaimed.delete(fileHash);
+    if (!this.#unclaimed.delete(fileHash)) return;
+    if (found.wasHeld) this.#losses.damaged++;
     this.#options.ledger.removeHeld(found.sizeBytes);
   }
 
@@ -124,7 +125,7 @@ export class Holdings {
     return this.#options.state.hasInfoHash(infoHash);
   }
 
-  /** Opens a held file, if it still is what was verified. One that is not is taken out. */
+  /** Opens a held file, if it still is what was verified. One that is not is taken out, or verified anew. */
   async open(file: HeldFile): Promise<NarFileHandle | undefined> {
     if (!(await this.#isUnchanged(file))) return undefined;
     const handle = await this.#options.store.open(file.name);
@@ -165,10 +166,24 @@ export class Holdings {
       return true;
     // It may have been taken out, or verified anew, while it was looked at.
     if (this.#options.state.held(file.fileHash)?.mtimeNs !== file.mtimeNs) return false;
+    if (version?.isFile === true && version.sizeBytes === file.sizeBytes) {
+      this.#setAside(file);
+      return false;
+    }
     const why = version === undefined ? 'lost' : 'damaged';
     this.#options.logger.warn(`held-file-${why}`, { fileHash: file.fileHash });
     await this.takeOut(file.fileHash, why);
     return false;
+  }
+
+  /** Not held until it was verified again: whoever brings back a backup brings back all of it with other times. */
+  #setAside(file: HeldFile): void {
+    const { fileHash, name, sizeBytes } = file;
+    this.#options.logger.warn('held-file-changed', { fileHash });
+    this.#options.state.drop(fileHash);
+    this.#unclaimed.set(fileHash, { name, sizeBytes, wasHeld: true });
+    for (const handle of this.#handles.get(fileHash) ?? []) handle.revoke();
+    this.#tell(file, false);
   }
 
   #closed(fileHash: Sha256, handle: OpenHeldFile): void {

@@ -8,7 +8,7 @@ import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http
 import { printTorrentInfo } from '../catalog/torrentinfo.ts';
 import { printCacheInfo } from '../nar/cache-info.ts';
 import { parseNarFileName } from '../nar/compression.ts';
-import { type InfoHash, parseInfoHash, parseSha256, type Sha256 } from '../nar/hash.ts';
+import { type InfoHash, parseInfoHash, parseSha256 } from '../nar/hash.ts';
 import { parseStoreHash } from '../nar/store-path.ts';
 import { addAvailability } from '../parts/availability-route.ts';
 import type { AvailabilityWatch } from '../parts/availability-watch.ts';
@@ -96,10 +96,8 @@ function addCatalogs(router: Router, options: MirrorHttpOptions, catalogs: reado
   const [first] = catalogs;
   addAvailability(router, async () => first && options.availability.get(first)?.source());
 
-  const isIn = (fileHash: Sha256): boolean =>
-    catalogs.some((catalog) => catalog.torrentInfo(fileHash) !== undefined);
   const heldIn = (file: HeldFile | undefined): HeldFile | undefined =>
-    file !== undefined && isIn(file.fileHash) ? file : undefined;
+    file !== undefined && isIn(file, catalogs) ? file : undefined;
 
   router.get('/nix-cache-info', async (request, response) => {
     const text = printCacheInfo({ storeDir: nixStoreDir, wantMassQuery: true, priority: cachePriority });
@@ -112,7 +110,8 @@ function addCatalogs(router: Router, options: MirrorHttpOptions, catalogs: reado
       const found = catalog.narInfo(storeHash);
       if (found === undefined || !(await whole.isWhole(found.fileHash))) continue;
       const { url } = found.narInfo;
-      if (state.byUrl(url) !== found.fileHash) state.addUrl(url, found.fileHash);
+      const { name } = catalog;
+      if (state.byUrl(name, url) !== found.fileHash) state.addUrl(name, url, found.fileHash);
       await sendText(request, response, found.text, 'text/x-nix-narinfo');
       return;
     }
@@ -178,20 +177,34 @@ function addCatalogs(router: Router, options: MirrorHttpOptions, catalogs: reado
 
   // NAR files, by the name that follows from their bytes or by the URL of their narinfo, which may be anything.
   router.get(/.*/, async (request, response, next) => {
-    const file = heldIn(findFile(state, request.url.slice(1)));
+    const file = findFile(state, catalogs, request.url.slice(1));
     if (file === undefined) next();
     else await sendHeld(request, response, holdings, file, next);
   });
 }
 
 /** `target`: the request target without its first slash, as narinfos write their URLs. */
-function findFile(state: MirrorState, target: string): HeldFile | undefined {
-  const name = target.startsWith('nar/') ? parseNarFileName(target.slice('nar/'.length)) : undefined;
-  const file = name && state.held(name.fileHash);
+function findFile(
+  state: MirrorState,
+  catalogs: readonly MirrorCatalog[],
+  target: string,
+): HeldFile | undefined {
+  const narName = target.startsWith('nar/') ? target.slice('nar/'.length) : undefined;
+  const named = narName === undefined ? undefined : parseNarFileName(narName)?.fileHash;
   // The extension must be right too: under <NarHash>.nar.zst lie other bytes than under <FileHash>.nar.
-  if (file !== undefined && file.name === target.slice('nar/'.length)) return file;
-  const fileHash = state.byUrl(target);
-  return fileHash && state.held(fileHash);
+  const byName = named && state.held(named);
+  if (byName?.name === narName && byName !== undefined && isIn(byName, catalogs)) return byName;
+  // As narinfos are: of several catalogs the first one counts.
+  for (const catalog of catalogs) {
+    const fileHash = state.byUrl(catalog.name, target);
+    const file = fileHash && state.held(fileHash);
+    if (file !== undefined && isIn(file, [catalog])) return file;
+  }
+  return undefined;
+}
+
+function isIn({ fileHash }: HeldFile, catalogs: readonly MirrorCatalog[]): boolean {
+  return catalogs.some((catalog) => catalog.torrentInfo(fileHash) !== undefined);
 }
 
 async function sendHeld(

@@ -250,6 +250,7 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
       seedServer.forget(infoHash);
       whole.forget();
       queue.lookAgain();
+      upkeep.lookAgain();
     });
 
     const followers = new Followers({

@@ -30,8 +30,18 @@ export interface HeldFile {
   readonly verifiedMs: number;
 }
 
+/** How the narinfos of a catalog name a NAR file. */
+export interface NarUrls {
+  /** Its name. */
+  readonly catalog: string;
+  readonly urls: readonly string[];
+}
+
 /** A number that says which layout of the database it is. */
-const schemaVersion = 1;
+const schemaVersion = 2;
+
+/** URLs come again with the narinfos that have them. */
+const fromVersion1 = 'DROP TABLE urls';
 
 const schema = `
   CREATE TABLE held (
@@ -49,14 +59,18 @@ const schema = `
   ) STRICT;
   CREATE INDEX held_by_verified ON held (verified);
 
-  -- The URLs by which the narinfos of held NAR files name them.
+  CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+`;
+
+const urlsSchema = `
+  -- The URLs by which the narinfos of held NAR files name them. No signature covers a URL: what one catalog says of it counts for that one.
   CREATE TABLE urls (
-    url TEXT PRIMARY KEY,
-    file_hash BLOB NOT NULL REFERENCES held ON DELETE CASCADE
+    catalog TEXT NOT NULL,
+    url TEXT NOT NULL,
+    file_hash BLOB NOT NULL REFERENCES held ON DELETE CASCADE,
+    PRIMARY KEY (catalog, url)
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX urls_by_file_hash ON urls (file_hash);
-
-  CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 `;
 
 /** Rows given at once: what is looked up for each of them makes some milliseconds. */
@@ -77,7 +91,10 @@ export class MirrorState {
       const version = Number(this.#db.prepare('PRAGMA user_version').get()?.user_version);
       if (version > schemaVersion)
         throw new Error(`it has layout ${version}, this program knows ${schemaVersion}`);
-      if (version === 0) this.#db.exec(`${schema}; PRAGMA user_version = ${schemaVersion}`);
+      if (version < schemaVersion)
+        this.#db.exec(
+          `${version === 0 ? schema : fromVersion1}; ${urlsSchema}; PRAGMA user_version = ${schemaVersion}`,
+        );
       this.#db.exec('COMMIT');
       const row = this.#db
         .prepare('SELECT count(*) AS files, coalesce(sum(size), 0) AS bytes FROM held')
@@ -94,7 +111,7 @@ export class MirrorState {
   }
 
   /** Takes a verified file in, or in again after it was verified as a whole. */
-  put(file: HeldFile, urls: readonly string[]): void {
+  put(file: HeldFile, { catalog, urls }: NarUrls): void {
     const before = this.held(file.fileHash);
     this.#db.exec('BEGIN IMMEDIATE');
     try {
@@ -112,7 +129,7 @@ export class MirrorState {
         file.sinceMs,
         file.verifiedMs,
       );
-      for (const url of urls) this.addUrl(url, file.fileHash);
+      for (const url of urls) this.addUrl(catalog, url, file.fileHash);
       this.#db.exec('COMMIT');
     } catch (error) {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
@@ -189,14 +206,14 @@ export class MirrorState {
   }
 
   /** Remembers by which URL a narinfo names a held file. */
-  addUrl(url: string, fileHash: Sha256): void {
+  addUrl(catalog: string, url: string, fileHash: Sha256): void {
     this.#prepare(
-      'INSERT INTO urls VALUES (?, ?) ON CONFLICT (url) DO UPDATE SET file_hash = excluded.file_hash',
-    ).run(url, sha256ToDigest(fileHash));
+      'INSERT INTO urls VALUES (?, ?, ?) ON CONFLICT (catalog, url) DO UPDATE SET file_hash = excluded.file_hash',
+    ).run(catalog, url, sha256ToDigest(fileHash));
   }
 
-  byUrl(url: string): Sha256 | undefined {
-    const row = this.#prepare('SELECT file_hash FROM urls WHERE url = ?').get(url);
+  byUrl(catalog: string, url: string): Sha256 | undefined {
+    const row = this.#prepare('SELECT file_hash FROM urls WHERE catalog = ? AND url = ?').get(catalog, url);
     return row && digestIn(row.file_hash);
   }
 

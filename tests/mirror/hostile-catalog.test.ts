@@ -6,6 +6,7 @@ import t, { type Test } from 'tap';
 import { type Pack, printPack } from '../../catalog/pack.ts';
 import type { CatalogRecord } from '../../catalog/record.ts';
 import { segmentName } from '../../catalog/segment.ts';
+import { parseTorrentInfo, printTorrentInfo, signTorrentInfo } from '../../catalog/torrentinfo.ts';
 import { parseSha256 } from '../../nar/hash.ts';
 import type { Seeder } from '../../seeder/main.ts';
 import { MadeLog } from '../catalog/made-log.ts';
@@ -67,4 +68,28 @@ t.test('what a catalog says of the pack of another takes nothing from it', async
   await until(async () => looked() > 0 && mirror.status().packs.seeded === 1);
   const torrent = await fetchTorrent(seeder, infoHash);
   t.equal((await download(mirror.peersAddress, torrent)).length, torrent.length, 'the right bytes');
+});
+
+t.test('no catalog has a say in what a URL of another names', async (t) => {
+  const lab = await MirrorLab.open(t);
+  const url = 'some/where?file=1';
+  const good = await lab.cache.add({ name: 'good', values: { url } });
+  const other = await lab.cache.add({ name: 'other' });
+  const seeder = await lab.seeder();
+  const fileHash = sha256(other.narFile);
+  const torrentInfo = parseTorrentInfo(await (await fetch(`${seeder.url}/${fileHash}.torrentinfo`)).text());
+  const own = [catalogKey('catalog-1').publicKey];
+  const false1 = await serve(t, 'false-1', [
+    { kind: 'torrentinfo', text: printTorrentInfo(signTorrentInfo(torrentInfo, catalogKey('false-1'))) },
+    { kind: 'narinfo', fileHash, text: other.narInfo.text.replace(/^URL: .*$/m, `URL: ${url}`) },
+  ]);
+  const mirror = await lab.mirror('m', [seeder.url, false1.url], { catalogKeys: [own, false1.keys] });
+  await until(async () => mirror.status().held.files === 2);
+  await until(async () => mirror.status().catalogs.every(({ records }) => records > 0));
+  const get = async (path: string): Promise<Buffer> =>
+    Buffer.from(await (await fetch(`${mirror.url}/${path}`)).arrayBuffer());
+  t.match((await get(`of/false-1/${other.narInfoName}`)).toString(), url);
+  t.ok((await get(`of/false-1/${url}`)).equals(other.narFile));
+  t.ok((await get(url)).equals(good.narFile));
+  t.ok((await get(`of/catalog-1/${url}`)).equals(good.narFile));
 });

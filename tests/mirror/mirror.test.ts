@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { open, rm, stat } from 'node:fs/promises';
+import { open, rm, stat, utimes } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -128,6 +128,21 @@ t.test('mirrors of one seeder', async (t) => {
     t.ok(await hasAll(mirror, [leaf, root]), 'and by reading it when nothing else shows');
     t.ok(mirror.log.some(({ event }) => event === 'held-file-damaged'));
   });
+
+  await t.test(
+    'what comes back from a backup with another time is verified, not fetched again',
+    async (t) => {
+      let mirror = await lab.mirror('backup', [seeder.url], { select });
+      await until(holds(mirror, 2));
+      await mirror.close();
+      await utimes(fileIn(lab, 'backup', leaf), 1_700_000_000, 1_700_000_000);
+      mirror = await lab.mirror('backup', [seeder.url], { select });
+      await until(async () => mirror.log.some(({ event }) => event === 'found-file-kept'));
+      t.match(mirror.status().held, { files: 2, unverified: 0, gone: { damaged: 0, lost: 0 } });
+      t.equal(mirror.status().fetching.bytes.swarm, 0);
+      t.ok(await hasAll(mirror, [leaf, root]));
+    },
+  );
 
   await t.test('in metered hours nothing is fetched or offered; afterwards it is', async (t) => {
     const schedules = [{ cron: '* * * * *', bytesPerSecond: 0 }];
