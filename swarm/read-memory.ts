@@ -13,6 +13,7 @@ export class ReadMemory {
   /** By size, powers of two. */
   readonly #idle = new Map<number, Buffer[]>();
   #idleBytes = 0;
+  #isInUse = false;
 
   get idleBytes(): number {
     return this.#idleBytes;
@@ -23,6 +24,7 @@ export class ReadMemory {
     if (lengthBytes <= smallestBytes / 2) return undefined;
     let size = smallestBytes;
     while (size < lengthBytes) size *= 2;
+    this.#isInUse = true;
     const memory = this.#idle.get(size)?.pop();
     if (memory === undefined) return Buffer.allocUnsafeSlow(size);
     this.#idleBytes -= size;
@@ -37,5 +39,14 @@ export class ReadMemory {
     if (idle === undefined) this.#idle.set(size, [memory]);
     else idle.push(memory);
     this.#idleBytes += size;
+  }
+
+  /** To be called now and then: lets go of what is idle when nothing was taken since the last time. */
+  sweep(): void {
+    if (!this.#isInUse) {
+      this.#idle.clear();
+      this.#idleBytes = 0;
+    }
+    this.#isInUse = false;
   }
 }

@@ -274,5 +274,6 @@ class Listener implements SeedServer {
     this.#uploads.sweep();
     this.#dealers?.sweep();
     this.#torrents.sweep();
+    this.#context.budget.memory.sweep();
   }
 }

@@ -25,3 +25,13 @@ t.test('no more is kept than the bound', async (t) => {
   for (const one of taken) memory.give(one);
   t.equal(memory.idleBytes, idleMemoryMaxBytes);
 });
+
+t.test('what nobody needs for a while is let go', async (t) => {
+  const memory = new ReadMemory();
+  const taken = memory.take(100_000);
+  if (taken !== undefined) memory.give(taken);
+  memory.sweep();
+  t.ok(memory.idleBytes > 0, 'it was needed since');
+  memory.sweep();
+  t.equal(memory.idleBytes, 0);
+});
