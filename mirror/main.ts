@@ -68,6 +68,11 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
   if (config.catalogs.length === 0 || config.catalogKeys.length === 0) {
     throw new NarswarmError('config-invalid', 'a mirror needs a catalog and the key that signs it');
   }
+  const names = config.catalogKeys.map(([key]) => key?.name);
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  // Each has its directory under that name.
+  if (twice !== undefined)
+    throw new NarswarmError('config-invalid', `two catalogs have keys of one name, ${twice}`);
   for (const { rule } of selections) if (rule.kind === 'paths') await readPaths(rule.file);
   const clock = (): number => performance.now();
   // Whoever opens, closes: in the opposite order, also when a later step fails.

@@ -3,24 +3,28 @@
 import type { IncomingMessage } from 'node:http';
 import type { RequestHandler } from 'express';
 
-/** What the caller did wrong, for the error handler of web/app.ts. */
-class BodyError extends Error {
-  readonly status: 400 | 413 | 415;
+/** Bytes of all bodies that one route is reading: connections are many, and each may send a little less than it may, and then wait. */
+const readingMaxBytes = 32 * 1024 * 1024;
 
-  constructor(status: 400 | 413 | 415, options?: { cause: unknown }) {
+/** What the caller did wrong, or others did at the same time, for the error handler of web/app.ts. */
+class BodyError extends Error {
+  readonly status: 400 | 413 | 415 | 429;
+
+  constructor(status: 400 | 413 | 415 | 429, options?: { cause: unknown }) {
     super('the body of a request is not taken', options);
     this.status = status;
   }
 }
 
 /**
- * Parses the body as JSON whatever its Content-Type says; longer than `maxBytes` is 413, compressed 415, not JSON 400. Told at once:
- * express's own parser first reads all that the caller cares to send.
+ * Parses the body as JSON whatever its Content-Type says; longer than `maxBytes` is 413, compressed 415, not JSON 400, too much at once of
+ * all callers 429. Told at once: express's own parser first reads all that the caller cares to send.
  */
-export function jsonBody(maxBytes: number): RequestHandler {
+export function jsonBody(maxBytes: number, allMaxBytes = readingMaxBytes): RequestHandler {
+  const reading = { bytes: 0 };
   return async (request, response, next) => {
     try {
-      request.body = parse(await readBody(request, maxBytes));
+      request.body = parse(await readBody(request, maxBytes, allMaxBytes, reading));
     } catch (error) {
       // What is left of the body is not waited for.
       response.shouldKeepAlive = false;
@@ -39,19 +43,49 @@ function parse(bytes: Buffer): unknown {
   }
 }
 
-function readBody(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
+async function readBody(
+  request: IncomingMessage,
+  maxBytes: number,
+  allMaxBytes: number,
+  reading: { bytes: number },
+): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  try {
+    await gather(request, maxBytes, (chunk) => {
+      reading.bytes += chunk.length;
+      chunks.push(chunk);
+      if (reading.bytes > allMaxBytes) throw new BodyError(429);
+    });
+    return Buffer.concat(chunks);
+  } finally {
+    for (const { length } of chunks.splice(0)) reading.bytes -= length;
+  }
+}
+
+/** Resolves at the end of the body; rejects when something is wrong with it, or `take` throws, which then is given no more. */
+function gather(request: IncomingMessage, maxBytes: number, take: (chunk: Buffer) => void): Promise<void> {
   const { 'content-encoding': encoding = 'identity', 'content-length': length = '0' } = request.headers;
   return new Promise((resolve, reject) => {
-    if (encoding !== 'identity') reject(new BodyError(415));
-    if (Number(length) > maxBytes) reject(new BodyError(413));
-    const chunks: Buffer[] = [];
     let bytes = 0;
-    request.on('data', (chunk: Buffer) => {
+    const onData = (chunk: Buffer): void => {
       bytes += chunk.length;
-      if (bytes <= maxBytes) chunks.push(chunk);
-      else reject(new BodyError(413));
-    });
-    request.on('end', () => resolve(Buffer.concat(chunks)));
-    request.on('error', (cause) => reject(new BodyError(400, { cause })));
+      try {
+        if (bytes > maxBytes) throw new BodyError(413);
+        take(chunk);
+      } catch (error) {
+        fail(error);
+      }
+    };
+    const fail = (error: unknown): void => {
+      request.off('data', onData);
+      reject(error);
+    };
+    request.on('error', (cause) => fail(new BodyError(400, { cause })));
+    // Whoever goes away in the middle wants no answer.
+    request.on('close', () => fail(new BodyError(400)));
+    if (encoding !== 'identity') return fail(new BodyError(415));
+    if (Number(length) > maxBytes) return fail(new BodyError(413));
+    request.on('data', onData);
+    request.on('end', () => resolve());
   });
 }

@@ -25,6 +25,7 @@ t.test('a wrong command line is told what to write instead', async (t) => {
     [['--quota', '1GiB', ...catalog, '--schedule', '0 8 * * *'], /is not CRON=RATE/],
     [['--quota', '1GiB', ...catalog, '--store-dir', 'nix/store'], /write \/nix\/store/],
     [['--quota', 'much', ...catalog], /is not a size/],
+    [['--quota', '1GiB', ...catalog, '--catalog-key', key], /two catalogs have keys of one name, catalog-1/],
   ];
   for (const [args, message] of cases) {
     await t.rejects(command.main(args, io), { code: 'config-invalid', message }, args.join(' '));

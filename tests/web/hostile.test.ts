@@ -12,6 +12,7 @@ import { provesNothingStaysOpen } from '../helpers/open-resources.ts';
 
 const file = Buffer.alloc(1_000_000, 'x');
 const bodyMaxBytes = 64 * 1024;
+const bodiesMaxBytes = 4 * bodyMaxBytes;
 
 async function open(t: Test, limits: Partial<HttpLimits> = {}): Promise<HttpServer> {
   provesNothingStaysOpen(t);
@@ -21,7 +22,11 @@ async function open(t: Test, limits: Partial<HttpLimits> = {}): Promise<HttpServ
       router.get('/file', async (request, response) => {
         await sendFile(request, response, { ...sourceOf(file), contentType: 'text/plain' });
       });
-      router.post('/body', jsonBody(bodyMaxBytes), (_request, response) => void response.end('taken'));
+      router.post(
+        '/body',
+        jsonBody(bodyMaxBytes, bodiesMaxBytes),
+        (_request, response) => void response.end('taken'),
+      );
     },
   });
   const server = await openHttpServer({ host: '127.0.0.1', port: 0, app, limits });
@@ -75,6 +80,30 @@ t.test('heads that come a byte at a time are cut at the deadline', async (t) => 
   await closed(sockets);
   clearInterval(timer);
   await othersAreServed(t, server);
+});
+
+t.test('many bodies that end a little before their end do not fill the memory', async (t) => {
+  const server = await open(t);
+  const head = `POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: ${bodyMaxBytes}\r\n\r\n`;
+  const sockets: Socket[] = [];
+  const answered = Array.from({ length: 6 }, () => {
+    const socket = dial(server);
+    sockets.push(socket);
+    socket.write(head + ' '.repeat(bodyMaxBytes - 1));
+    return new Promise<string>((resolve) =>
+      socket.once('data', (chunk) => resolve(chunk.toString('latin1'))),
+    );
+  });
+  t.match(await Promise.race(answered), /^HTTP\/1\.1 429 /);
+  for (const socket of sockets) socket.destroy();
+  await closed(sockets);
+  await othersAreServed(t, server);
+  const again = await fetch(`${server.url}/body`, {
+    method: 'POST',
+    body: '{}',
+    headers: { connection: 'close' },
+  });
+  t.equal(await again.text(), 'taken');
 });
 
 t.test('a body that does not come is cut at the deadline', async (t) => {
