@@ -175,7 +175,9 @@ class ViewedCatalog {
       if (!isNarswarmError(error)) throw error;
       // Said once for each reason: it comes again every minute.
       const text = `${error.code}: ${error.message}`;
-      if (text !== this.#error) logger.warn('view-failed', { catalog: this.#key.name, error });
+      // A catalog that was not published yet is nothing to worry about for whoever wants no view of it.
+      const level = names.length === 0 && error.code === 'upstream-failed' ? 'info' : 'warn';
+      if (text !== this.#error) logger[level]('view-failed', { catalog: this.#key.name, error });
       this.#error = text;
       return false;
     }
