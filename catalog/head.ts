@@ -5,9 +5,10 @@
 
 import { NarswarmError } from '../nar/errors.ts';
 import { type InfoHash, parseInfoHash, type Sha256 } from '../nar/hash.ts';
-import { type PublicKey, parsePublicKey, type SecretKey, sign, verifySignature } from '../nar/signature.ts';
+import { type PublicKey, parsePublicKey, type SecretKey, sign, verifySignatures } from '../nar/signature.ts';
 import { firstChain } from './chain.ts';
 import { readSha256, readTime } from './record.ts';
+import { textLines } from './text-lines.ts';
 
 /** A file that a head names: by its hash, and as a torrent. */
 export interface CatalogFile {
@@ -68,7 +69,6 @@ export const segmentFileMaxBytes = 65 << 20;
 /** Also what tells the item in the DHT that names the newest head from others under the same key. */
 export const headFormat = 'narswarm-catalog-1';
 const viewName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
-const linePattern = /^([\x21-\x39\x3b-\x7e]+): ([\x20-\x7e]+)$/;
 
 /** The name of the view that holds every revocation and nothing else, for those who do not follow the log; there is none before the first. */
 export const revocationsView = 'revocations';
@@ -93,19 +93,13 @@ export function isHeadFileName(name: string): boolean {
 export function parseHead(text: string): CatalogHead {
   if (text.length > headMaxBytes) throw corrupt(`longer than ${headMaxBytes} bytes`, headMaxBytes);
   const draft = new Draft();
-  let offset = 0;
-  while (offset < text.length) {
-    const end = text.indexOf('\n', offset);
-    if (end === -1) throw corrupt('the last line has no newline', text.length);
-    const [, name, value] = linePattern.exec(text.slice(offset, end)) ?? [];
-    if (name === undefined || value === undefined) throw corrupt('a line is not `Name: value`', offset);
+  for (const { name, value, offset } of textLines(text, corrupt)) {
     try {
       draft.take(name, value, offset);
     } catch (cause) {
       if (cause instanceof NarswarmError && cause.code === 'catalog-gap') throw cause;
       throw corrupt(`${name}: ${cause instanceof Error ? cause.message : String(cause)}`, offset, cause);
     }
-    offset = end + 1;
   }
   return draft.finish(text);
 }
@@ -138,11 +132,7 @@ export function signHead(head: HeadValues, secrets: readonly SecretKey[]): strin
 
 /** The name of the first key of `keys` that signed the head; undefined when none did. */
 export function verifyHead(head: CatalogHead, keys: readonly PublicKey[]): string | undefined {
-  for (const sig of head.sigs) {
-    const name = verifySignature(keys, head.signedText, sig);
-    if (name !== undefined) return name;
-  }
-  return undefined;
+  return verifySignatures(keys, head.signedText, head.sigs);
 }
 
 function fileWords({ sha256, sizeBytes, infoHash }: CatalogFile): string {

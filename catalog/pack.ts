@@ -8,7 +8,7 @@ import { printCacheInfo } from '../nar/cache-info.ts';
 import { type Compression, isCompression, narFileName } from '../nar/compression.ts';
 import { NarswarmError } from '../nar/errors.ts';
 import { type InfoHash, type Sha256, sha256FromDigest } from '../nar/hash.ts';
-import { type PublicKey, type SecretKey, sign, verifySignature } from '../nar/signature.ts';
+import { type PublicKey, type SecretKey, sign, verifySignatures } from '../nar/signature.ts';
 import type { StoreHash } from '../nar/store-path.ts';
 import { packNarInfoMaxBytes } from './pack-narinfo.ts';
 
@@ -148,12 +148,7 @@ export function signPack(pack: Omit<Pack, 'sigs'> & { sigs?: readonly string[] }
 
 /** The name of the first key of `keys` that signed `pack`; undefined when none did. */
 export function verifyPack(pack: Pack, keys: readonly PublicKey[]): string | undefined {
-  const text = packText(pack);
-  for (const sig of pack.sigs) {
-    const name = verifySignature(keys, text, sig);
-    if (name !== undefined) return name;
-  }
-  return undefined;
+  return verifySignatures(keys, packText(pack), pack.sigs);
 }
 
 /** `<infohash>.packinfo`, the file name of a manifest. */

@@ -6,7 +6,8 @@
 import { type Compression, isCompression } from '../nar/compression.ts';
 import { NarswarmError } from '../nar/errors.ts';
 import { type InfoHash, parseInfoHash, printSha256, type Sha256 } from '../nar/hash.ts';
-import { type PublicKey, type SecretKey, sign, verifySignature } from '../nar/signature.ts';
+import { type PublicKey, type SecretKey, sign, verifySignatures } from '../nar/signature.ts';
+import { textLines } from './text-lines.ts';
 
 export interface TorrentInfo {
   /** SHA-256 of the NAR file, as upstream serves it. */
@@ -138,12 +139,7 @@ export function signTorrentInfo(
 
 /** The name of the first key of `keys` that signed `t`; undefined when none did. */
 export function verifyTorrentInfo(t: TorrentInfo, keys: readonly PublicKey[]): string | undefined {
-  const text = torrentInfoText(t);
-  for (const sig of t.sigs) {
-    const name = verifySignature(keys, text, sig);
-    if (name !== undefined) return name;
-  }
-  return undefined;
+  return verifySignatures(keys, torrentInfoText(t), t.sigs);
 }
 
 /** `<FileHash>.torrentinfo`, the file name of a torrentinfo. */
@@ -196,22 +192,13 @@ class Fields {
   }
 }
 
-/** `Name: value` of printable ASCII, each line ended by a newline. */
-const linePattern = /^([\x21-\x39\x3b-\x7e]+): ([\x20-\x7e]+)$/;
-
 function readFields(text: string): Fields {
   const fields = new Map<string, Field[]>();
-  let offset = 0;
-  while (offset < text.length) {
-    const end = text.indexOf('\n', offset);
-    if (end === -1) throw corrupt('the last line has no newline', text.length);
-    const [, name, value] = linePattern.exec(text.slice(offset, end)) ?? [];
-    if (name === undefined || value === undefined) throw corrupt('a line is not `Name: value`', offset);
+  for (const { name, value, offset } of textLines(text, corrupt)) {
     const field = { value, offset: offset + name.length + 2 };
     const others = fields.get(name);
     if (others === undefined) fields.set(name, [field]);
     else others.push(field);
-    offset = end + 1;
   }
   return new Fields(fields, text.length);
 }

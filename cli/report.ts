@@ -1,17 +1,13 @@
 /** `narswarm report`, also `narswarm mirror report`: how many seeds the NAR files of a running seeder's or mirror's catalog have. */
 
 import { NarswarmError } from '../nar/errors.ts';
+import { seedsMax } from '../parts/availability.ts';
+import { reportDaysMax, reportFormats, reportKinds } from '../parts/availability-report.ts';
 import { defineCommand } from './command.ts';
 import { summaryOf } from './commands.ts';
 import { withDefault } from './flags.ts';
 import { parseHttpUrl, seederHttpDefault } from './program-flags.ts';
 import { parseChoice, parseCount } from './units.ts';
-
-const formats = ['text', 'json', 'csv'] as const;
-const kinds = ['all', 'safe', 'endangered'] as const;
-/** More seeds than this are not told apart. */
-const seedsMax = 8;
-const daysMax = 36_500;
 
 export const command = defineCommand({
   name: 'report',
@@ -28,19 +24,19 @@ export const command = defineCommand({
     days: withDefault({
       value: 'D',
       help: 'once it has had them for so many days',
-      parse: (text) => parseCount(text, 0, daysMax),
+      parse: (text) => parseCount(text, 0, reportDaysMax),
       fallback: '30',
     }),
     only: withDefault({
       value: 'KIND',
-      help: `what is listed: ${kinds.join(', ')}`,
-      parse: (text) => parseChoice(text, kinds),
+      help: `what is listed: ${reportKinds.join(', ')}`,
+      parse: (text) => parseChoice(text, reportKinds),
       fallback: 'all',
     }),
     format: withDefault({
       value: 'FORMAT',
-      help: `${formats.join(', ')}; text is a summary, the others have a line for each NAR file`,
-      parse: (text) => parseChoice(text, formats),
+      help: `${reportFormats.join(', ')}; text is a summary, the others have a line for each NAR file`,
+      parse: (text) => parseChoice(text, reportFormats),
       fallback: 'text',
     }),
   },

@@ -5,6 +5,7 @@ import { cacheInfoDefaultStoreDir } from '../nar/cache-info.ts';
 import { NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
 import type { PublicKey } from '../nar/signature.ts';
+import { Closers } from '../parts/closers.ts';
 import { lockDataDir } from '../store/data-lock.ts';
 import { openDirectoryStore } from '../store/directory-store.ts';
 import { printPeer } from '../swarm/peer-address.ts';
@@ -59,17 +60,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     );
   }
 
-  // Whoever opens, closes: in the opposite order, also when a later step fails.
-  const closers: (() => void | Promise<void>)[] = [];
-  const closeAll = async (): Promise<void> => {
-    for (let close = closers.pop(); close !== undefined; close = closers.pop()) {
-      try {
-        await close();
-      } catch (error) {
-        logger.error('close-failed', { error });
-      }
-    }
-  };
+  const closers = new Closers(logger);
   try {
     const lock = lockDataDir(dataDir);
     closers.push(() => lock.close());
@@ -209,18 +200,14 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       upstreams: upstreamUrls,
       catalogs: catalogUrls,
     });
-    let closing: Promise<void> | undefined;
     return {
       url: server.url,
       peersAddress,
       status,
-      close() {
-        closing ??= closeAll();
-        return closing;
-      },
+      close: () => closers.close(),
     };
   } catch (error) {
-    await closeAll();
+    await closers.close();
     throw error;
   }
 }

@@ -18,7 +18,7 @@ const settledReason = new NarswarmError('aborted', 'another source was first');
 export interface NarInfoFinderOptions {
   /** Upstreams, then catalogs. */
   sources: HttpCache[];
-  views?: Pick<Views, 'narInfo' | 'revoked'> | undefined;
+  views: Pick<Views, 'narInfo' | 'revoked'>;
   state: ClientState;
   counts: Counts;
   limits: ClientLimits;
@@ -40,7 +40,7 @@ export class NarInfoFinder {
   async find(storeHash: StoreHash, signal: AbortSignal): Promise<GivenNarInfo | undefined> {
     const given = await this.#find(storeHash, signal);
     const fileHash = given?.narInfo.fileHash;
-    const revoked = fileHash && this.#options.views?.revoked(fileHash);
+    const revoked = fileHash && this.#options.views.revoked(fileHash);
     if (revoked === undefined) return given;
     this.#options.logger.warn('narinfo-revoked', { storeHash, fileHash, reason: revoked.reason });
     return undefined;
@@ -72,7 +72,7 @@ export class NarInfoFinder {
   #inViews(storeHash: StoreHash): { narInfo: NarInfo; cache: HttpCache } | undefined {
     const { views, sources, logger } = this.#options;
     const [cache] = sources;
-    if (views === undefined || cache === undefined) return undefined;
+    if (cache === undefined) return undefined;
     try {
       const text = views.narInfo(storeHash)?.text;
       return text === undefined ? undefined : { narInfo: this.#parse(text), cache };

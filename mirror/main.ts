@@ -5,6 +5,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NarswarmError } from '../nar/errors.ts';
 import { AvailabilityWatch } from '../parts/availability-watch.ts';
+import { Closers } from '../parts/closers.ts';
 import { CoverageBook } from '../parts/coverage-book.ts';
 import { tryMirror } from '../parts/coverage-trial.ts';
 import { openFilesMax, shareOpenFiles } from '../parts/open-files.ts';
@@ -75,17 +76,7 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
     throw new NarswarmError('config-invalid', `two catalogs have keys of one name, ${twice}`);
   for (const { rule } of selections) if (rule.kind === 'paths') await readPaths(rule.file);
   const clock = (): number => performance.now();
-  // Whoever opens, closes: in the opposite order, also when a later step fails.
-  const closers: (() => unknown)[] = [];
-  const closeAll = async (): Promise<void> => {
-    for (let close = closers.pop(); close !== undefined; close = closers.pop()) {
-      try {
-        await close();
-      } catch (error) {
-        logger.error('close-failed', { error });
-      }
-    }
-  };
+  const closers = new Closers(logger);
   try {
     const lock = lockDataDir(dataDir);
     closers.push(() => lock.close());
@@ -360,18 +351,14 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
     // Both let what is under way finish for a moment; they take that moment together.
     closers.push(() => Promise.all([http.close(), seedServer.close()]));
     closers.push(() => stopping.abort());
-    let closing: Promise<void> | undefined;
     return {
       url: http.url,
       peersAddress: printPeer({ host: seedServer.host, port: seedServer.port }),
       status,
-      close() {
-        closing ??= closeAll();
-        return closing;
-      },
+      close: () => closers.close(),
     };
   } catch (error) {
-    await closeAll();
+    await closers.close();
     throw error;
   }
 }

@@ -105,14 +105,22 @@ export function verifySignature(keys: readonly PublicKey[], text: string, sig: s
     : undefined;
 }
 
-/** The name of the first key in `keys` with a valid signature on the narinfo: any one is enough. */
-export function verifyNarInfo(narInfo: NarInfo, keys: readonly PublicKey[]): string | undefined {
-  const text = fingerprint(narInfo);
-  for (const sig of narInfo.sigs) {
+/** The name of the key that made the first valid one of `sigs`: any one is enough, and the others do no harm. */
+export function verifySignatures(
+  keys: readonly PublicKey[],
+  text: string,
+  sigs: readonly string[],
+): string | undefined {
+  for (const sig of sigs) {
     const name = verifySignature(keys, text, sig);
     if (name !== undefined) return name;
   }
   return undefined;
+}
+
+/** The name of the first key in `keys` with a valid signature on the narinfo: any one is enough. */
+export function verifyNarInfo(narInfo: NarInfo, keys: readonly PublicKey[]): string | undefined {
+  return verifySignatures(keys, fingerprint(narInfo), narInfo.sigs);
 }
 
 /** The narinfo with one more Sig line. */

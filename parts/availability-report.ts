@@ -5,16 +5,22 @@ import type { Sha256 } from '../nar/hash.ts';
 import { printBytes } from '../web/page.ts';
 import { type Availability, seedsMax } from './availability.ts';
 
+export const reportFormats = ['text', 'json', 'csv'] as const;
+export type ReportFormat = (typeof reportFormats)[number];
+
+/** Which NAR files a report lists. */
+export const reportKinds = ['all', 'safe', 'endangered'] as const;
+
+/** A century: more is a mistake. */
+export const reportDaysMax = 36_500;
+
 /** What is asked of a report. */
 export interface ReportRule {
   /** So many seeds, for so long, and a NAR file may be deleted elsewhere. */
   readonly seeds: number;
   readonly days: number;
-  /** Which NAR files are listed. */
-  readonly only: 'all' | 'safe' | 'endangered';
+  readonly only: (typeof reportKinds)[number];
 }
-
-export type ReportFormat = 'text' | 'json' | 'csv';
 
 /** A NAR file that the catalog still has. */
 export interface ReportedNar {

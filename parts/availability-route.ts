@@ -5,16 +5,22 @@ import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
 import type { Router } from '../web/app.ts';
 import { seedsMax } from './availability.ts';
-import { printReport, type ReportSource } from './availability-report.ts';
+import {
+  printReport,
+  type ReportSource,
+  reportDaysMax,
+  reportFormats,
+  reportKinds,
+} from './availability-report.ts';
 
 /** Seconds after which whoever came while another report was made may try again. */
 const retrySeconds = 10;
 
 const query = z.object({
   seeds: z.coerce.number().int().min(1).max(seedsMax).default(3),
-  days: z.coerce.number().min(0).max(36_500).default(30),
-  only: z.enum(['all', 'safe', 'endangered']).default('all'),
-  format: z.enum(['text', 'json', 'csv']).default('text'),
+  days: z.coerce.number().min(0).max(reportDaysMax).default(30),
+  only: z.enum(reportKinds).default('all'),
+  format: z.enum(reportFormats).default('text'),
 });
 
 const contentTypes = {

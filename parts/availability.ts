@@ -5,7 +5,7 @@
  * Changed in place, a few NAR files at a time, so that neither memory nor a crash in the middle matters.
  */
 
-import { type FileHandle, open } from 'node:fs/promises';
+import { constants, type FileHandle, open } from 'node:fs/promises';
 import { NarswarmError } from '../nar/errors.ts';
 import { type Sha256, sha256ToDigest } from '../nar/hash.ts';
 import { diskError } from '../store/disk-error.ts';
@@ -46,10 +46,7 @@ export class Availability {
    */
   static async open(path: string, first: Sha256 | undefined): Promise<Availability> {
     try {
-      const file = await open(path, 'a+').then(async (made) => {
-        await made.close();
-        return open(path, 'r+');
-      });
+      const file = await open(path, constants.O_RDWR | constants.O_CREAT);
       const expected = Buffer.concat([magic, first === undefined ? Buffer.alloc(32) : sha256ToDigest(first)]);
       const header = Buffer.alloc(headerBytes);
       const { bytesRead } = await file.read(header, 0, headerBytes, 0);

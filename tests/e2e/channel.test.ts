@@ -1,57 +1,40 @@
 /** A channel: its closure is published as a view, a mirror holds just that, and a client answers its narinfos while nobody else does. */
-import { execFile } from 'node:child_process';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import t from 'tap';
 import { type Program, startProgram, until, untilIngested } from '../helpers/program.ts';
+import { baseNameOf, fieldOf, makeSampleCache } from '../helpers/sample-cache.ts';
 
-const main = join(import.meta.dirname, '../../cli/main.ts');
 const paths = 6;
 
 t.test('a mirror and a client that want one channel have it whole, and nothing else', async (t) => {
   const dir = t.testdir();
-  const narswarm = async (...args: string[]): Promise<string> =>
-    (await promisify(execFile)(process.execPath, [main, ...args], { cwd: dir })).stdout;
   const start = async (args: string[]): Promise<Program> => {
     const program = await startProgram(args);
     t.teardown(() => program.kill());
     return program;
   };
-  await narswarm('keygen', 'cache.test-1', '--out', dir);
-  const cacheDir = join(dir, 'cache');
-  await narswarm(
-    ...['sample-cache', cacheDir, '--paths', `${paths}`, '--median', '32KiB'],
-    ...['--secret-key', join(dir, 'cache.test-1.secret')],
-  );
-  const trusted = ['--trusted-key', join(dir, 'cache.test-1.public')];
+  const cache = await makeSampleCache(dir, paths, '32KiB');
+  const { narInfos, trusted } = cache;
   const anyPort = ['--http', '127.0.0.1:0', '--peers', '127.0.0.1:0'];
-  const narInfos = await Promise.all(
-    (await readdir(cacheDir))
-      .filter((name) => name.endsWith('.narinfo'))
-      .map(async (name) => ({ name, text: await readFile(join(cacheDir, name), 'utf8') })),
-  );
-  const field = (text: string, name: string): string =>
-    new RegExp(`^${name}: (.*)$`, 'm').exec(text)?.[1] ?? '';
-  const baseOf = (text: string): string => field(text, 'StorePath').slice('/nix/store/'.length);
   /** A path and all that it references. */
   const closureOf = (base: string, found = new Set<string>()): Set<string> => {
-    const text = narInfos.find((each) => baseOf(each.text) === base)?.text;
-    if (text === undefined || found.has(base)) return found;
+    const narInfo = narInfos.find((each) => baseNameOf(each) === base);
+    if (narInfo === undefined || found.has(base)) return found;
     found.add(base);
-    for (const name of field(text, 'References').split(' ')) closureOf(name, found);
+    for (const name of fieldOf(narInfo, 'References').split(' ')) closureOf(name, found);
     return found;
   };
   // The smallest closure, so that something is outside of it.
   const [channel = new Set<string>()] = narInfos
-    .map(({ text }) => closureOf(baseOf(text)))
+    .map((narInfo) => closureOf(baseNameOf(narInfo)))
     .sort((a, b) => a.size - b.size);
   const [root = ''] = channel;
   t.ok(channel.size < paths);
   await writeFile(join(dir, 'store-paths'), `/nix/store/${root}\n`);
 
   const seeder = await start([
-    ...['seeder', '--data', join(dir, 'seeder'), '--source', `file://${cacheDir}`, ...trusted, ...anyPort],
+    ...['seeder', '--data', join(dir, 'seeder'), '--source', `file://${cache.dir}`, ...trusted, ...anyPort],
     ...['--view', `nixos-test=${join(dir, 'store-paths')}`],
   ]);
   await untilIngested(seeder, paths);
@@ -83,19 +66,21 @@ t.test('a mirror and a client that want one channel have it whole, and nothing e
     return views[0]?.paths === channel.size;
   });
   await seeder.kill();
-  for (const { name, text } of narInfos) {
+  for (const narInfo of narInfos) {
+    const { name, text } = narInfo;
     const [ofMirror, ofClient] = await Promise.all(
       [mirror, client].map((program) => fetch(`${program.url}/${name}`)),
     );
-    const isIn = channel.has(baseOf(text));
+    const isIn = channel.has(baseNameOf(narInfo));
     t.equal(ofMirror?.status, isIn ? 200 : 404);
     t.equal(ofClient?.status, isIn ? 200 : 404);
     const [, clientText] = await Promise.all([ofMirror?.text(), ofClient?.text()]);
     if (!isIn) continue;
     t.equal(clientText, text, 'verbatim');
-    const nar = await fetch(`${client.url}/${field(text, 'URL')}`);
+    const url = fieldOf(narInfo, 'URL');
+    const nar = await fetch(`${client.url}/${url}`);
     const bytes = Buffer.from(await nar.arrayBuffer());
-    t.ok(bytes.equals(await readFile(join(cacheDir, field(text, 'URL')))));
+    t.ok(bytes.equals(await readFile(join(cache.dir, url))));
   }
   const { narinfos } = (await client.status()) as { narinfos: { viewed: number; found: number } };
   t.match(narinfos, { viewed: channel.size, found: 0 });
