@@ -3,6 +3,10 @@
 export interface FetchLimits {
   /** Connections for one torrent. More than a handful hardly adds speed, but some of twenty are always good. */
   peers: number;
+  /** The same while it is held: enough that one is good, few enough that many torrents can be kept warm. */
+  heldPeers: number;
+  /** Milliseconds that a fetch is held before nobody is taken to want it: half of what peers grant those who ask for nothing. */
+  holdMs: number;
   /** Addresses that one fetch ever takes note of; trackers name 50 at a time. */
   addresses: number;
   /** Milliseconds until a connection must stand and show its handshake. Half a world away is 300 ms. */
@@ -46,6 +50,8 @@ export interface FetchLimits {
 
 export const fetchLimits: Readonly<FetchLimits> = {
   peers: 20,
+  heldPeers: 3,
+  holdMs: 60_000,
   addresses: 1_000,
   connectMs: 2_000,
   aheadBytes: 16 * 1024 * 1024,

@@ -10,7 +10,8 @@ import { NarswarmError } from '../nar/errors.ts';
 import { type FetchLimits, fetchLimits } from './fetch-limits.ts';
 import { FetchPeer, type FetchPeerEvents, type FetchShare } from './fetch-peer.ts';
 import { FetchProgress } from './fetch-progress.ts';
-import { type PeerAddress, printPeer } from './peer-address.ts';
+import { type PeerAddress, parsePeer, printPeer } from './peer-address.ts';
+import { localFirst, type PeerBook } from './peer-book.ts';
 import { PieceWindow } from './piece-window.ts';
 import type { Torrent } from './torrent.ts';
 import type { BlockRequest } from './wire-encode.ts';
@@ -34,6 +35,13 @@ export interface TorrentFetchOptions {
   limits?: Partial<FetchLimits>;
   /** When what is fetched is shared with other peers meanwhile. */
   share?: TorrentFetchShare;
+  /**
+   * Connects, shakes hands and says that it is interested, but asks for nothing until it is iterated or `start` is called. Closed when
+   * neither happens within `FetchLimits.holdMs`.
+   */
+  hold?: boolean;
+  /** What is known of peers from before; without one nothing is, and nothing is remembered. */
+  book?: PeerBook | undefined;
 }
 
 export interface TorrentFetchShare extends FetchShare {
@@ -67,6 +75,12 @@ export interface FetchStats {
  * when the signal says so. Closes itself at the end.
  */
 export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEvents {
+  /** Resolves when a peer can give what is wanted next: it has it, and lets us ask. Stays pending when none ever does; never rejects. */
+  readonly live: Promise<void>;
+  #isLive: () => void = () => {};
+  #held: boolean;
+  readonly #heldSinceMs = performance.now();
+  readonly #book: PeerBook | undefined;
   readonly #torrent: Torrent;
   readonly #stallMs: number;
   readonly #limits: FetchLimits;
@@ -109,10 +123,31 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     const range = { first, end: Math.ceil(end) };
     this.#window = new PieceWindow(torrent, range, this.#limits.aheadBytes);
     this.#progress = new FetchProgress(stallMs, this.#limits, performance.now());
+    this.live = new Promise((resolve) => {
+      this.#isLive = resolve;
+    });
+    this.#held = options.hold ?? false;
+    this.#book = options.book;
     this.#signal = signal;
     this.#timer = setInterval(() => this.#sweep(), this.#limits.sweepMs);
     signal?.addEventListener('abort', this.#onAbort, { once: true });
     if (signal?.aborted) this.#onAbort();
+  }
+
+  /** True when nothing more comes of it: it is closed, or failed. */
+  get over(): boolean {
+    return this.#closed || this.#error !== undefined;
+  }
+
+  /** Begins to ask, if it was held until now. What is asked for before it is iterated waits, as far as there is room. */
+  start(): void {
+    if (!this.#held) return;
+    this.#held = false;
+    this.#firstSinceMs = performance.now();
+    this.#heardMs = this.#firstSinceMs;
+    this.#progress.waits(this.#firstSinceMs);
+    this.#connectMore();
+    this.#askAll();
   }
 
   /** Addresses that were named before are ignored. */
@@ -123,6 +158,7 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
       this.#seenAddresses.add(key);
       this.#waitingAddresses.set(key, address);
     }
+    this.#rankWaiting();
     this.#connectMore();
   }
 
@@ -143,6 +179,7 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<VerifiedPiece> {
+    this.start();
     try {
       while (!this.#window.done) {
         if (this.#closed) throw this.#error;
@@ -269,9 +306,22 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     this.#fail(error);
   }
 
+  /** The best are connected to first, and those that are banned never. */
+  #rankWaiting(): void {
+    const addresses = [...this.#waitingAddresses.values()];
+    const ranked = this.#book?.rank(addresses) ?? localFirst(addresses);
+    this.#waitingAddresses.clear();
+    for (const address of ranked) this.#waitingAddresses.set(printPeer(address), address);
+  }
+
+  get #full(): boolean {
+    const { peers, heldPeers } = this.#limits;
+    return this.#peers.size >= (this.#held ? heldPeers : peers);
+  }
+
   #connectMore(): void {
     for (const [key, address] of this.#waitingAddresses) {
-      if (this.#closed || this.#peers.size >= this.#limits.peers) return;
+      if (this.#closed || this.#full) return;
       this.#waitingAddresses.delete(key);
       this.#connectingSinceMs.set(key, performance.now());
       const options = { address, key, torrent: this.#torrent, peerId: this.#peerId, share: this.#share };
@@ -287,6 +337,8 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     const nowMs = performance.now();
     const appetite = peer.appetite(nowMs);
     if (appetite === 0) return;
+    if (peer.has(this.#window.first)) this.#isLive();
+    if (this.#held) return;
     const has = (index: number): boolean =>
       peer.offers(index) || (peer.has(index) && this.#presses(index, nowMs));
     const spread = this.#share === undefined || peer.deals ? {} : { spread: Math.random() };
@@ -318,6 +370,8 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
 
   #ban(key: string): void {
     this.#banned.add(key);
+    const address = parsePeer(key);
+    if (address !== undefined) this.#book?.ban(address, 'wrong-bytes');
     this.#window.distrust(key);
     this.#peers.get(key)?.close();
   }
@@ -328,6 +382,11 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
       if (nowMs - sinceMs > this.#limits.connectMs) this.#peers.get(key)?.close();
     }
     for (const peer of [...this.#peers.values()]) this.#watch(peer, nowMs);
+    if (this.#held && nowMs - this.#heldSinceMs > this.#limits.holdMs) {
+      this.#fail(new NarswarmError('swarm-stalled', `nobody wanted it for ${this.#limits.holdMs} ms`));
+      void this.close();
+      return;
+    }
     this.#askAll();
     if (this.#wake === undefined) return;
     const why = this.#progress.stalled(nowMs);
@@ -339,7 +398,7 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     peer.stayAlive(nowMs);
     const ms = this.#stallMs / 2;
     if (!peer.fellShort(nowMs, ms, (this.#limits.leastBytesPerSecond * ms) / 1_000)) return;
-    if (!peer.proven && this.#waitingAddresses.size > 0 && this.#peers.size >= this.#limits.peers) {
+    if (!peer.proven && this.#waitingAddresses.size > 0 && this.#full) {
       peer.close();
     } else if (peer.waitingFor > 0 && this.#peers.size > 1) {
       this.#window.giveBack(peer.key, peer.standsStill());

@@ -53,6 +53,8 @@ const seed: Proofs<SeedLimits> = {
 
 const fetcher: Proofs<FetchLimits> = {
   peers: 'swarm/fetcher.test.ts: silent peers that fill all places make room for those that wait',
+  heldPeers: 'swarm/fetch-hold.test.ts: few peers are held, and more are connected to when it starts',
+  holdMs: 'swarm/fetch-hold.test.ts: what nobody wants is let go',
   addresses: 'swarm/fetcher.test.ts: addresses that are named twice, or too many of them, are ignored',
   connectMs: 'swarm/fetcher.test.ts: silent peers: stalled after stallMs, not before',
   aheadBytes: 'swarm/fetcher.test.ts: what is fetched ahead of a slow consumer is bounded',
