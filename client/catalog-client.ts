@@ -10,8 +10,14 @@ import type { Sha256 } from '../nar/hash.ts';
 import type { NarInfo } from '../nar/narinfo.ts';
 import type { PublicKey } from '../nar/signature.ts';
 import { fetchResolveLines, resolveBatch } from '../parts/resolve-request.ts';
-import { isTorrentInfoOf, parseResolved, parseResolveLine, type Resolved } from '../parts/resolved.ts';
-import type { PeerAddress } from '../swarm/peer-address.ts';
+import {
+  isTorrentInfoOf,
+  type PackOffset,
+  parseResolved,
+  parseResolveLine,
+  type Resolved,
+} from '../parts/resolved.ts';
+import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
 import type { Torrent } from '../swarm/torrent.ts';
 import type { Logger } from '../web/log.ts';
 import type { ClientLimits } from './config.ts';
@@ -23,8 +29,11 @@ const gatherMs = 2;
 /** Requests to one catalog at once; what is asked meanwhile goes with the next. One slow answer does not hold up the others. */
 const requestsAtOnce = 4;
 
-/** Answers kept in memory, each with at most 50 peers. */
+/** Answers kept in memory: 500 B each, and 5 KiB were each to name 50 peers that no other names. */
 const answersMax = 10_000;
+
+/** Lists of peers that answers share: a catalog names the same few for most NAR files. */
+const peerListsMax = 256;
 
 /** The rest of a catalog that keeps failing doubles this often: from 5 s to 80 s. */
 const cooldownDoublings = 4;
@@ -33,12 +42,19 @@ const cooldownDoublings = 4;
 const waitingMax = 5_000;
 
 export interface Found {
-  torrent: Torrent;
-  peers: PeerAddress[];
+  readonly torrent: Torrent;
+  readonly peers: readonly PeerAddress[];
+  /** The same bytes as a part of a pack, which those peers may have. */
+  readonly pack?: PackOffset;
 }
 
-interface Answer {
-  peers: PeerAddress[];
+/** What a catalog says of a NAR file besides its torrent. */
+interface Whereabouts {
+  readonly peers: readonly PeerAddress[];
+  readonly pack?: PackOffset | undefined;
+}
+
+interface Answer extends Whereabouts {
   /** When, by the clock; or `undefined` when it was no answer, so that it is asked again. */
   at: number;
 }
@@ -61,9 +77,10 @@ export class Catalogs {
   readonly #state: ClientState;
   readonly #limits: ClientLimits;
   readonly #clock: () => number;
-  /** Peers by FileHash; the least recently asked for goes first. */
+  /** By FileHash; the least recently asked for goes first. */
   readonly #answers = new Map<Sha256, Answer>();
   readonly #asking = new Map<Sha256, Promise<void>>();
+  readonly #peerLists = new Map<string, readonly PeerAddress[]>();
   readonly #closing = new AbortController();
 
   constructor(options: CatalogsOptions) {
@@ -94,15 +111,30 @@ export class Catalogs {
       await Promise.race([this.#ask(fileHash), timeout.catch(() => undefined)]);
       timer.abort();
     }
-    const torrent = this.#known(narInfo);
-    return torrent && { torrent, peers: this.#answers.get(fileHash)?.peers ?? [] };
+    return this.known(narInfo);
+  }
+
+  /** What `find` would give if no catalog were asked. Never waits. */
+  known(narInfo: NarInfo): Found | undefined {
+    const { fileHash } = narInfo;
+    const torrent = this.#torrentOf(narInfo);
+    if (fileHash === undefined || torrent === undefined) return undefined;
+    const { peers = [], pack } = this.#answers.get(fileHash) ?? {};
+    return { torrent, peers, ...(pack && { pack }) };
   }
 
   /** Forgets a torrent that turned out to be of other bytes than its FileHash says. */
   distrust(fileHash: Sha256): void {
     this.#state.dropTorrent(fileHash);
     // No peers and fresh: it is not asked for again at once.
-    this.#remember(fileHash, []);
+    this.#answers.delete(fileHash);
+    this.#remember(fileHash, nowhere);
+  }
+
+  /** Forgets that a NAR file is in a pack: what was there were other bytes. */
+  distrustPack(fileHash: Sha256): void {
+    const answer = this.#answers.get(fileHash);
+    if (answer !== undefined) this.#answers.set(fileHash, { peers: answer.peers, at: answer.at });
   }
 
   status(): { url: string; state: string; requests: number; refusedLines: number }[] {
@@ -145,21 +177,30 @@ export class Catalogs {
           }
           if (open > 0) return;
           // Only when all of them said so is it known that nobody has it.
-          if (failures === 0 && !this.#isFresh(fileHash)) this.#remember(fileHash, []);
+          if (failures === 0 && !this.#isFresh(fileHash)) this.#remember(fileHash, nowhere);
           resolve();
         });
       }
     });
   }
 
-  #remember(fileHash: Sha256, peers: PeerAddress[]): void {
-    const others = this.#isFresh(fileHash) ? (this.#answers.get(fileHash)?.peers ?? []) : [];
-    const known = new Set(peers.map(({ host, port }) => `${host} ${port}`));
-    const merged = [...peers, ...others.filter(({ host, port }) => !known.has(`${host} ${port}`))];
+  #remember(fileHash: Sha256, { peers, pack }: Whereabouts): void {
+    const other = this.#isFresh(fileHash) ? this.#answers.get(fileHash) : undefined;
+    const at = this.#clock();
     this.#answers.delete(fileHash);
-    this.#answers.set(fileHash, { peers: merged, at: this.#clock() });
+    this.#answers.set(fileHash, { peers: this.#merged(peers, other?.peers), pack: pack ?? other?.pack, at });
     const oldest = this.#answers.keys().next();
     if (this.#answers.size > answersMax && !oldest.done) this.#answers.delete(oldest.value);
+  }
+
+  /** The same list for the same peers. */
+  #merged(peers: readonly PeerAddress[], others: readonly PeerAddress[] = []): readonly PeerAddress[] {
+    const all = new Map([...peers, ...others].map((peer) => [printPeer(peer), peer]));
+    const key = [...all.keys()].join(' ');
+    const list = this.#peerLists.get(key) ?? [...all.values()];
+    if (this.#peerLists.size >= peerListsMax) this.#peerLists.clear();
+    this.#peerLists.set(key, list);
+    return list;
   }
 
   #keep({ torrentInfo, text, info }: Resolved): void {
@@ -169,7 +210,7 @@ export class Catalogs {
   }
 
   /** The stored torrent, verified again: the keys may be others than when it was stored. */
-  #known(narInfo: NarInfo): Torrent | undefined {
+  #torrentOf(narInfo: NarInfo): Torrent | undefined {
     if (narInfo.fileHash === undefined) return undefined;
     const stored = this.#state.torrent(narInfo.fileHash);
     if (stored === undefined) return undefined;
@@ -189,7 +230,10 @@ interface CatalogOptions extends Pick<CatalogsOptions, 'keys' | 'limits' | 'logg
   keep(resolved: Resolved): void;
 }
 
-type CatalogAnswer = PeerAddress[] | 'absent' | 'failed';
+/** Known to nobody, or not to be had. */
+const nowhere: Whereabouts = { peers: [] };
+
+type CatalogAnswer = Whereabouts | 'absent' | 'failed';
 
 /** One catalog: gathers questions, and is left alone for a while after it failed. */
 class Catalog {
@@ -262,7 +306,7 @@ class Catalog {
           if (answer === undefined) continue;
           batch.delete(fileHash);
           keep(resolved);
-          answer(resolved.peers);
+          answer(resolved);
         } catch (error) {
           this.#refusedLines++;
           logger.warn('catalog-line-refused', { catalog: url, error });

@@ -4,8 +4,10 @@ import { z } from 'zod';
 import { parseTorrentInfo, type TorrentInfo, verifyTorrentInfo } from '../catalog/torrentinfo.ts';
 import { narFileName } from '../nar/compression.ts';
 import { NarswarmError } from '../nar/errors.ts';
+import { type InfoHash, parseInfoHash } from '../nar/hash.ts';
 import type { NarInfo } from '../nar/narinfo.ts';
 import type { PublicKey } from '../nar/signature.ts';
+import { packTorrentMaxBytes } from '../swarm/pack-torrent.ts';
 import { type PeerAddress, parsePeer } from '../swarm/peer-address.ts';
 import { parseInfoDictionary, type Torrent } from '../swarm/torrent.ts';
 
@@ -20,18 +22,33 @@ export interface Resolved {
   info: Buffer;
 }
 
+/**
+ * Where in a pack a NAR file lies. Nobody signed that: whoever fetches from there compares the bytes with the NAR file's own torrent, and a
+ * wrong place costs time.
+ */
+export interface PackOffset {
+  readonly infoHash: InfoHash;
+  /** In bytes from the start of the pack. */
+  readonly offset: number;
+}
+
 const answerLine = z.object({
   fileHash: z.string(),
   torrentinfo: z.string(),
   info: z.base64(),
   peers: z.array(z.string()).default([]),
+  pack: z
+    .object({ infoHash: z.string(), offset: z.number().int().min(0).max(packTorrentMaxBytes) })
+    .optional()
+    // What cannot be a place in a pack is no reason to do without the rest.
+    .catch(undefined),
 });
 
 /** One line of an answer to `/resolve`, torrentinfo and infohash verified. Throws a coded error that says what is wrong. */
 export function parseResolveLine(
   line: string,
   keys: readonly PublicKey[],
-): Resolved & { peers: PeerAddress[] } {
+): Resolved & { peers: PeerAddress[]; pack?: PackOffset } {
   const parsed = answerLine.safeParse(parseJson(line));
   if (!parsed.success) {
     throw new NarswarmError('torrentinfo-corrupt', 'a line of the answer lacks something', {
@@ -40,7 +57,24 @@ export function parseResolveLine(
   }
   const { torrentinfo, info, peers } = parsed.data;
   const resolved = parseResolved(torrentinfo, Buffer.from(info, 'base64'), keys);
-  return { ...resolved, peers: peers.slice(0, resolvedMaxPeers).flatMap((peer) => parsePeer(peer) ?? []) };
+  const pack = parsed.data.pack && packOffset(parsed.data.pack, resolved.torrent);
+  return {
+    ...resolved,
+    peers: peers.slice(0, resolvedMaxPeers).flatMap((peer) => parsePeer(peer) ?? []),
+    ...(pack && { pack }),
+  };
+}
+
+function packOffset(
+  { infoHash, offset }: { infoHash: string; offset: number },
+  { length }: Torrent,
+): PackOffset | undefined {
+  if (offset + length > packTorrentMaxBytes) return undefined;
+  try {
+    return { infoHash: parseInfoHash(infoHash), offset };
+  } catch {
+    return undefined;
+  }
 }
 
 /**

@@ -27,6 +27,28 @@ t.test('a signed torrentinfo with its own info dictionary is taken', async (t) =
   t.ok(isTorrentInfoOf(resolved.torrentInfo, nar.narInfo));
 });
 
+t.test('a place in a pack is taken along, and what cannot be one is left out', async (t) => {
+  const { infoHash } = other.torrent;
+  const pack = { infoHash, offset: 4_711 };
+  t.same(parseResolveLine(line({ pack }), keys).pack, pack);
+  const bad = [
+    { offset: 1 },
+    { infoHash },
+    { infoHash: 'x', offset: 1 },
+    { infoHash, offset: -1 },
+    { infoHash, offset: 0.5 },
+    { infoHash, offset: 2 ** 31 - 99_999 },
+    'pack',
+    null,
+  ];
+  for (const each of bad) {
+    const resolved = parseResolveLine(line({ pack: each }), keys);
+    t.equal(resolved.pack, undefined, JSON.stringify(each));
+    t.equal(resolved.peers.length, 1);
+  }
+  t.ok(parseResolveLine(line({ pack: { infoHash, offset: 2 ** 31 - 100_000 } }), keys).pack);
+});
+
 t.test('a forged or mismatched answer is refused', async (t) => {
   const forged = printTorrentInfo(signTorrentInfo({ ...nar.torrentInfo, sigs: [] }, strangerKey));
   t.throws(() => parseResolveLine(line({ torrentinfo: forged }), keys), { code: 'torrentinfo-untrusted' });
