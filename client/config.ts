@@ -70,6 +70,8 @@ export interface ClientLimits {
   cacheInfoBudgetMs: number;
   /** Narinfos remembered: 2 KiB each, so about 400 MiB of database at most. */
   narInfos: number;
+  /** Stories of fetches that are kept: 1 KiB each, so about 20 MiB of database. */
+  stories: number;
   /** Torrents remembered: mostly under 2 KiB each. */
   torrents: number;
   /** Held NAR files that are announced, the most recently used ones: a full round within the tracker's usual 30 minutes. */
@@ -95,6 +97,7 @@ export const defaultLimits: Readonly<ClientLimits> = {
   badSourceMs: 10 * 60_000,
   cacheInfoBudgetMs: 1_000,
   narInfos: 200_000,
+  stories: 20_000,
   torrents: 100_000,
   announcedTorrents: 1_500,
   announcesPerMinute: 60,

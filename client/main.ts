@@ -17,6 +17,7 @@ import { CacheInfo } from './cache-info.ts';
 import { Catalogs } from './catalog-client.ts';
 import { type ClientConfig, type ClientLimits, defaultLimits } from './config.ts';
 import { Counts } from './counts.ts';
+import { History } from './history.ts';
 import { makeClientApp } from './http.ts';
 import { makeClientMetrics } from './metrics.ts';
 import { NarServer } from './nar.ts';
@@ -71,6 +72,8 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       clock,
     });
     closers.push(() => state.close());
+    const history = new History({ path: join(dataDir, 'history.sqlite'), stories: limits.stories, logger });
+    closers.push(() => history.close());
     const store = await openDirectoryStore(join(dataDir, 'nar-files'));
     closers.push(() => store.close());
     const held = new HeldFiles({ store, state, cacheSizeBytes: config.cacheSizeBytes, logger });
@@ -179,6 +182,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       catalogs: catalogs.status(),
       views: views.status(),
       transfers: transfers.status(),
+      history: history.status(),
     });
     const app = makeClientApp({
       cacheInfo,

@@ -15,12 +15,17 @@ export interface NarBytes {
   bytes: Buffer;
   /** True for a whole piece whose hash was compared. */
   checked: boolean;
+  /** Who gave them, `host:port`. */
+  peers?: readonly string[];
 }
 
 export interface OpenNarBytes {
   /** Size of the whole file, if the source says it. */
   lengthBytes: number | undefined;
+  /** May be iterated once, and is closed by the end of the iteration or by the signal of `open`. */
   bytes: AsyncIterable<NarBytes>;
+  /** Resolves when the first peer can give, before it was asked for anything. Absent: it is not known before the first bytes. */
+  live?: Promise<void>;
 }
 
 export interface NarSource {
@@ -29,6 +34,10 @@ export interface NarSource {
   readonly name: string;
   /** `undefined` when it does not have the file. Throws when it could not tell. */
   open(fromByte: number, signal: AbortSignal): Promise<OpenNarBytes | undefined>;
+  /** True when somebody there can give at once: connected, unchoked. Absent: nothing is known. */
+  warm?(): boolean;
+  /** Its bytes were wrong. */
+  spoilt?(): void;
 }
 
 /** An upstream, or a catalog that gave the narinfo. */
@@ -138,7 +147,11 @@ export class SwarmSource implements NarSource {
     return { lengthBytes: found.torrent.length, bytes: this.#pieces(found, fromByte, signal) };
   }
 
-  async *#pieces({ torrent, peers }: Found, fromByte: number, signal: AbortSignal): AsyncGenerator<NarBytes> {
+  async *#pieces(
+    { torrent, peers: addresses }: Found,
+    fromByte: number,
+    signal: AbortSignal,
+  ): AsyncGenerator<NarBytes> {
     const shared = this.#share(torrent);
     const fetch = new TorrentFetch({
       torrent,
@@ -149,11 +162,11 @@ export class SwarmSource implements NarSource {
     });
     const forget = shared?.fetch.namePeersTo(fetch);
     try {
-      fetch.addPeers(peers);
+      fetch.addPeers(addresses);
       if (shared === undefined) fetch.noMorePeers();
       else void shared.asked().then(() => fetch.noMorePeers());
-      for await (const { offset, bytes } of fetch) {
-        yield { bytes: bytes.subarray(Math.max(0, fromByte - offset)), checked: true };
+      for await (const { offset, bytes, peers } of fetch) {
+        yield { bytes: bytes.subarray(Math.max(0, fromByte - offset)), checked: true, peers };
       }
     } finally {
       forget?.();

@@ -1,0 +1,174 @@
+/**
+ * The stories of the NAR files fetched lately, kept on disk so that they can be told after a restart.
+ *
+ * It is a diary and nothing depends on it: a disk that takes no more of it costs stories, never a fetch. Stories are written many at
+ * a time, as one transaction for each would cost more than a tiny NAR file does.
+ */
+
+import { rmSync } from 'node:fs';
+import { DatabaseSync } from 'node:sqlite';
+import type { StoreHash } from '../nar/store-path.ts';
+import type { Logger } from '../web/log.ts';
+import type { NarStory } from './story.ts';
+
+/** Raised by whoever changes the table or the stories in it. What is older is thrown away. */
+const schemaVersion = 1;
+
+/** Stories told for one store path. */
+export const storiesOfPathMax = 5;
+
+/** Stories that wait to be written: a second's worth of the fastest closure. More are written at once. */
+const waitingMax = 256;
+
+/** Milliseconds that a story waits to be written with others. */
+const writeAfterMs = 1_000;
+
+/** Rows removed at once when there are too many. */
+const trimRows = 256;
+
+const schema = `
+CREATE TABLE stories (
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  store_hash TEXT NOT NULL,
+  story TEXT NOT NULL
+) STRICT;
+CREATE INDEX stories_store_hash ON stories (store_hash);
+`;
+
+export interface HistoryOptions {
+  path: string;
+  /** Kept at most, the newest ones. */
+  stories: number;
+  logger: Logger;
+}
+
+export class History {
+  readonly #options: HistoryOptions;
+  readonly #db: DatabaseSync | undefined;
+  #waiting: NarStory[] = [];
+  #timer: NodeJS.Timeout | undefined;
+  #rows = 0;
+  #failing = false;
+  #closed = false;
+
+  /** Never throws: without its file it remembers what waits to be written, and no more. */
+  constructor(options: HistoryOptions) {
+    this.#options = options;
+    this.#db = this.#openDatabase();
+    if (this.#db === undefined) return;
+    this.#rows = Number(this.#db.prepare('SELECT count(*) AS rows FROM stories').get()?.rows);
+  }
+
+  add(story: NarStory): void {
+    if (this.#closed) return;
+    this.#waiting.push(story);
+    if (this.#waiting.length >= waitingMax) this.#write();
+    else this.#timer ??= setTimeout(() => this.#write(), writeAfterMs);
+  }
+
+  /** The newest first, at most `storiesOfPathMax`. */
+  ofStoreHash(storeHash: StoreHash): NarStory[] {
+    const waiting = this.#waiting.filter((story) => story.storeHash === storeHash).reverse();
+    return [...waiting, ...this.#written(storeHash)].slice(0, storiesOfPathMax);
+  }
+
+  status(): { stories: number } {
+    return { stories: this.#rows + this.#waiting.length };
+  }
+
+  /** May be called twice. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#write();
+    this.#db?.close();
+  }
+
+  #written(storeHash: StoreHash): NarStory[] {
+    if (this.#db === undefined || this.#closed) return [];
+    try {
+      return this.#db
+        .prepare('SELECT story FROM stories WHERE store_hash = ? ORDER BY number DESC LIMIT ?')
+        .all(storeHash, storiesOfPathMax)
+        .map(({ story }) => JSON.parse(String(story)) as NarStory);
+    } catch (error) {
+      this.#failed(error);
+      return [];
+    }
+  }
+
+  #write(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const stories = this.#waiting;
+    if (this.#db === undefined) {
+      // The newest are still told.
+      this.#waiting = stories.slice(-(waitingMax >> 1));
+      return;
+    }
+    this.#waiting = [];
+    try {
+      this.#db.exec('BEGIN IMMEDIATE');
+      const insert = this.#db.prepare('INSERT INTO stories (store_hash, story) VALUES (?, ?)');
+      for (const story of stories) insert.run(story.storeHash, JSON.stringify(story));
+      const rows = this.#trim(this.#db, this.#rows + stories.length);
+      this.#db.exec('COMMIT');
+      this.#rows = rows;
+      this.#failing = false;
+    } catch (error) {
+      this.#failed(error);
+      if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
+    }
+  }
+
+  /** How many rows are left of `rows`. */
+  #trim(db: DatabaseSync, rows: number): number {
+    const { stories } = this.#options;
+    if (rows <= stories) return rows;
+    const many = Math.min(rows, rows - stories + Math.min(trimRows, Math.ceil(stories / 8)));
+    const oldest = 'SELECT number FROM stories ORDER BY number LIMIT ?';
+    const { changes } = db.prepare(`DELETE FROM stories WHERE number IN (${oldest})`).run(many);
+    return rows - Number(changes);
+  }
+
+  #openDatabase(): DatabaseSync | undefined {
+    const { path, logger } = this.#options;
+    try {
+      return openDatabase(path);
+    } catch (error) {
+      logger.warn('history-made-anew', { path, error });
+    }
+    try {
+      for (const end of ['', '-wal', '-shm']) rmSync(`${path}${end}`, { force: true });
+      return openDatabase(path);
+    } catch (error) {
+      logger.warn('history-failed', { path, error });
+      return undefined;
+    }
+  }
+
+  /** Said once, until it works again. */
+  #failed(error: unknown): void {
+    if (!this.#failing) this.#options.logger.warn('history-failed', { path: this.#options.path, error });
+    this.#failing = true;
+  }
+}
+
+function openDatabase(path: string): DatabaseSync {
+  const db = new DatabaseSync(path);
+  try {
+    db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL');
+    db.exec('BEGIN IMMEDIATE');
+    const version = Number(db.prepare('PRAGMA user_version').get()?.user_version);
+    if (version !== schemaVersion) {
+      db.exec('DROP TABLE IF EXISTS stories');
+      db.exec(schema);
+      db.exec(`PRAGMA user_version = ${schemaVersion}`);
+    }
+    db.exec('COMMIT');
+    return db;
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+}
