@@ -19,7 +19,7 @@ import {
 import type { NarInfo } from '../nar/narinfo.ts';
 import { nix32Decode } from '../nar/nix32.ts';
 import { type StoreHash, storeHashOf } from '../nar/store-path.ts';
-import { attempt, type DatabaseOptions, openDatabase } from './database.ts';
+import { attempt, beginIfFree, type DatabaseOptions, openDatabase } from './database.ts';
 import { CatalogLog } from './log.ts';
 import { CatalogPacks } from './packs.ts';
 import { revokeNarFile } from './revoke.ts';
@@ -391,28 +391,43 @@ export class Catalog {
    */
   transaction<T>(action: () => T): T {
     return attempt('changing the catalog', () => {
-      const [begin, commit, rollback] =
-        this.#depth === 0
-          ? (['BEGIN IMMEDIATE', 'COMMIT', 'ROLLBACK'] as const)
-          : (['SAVEPOINT inner', 'RELEASE inner', 'ROLLBACK TO inner; RELEASE inner'] as const);
-      this.#db.exec(begin);
-      this.#depth++;
-      try {
-        const result = action();
-        this.#db.exec(commit);
-        return result;
-      } catch (error) {
-        // SQLite has rolled back by itself after some errors of the disk.
-        if (this.#db.isTransaction) this.#db.exec(rollback);
-        throw error;
-      } finally {
-        this.#depth--;
+      if (this.#depth > 0) {
+        this.#db.exec('SAVEPOINT inner');
+        return this.#finish(action, 'RELEASE inner', 'ROLLBACK TO inner; RELEASE inner');
       }
+      this.#db.exec('BEGIN IMMEDIATE');
+      return this.#finish(action, 'COMMIT', 'ROLLBACK');
+    });
+  }
+
+  /**
+   * As `transaction`; but while another thread or process is changing the catalog, which takes as long as its disk needs for a sync, it gives
+   * `undefined` at once and `action` was not called.
+   */
+  transactionIfFree<T>(action: () => T): { result: T } | undefined {
+    return attempt('changing the catalog', () => {
+      if (!beginIfFree(this.#db)) return undefined;
+      return { result: this.#finish(action, 'COMMIT', 'ROLLBACK') };
     });
   }
 
   close(): void {
     if (this.#db.isOpen) this.#db.close();
+  }
+
+  #finish<T>(action: () => T, commit: string, rollback: string): T {
+    this.#depth++;
+    try {
+      const result = action();
+      this.#db.exec(commit);
+      return result;
+    } catch (error) {
+      // SQLite has rolled back by itself after some errors of the disk.
+      if (this.#db.isTransaction) this.#db.exec(rollback);
+      throw error;
+    } finally {
+      this.#depth--;
+    }
   }
 
   #putNarFile(entry: NarFileEntry): number {

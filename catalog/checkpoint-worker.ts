@@ -4,7 +4,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parentPort, workerData } from 'node:worker_threads';
 import { isWorthMoving } from './checkpointer.ts';
-import { catalogLogPages } from './database.ts';
+import { catalogLogPages, isBusy } from './database.ts';
 
 /** How often it looks. With a row a millisecond, the log grows by some 5,000 pages meanwhile. */
 const everyMs = 500;
@@ -25,14 +25,31 @@ const stopping = new AbortController();
 parentPort?.once('message', () => stopping.abort());
 
 let movedMs = performance.now();
+let ownPages = 0;
 while (!stopping.signal.aborted) {
   await sleep(everyMs, undefined, { signal: stopping.signal }).catch(() => undefined);
   const { log, checkpointed } = look.get() ?? {};
-  const pages = Number(log) - Number(checkpointed);
+  const pages = Number(log) - Number(checkpointed) - ownPages;
   if (!isWorthMoving({ pages, forMs: performance.now() - movedMs, patienceMs })) continue;
   movedMs = performance.now();
-  const { log: left } = passive.get() ?? {};
+  const { log: left, checkpointed: moved } = passive.get() ?? {};
   if (Number(left) > restartPages) restart.get();
+  else if (left !== moved) continue;
+  ownPages = beginAnew();
 }
 db.close();
 parentPort?.close();
+
+/** The first write after all is moved begins the log anew, and waits for a sync: better here. Gives the pages that it wrote. */
+function beginAnew(): number {
+  const { user_version } = db.prepare('PRAGMA user_version').get() ?? {};
+  try {
+    // Writes the first page, and changes nothing.
+    db.exec(`PRAGMA user_version = ${Number(user_version)}`);
+    return 1;
+  } catch (error) {
+    // Whoever is writing has begun it anew.
+    if (isBusy(error)) return 0;
+    throw error;
+  }
+}

@@ -5,7 +5,7 @@
  * database, and whoever serves peers stood still for half a second while they were written and synced.
  *
  * Once all of it is moved, the next writer begins the log anew, and SQLite syncs the disk for it, in whatever thread that is: 1 to 9 ms on an
- * idle disk, a quarter of a second on a busy one. So little is left where it is until it is worth that.
+ * idle disk, a quarter of a second on a busy one. So the same thread writes next, if it can, and little is left where it is until it is worth that.
  */
 
 import { once } from 'node:events';

@@ -102,15 +102,40 @@ export async function attemptAsync<T>(what: string, action: () => Promise<T>): P
   }
 }
 
+/** Begins a transaction that writes, if nobody else is writing: by itself SQLite sleeps, in the thread that asks, until they are done. */
+export function beginIfFree(db: DatabaseSync): boolean {
+  db.exec('PRAGMA busy_timeout = 0');
+  try {
+    db.exec('BEGIN IMMEDIATE');
+    return true;
+  } catch (error) {
+    if (isBusy(error)) return false;
+    throw error;
+  } finally {
+    db.exec(`PRAGMA busy_timeout = ${catalogBusyMs}`);
+  }
+}
+
+/** Whether SQLite threw this because somebody else is writing. */
+export function isBusy(error: unknown): boolean {
+  return kindOf(error) === sqliteBusy;
+}
+
+const sqliteBusy = 5;
 const sqliteCorrupt = 11;
 const sqliteNotADatabase = 26;
 
 function codeOf(error: unknown): ErrorCode | undefined {
-  if (!(error instanceof Error && 'errcode' in error && typeof error.errcode === 'number')) return undefined;
-  // The low byte is the kind, the rest says more about it.
-  const kind = error.errcode & 0xff;
+  const kind = kindOf(error);
+  if (kind === undefined) return undefined;
   if (kind === sqliteNotADatabase) return 'catalog-incompatible';
   return kind === sqliteCorrupt ? 'catalog-corrupt' : 'store-failed';
+}
+
+/** The low byte of SQLite's code is the kind, the rest says more about it. */
+function kindOf(error: unknown): number | undefined {
+  if (!(error instanceof Error && 'errcode' in error && typeof error.errcode === 'number')) return undefined;
+  return error.errcode & 0xff;
 }
 
 function readVersion(

@@ -125,7 +125,7 @@ export class HttpSource implements CacheSource {
         return await this.#takeNarFile(key, narInfo, compression, opened, signal);
       });
     } catch (error) {
-      return recordRefusal(catalog, { source: this.url, narInfoName, fingerprint }, error);
+      return await recordRefusal(this.#parts, { source: this.url, narInfoName, fingerprint }, error);
     } finally {
       this.#underWay--;
       this.#wake();
@@ -189,7 +189,7 @@ export class HttpSource implements CacheSource {
     // Without a FileHash nothing says that the bytes behind the URL are still the same.
     const entry = narInfo.fileHash && this.#entryOf(narInfo);
     if (!entry || !(await this.#isStored(entry))) return false;
-    return recordKnown(this.#parts, key, narInfo, entry);
+    return this.#parts.batch.run(() => recordKnown(this.#parts, key, narInfo, entry));
   }
 
   async #takeNarFile(

@@ -50,11 +50,11 @@ const retryFingerprint = 'retry';
  * Records why a narinfo is refused. Throws `error` on when it is no reason for that: an abort, or something that is wrong with
  * the program or the catalog.
  */
-export function recordRefusal(
-  catalog: Catalog,
+export async function recordRefusal(
+  { catalog, batch }: Pick<SourceParts, 'catalog' | 'batch'>,
   key: { source: string; narInfoName: string; fingerprint: string },
   error: unknown,
-): Outcome {
+): Promise<Outcome> {
   if (!(error instanceof NarswarmError) || error.code === 'aborted') throw error;
   // The file is being written; it will be another one next time.
   if (error.code === 'not-held') return 'later';
@@ -62,7 +62,8 @@ export function recordRefusal(
   // A disk that fails for a moment must not cost what was verified before. Should the NAR file have changed, it is not served.
   if (passes && catalog.known(key.source, key.narInfoName)?.state === 'accepted') return 'later';
   const fingerprint = passes ? retryFingerprint : key.fingerprint;
-  catalog.refuse({ ...key, fingerprint, code: error.code, message: error.message });
+  const { code, message } = error;
+  await batch.run(() => catalog.refuse({ ...key, fingerprint, code, message }));
   return 'refused';
 }
 

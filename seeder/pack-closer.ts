@@ -18,6 +18,7 @@ import { type SecretKey, sign } from '../nar/signature.ts';
 import { PackHasher } from '../swarm/pack-torrent.ts';
 import { infoDictionary } from '../swarm/torrent.ts';
 import type { Logger } from '../web/log.ts';
+import { CatalogBatch } from './catalog-batch.ts';
 import type { NarFiles } from './nar-files.ts';
 import type { PackFiles } from './pack-files.ts';
 import { type PackPlan, planPack } from './pack-plan.ts';
@@ -73,6 +74,7 @@ export interface PacksStatus {
 
 export class PackCloser {
   readonly #options: PackCloserOptions;
+  readonly #batch: CatalogBatch;
   readonly #clock: () => number;
   readonly #stopping = new AbortController();
   #loop: Promise<void> | undefined;
@@ -84,6 +86,7 @@ export class PackCloser {
 
   private constructor(options: PackCloserOptions) {
     this.#options = options;
+    this.#batch = new CatalogBatch(options.catalog);
     this.#clock = options.clock ?? Date.now;
   }
 
@@ -145,6 +148,7 @@ export class PackCloser {
     try {
       const plan = await planPack({
         catalog,
+        batch: this.#batch,
         nixStoreDir: nixStoreDir(),
         sizeBytes: rules.sizeBytes,
         isHeld: (narFile) => this.#isHeld(narFile),
@@ -195,7 +199,8 @@ export class PackCloser {
     this.#stopping.signal.throwIfAborted();
     const length = this.#closing?.bytes ?? 0;
     const row = { infoHash, length, metaBytes: plan.meta.length, nars: pack.narFiles.length };
-    catalog.packs.put({ ...row, closedMs: this.#clock(), manifest, info });
+    const closedMs = this.#clock();
+    await this.#batch.run(() => catalog.packs.put({ ...row, closedMs, manifest, info }));
     await this.#note(signed);
     onClosed(infoHash);
     const ms = this.#clock() - startMs;
@@ -249,8 +254,11 @@ export class PackCloser {
     } catch (error) {
       if (isNarswarmError(error, 'not-held', 'file-hash-mismatch')) {
         // One that is gone may come back; one that was changed unseen would be tried again for ever.
-        if (error.code === 'not-held') catalog.packs.putOff(narFile, this.#clock());
-        else catalog.packs.leaveOut(narFile);
+        const { code } = error;
+        await this.#batch.run(() => {
+          if (code === 'not-held') catalog.packs.putOff(narFile, this.#clock());
+          else catalog.packs.leaveOut(narFile);
+        });
         logger.warn('pack-without', { fileHash: entry.fileHash, error });
       }
       throw error;
@@ -265,7 +273,7 @@ export class PackCloser {
     } catch (error) {
       if (!isNarswarmError(error, 'not-held')) throw error;
       // The next reading of the sources takes it out of the catalog.
-      catalog.packs.putOff(narFile, this.#clock());
+      await this.#batch.run(() => catalog.packs.putOff(narFile, this.#clock()));
       return false;
     }
   }
@@ -276,11 +284,10 @@ export class PackCloser {
     const places = placesOf(pack);
     await setImmediate();
     for (let at = 0; at < places.length; at += turnPlaces) {
-      packs.putPlaces(pack.infoHash, places.slice(at, at + turnPlaces));
-      await setImmediate();
+      await this.#batch.run(() => packs.putPlaces(pack.infoHash, places.slice(at, at + turnPlaces)));
       this.#stopping.signal.throwIfAborted();
     }
-    packs.complete(pack.infoHash);
+    await this.#batch.run(() => packs.complete(pack.infoHash));
   }
 
   async #recover(): Promise<void> {
@@ -290,7 +297,7 @@ export class PackCloser {
       const metaBytes = placesOf(pack)[0]?.offset ?? 0;
       const whole = await files.has(infoHash, metaBytes);
       if (whole) await this.#note(pack);
-      else catalog.packs.drop(infoHash, this.#clock());
+      else await this.#batch.run(() => catalog.packs.drop(infoHash, this.#clock()));
       logger.info('pack-recovered', { infoHash, whole });
     }
     await files.sweep((infoHash) => catalog.packs.has(infoHash));

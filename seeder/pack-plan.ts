@@ -11,6 +11,7 @@ import { isNarswarmError } from '../nar/errors.ts';
 import { sha256FromDigest } from '../nar/hash.ts';
 import { parseNarInfo } from '../nar/narinfo.ts';
 import { type StoreHash, storeHashOf } from '../nar/store-path.ts';
+import type { CatalogBatch } from './catalog-batch.ts';
 
 /** NAR files that are looked up without letting others have their turn: 4 ms. */
 const turnNarFiles = 32;
@@ -33,6 +34,7 @@ export interface PackPlan {
 
 export interface PackPlanOptions {
   catalog: Catalog;
+  batch: CatalogBatch;
   nixStoreDir: string;
   /** Bytes from which on it is full. */
   sizeBytes: number;
@@ -80,7 +82,7 @@ export async function planPack(options: PackPlanOptions): Promise<PackPlan | und
 }
 
 async function choose(options: PackPlanOptions): Promise<{ planned: Planned[]; full: boolean }> {
-  const { catalog, sizeBytes, isHeld, signal } = options;
+  const { catalog, batch, sizeBytes, isHeld, signal } = options;
   const planned: Planned[] = [];
   let bytes = 0;
   let metaBytes = 0;
@@ -96,7 +98,7 @@ async function choose(options: PackPlanOptions): Promise<{ planned: Planned[]; f
       seen.add(narFile.id);
       const narInfos = narInfosFor(catalog, narFile);
       if (narInfos.length === 0) {
-        catalog.packs.leaveOut(narFile);
+        await batch.run(() => catalog.packs.leaveOut(narFile));
         continue;
       }
       const metaSize = narInfos.reduce((sum, { text }) => sum + text.length, 0);

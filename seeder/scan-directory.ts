@@ -93,16 +93,17 @@ export class DirectorySource implements CacheSource {
       if ('refused' in read) throw errorOf(read.refused);
       return await this.#verify(key, read, signal);
     } catch (error) {
-      return recordRefusal(catalog, key, error);
+      return recordRefusal(this.#parts, key, error);
     }
   }
 
   /** Forgets the narinfos that are no longer there. */
   async finish(signal: AbortSignal): Promise<void> {
     if (!this.#hasCacheInfo) return;
+    const { catalog, batch } = this.#parts;
     await forEachBounded(this.#knownNames(signal), sweepAtOnce, async (name) => {
       const there = await versionOf(join(this.#directory, name));
-      if (there === undefined) this.#parts.catalog.forget(this.url, name);
+      if (there === undefined) await batch.run(() => catalog.forget(this.url, name));
     });
   }
 
@@ -132,7 +133,7 @@ export class DirectorySource implements CacheSource {
     signal: AbortSignal,
   ): Promise<Outcome> {
     return this.#narFiles.run<Outcome>(narPath, async () => {
-      if (this.#isRecorded(key, narInfo, narPath, nar)) return 'accepted';
+      if (await this.#isRecorded(key, narInfo, narPath, nar)) return 'accepted';
       const { fileHash, fileSize, narHash, narSize } = narInfo;
       const job = { path: join(this.#directory, narPath), compression, fileHash, fileSize, narHash, narSize };
       const verified = await this.#parts.pool.verify(job, signal);
@@ -150,15 +151,15 @@ export class DirectorySource implements CacheSource {
   }
 
   /** Whether the NAR file was verified before, under another narinfo or other keys, and is still the same. */
-  #isRecorded(key: NarInfoKey, narInfo: NarInfo, narPath: string, nar: FileVersion): boolean {
-    const { catalog } = this.#parts;
+  async #isRecorded(key: NarInfoKey, narInfo: NarInfo, narPath: string, nar: FileVersion): Promise<boolean> {
+    const { catalog, batch } = this.#parts;
     const { fileHash, url } = narInfo;
     const entry = fileHash === undefined ? catalog.byUrl(url) : catalog.byFileHash(fileHash);
     if (entry === undefined) return false;
     const { source, path, sizeBytes, mtimeNs } = entry.location;
     const same = source === this.url && path === narPath;
     const unchanged = sizeBytes === nar.sizeBytes && mtimeNs === nar.mtimeNs;
-    return same && unchanged && recordKnown(this.#parts, key, narInfo, entry);
+    return same && unchanged && batch.run(() => recordKnown(this.#parts, key, narInfo, entry));
   }
 
   async *#knownNames(signal: AbortSignal): AsyncGenerator<string> {

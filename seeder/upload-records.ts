@@ -11,13 +11,14 @@ export function uploadRecords(catalog: Catalog): UploadRecords {
       const { capped, ...counts } = upload;
       return { ...counts, state: capped ? 'capped' : 'swarming' };
     },
-    save(records) {
-      catalog.putUploads(
-        records.map(([infoHash, { state, ...counts }]) => [
-          infoHash,
-          { ...counts, capped: state === 'capped' },
-        ]),
-      );
+    save(records, { wait }) {
+      const uploads = records.map(([infoHash, { state, ...counts }]) => {
+        return [infoHash, { ...counts, capped: state === 'capped' }] as const;
+      });
+      const save = (): void => catalog.putUploads(uploads);
+      if (!wait) return catalog.transactionIfFree(save) !== undefined;
+      save();
+      return true;
     },
   };
 }

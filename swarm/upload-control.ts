@@ -179,14 +179,14 @@ export class UploadControl {
     const nowMs = this.#clock();
     if (nowMs - this.#flushedMs < this.#limits.flushMs) return;
     this.#flushedMs = nowMs;
-    this.#flush(this.#limits.flushRecords);
+    this.#flush();
   }
 
   /** Writes down what is left. */
   close(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    this.#flush(Number.POSITIVE_INFINITY);
+    this.#flush(true);
   }
 
   // What lanes tell
@@ -316,9 +316,9 @@ export class UploadControl {
     }, this.#limits.tickMs);
   }
 
-  #flush(most: number): void {
+  #flush(last = false): void {
     try {
-      this.#ledger.flush(most);
+      this.#ledger.flush(last);
     } catch (error) {
       this.#fault(error);
     }

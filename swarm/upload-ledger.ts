@@ -11,8 +11,10 @@ import { neverUploaded, type UploadRecord } from './upload-policy.ts';
 /** Where records outlive the process. Synchronous: microseconds for one, milliseconds for many. */
 export interface UploadRecords {
   load(infoHash: InfoHash): UploadRecord | undefined;
-  /** All of them or none. */
-  save(records: readonly (readonly [InfoHash, UploadRecord])[]): void;
+  /**
+   * All of them or none. Gives false, and wrote none, when somebody else is writing and it is not told to `wait` for them.
+   */
+  save(records: readonly (readonly [InfoHash, UploadRecord])[], how: { wait: boolean }): boolean;
 }
 
 export class UploadLedger {
@@ -48,8 +50,12 @@ export class UploadLedger {
     this.#forget();
   }
 
-  /** Writes what changed, so many records at most; throws what the database throws, and then nothing is lost. */
-  flush(most = this.#limits.flushRecords): void {
+  /**
+   * Writes what changed, so many records at most, or all of them at the end, which is worth waiting for; otherwise they wait while somebody else is
+   * writing. Throws what the database throws, and then nothing is lost.
+   */
+  flush(last = false): void {
+    const most = last ? Number.POSITIVE_INFINITY : this.#limits.flushRecords;
     const changed: (readonly [InfoHash, UploadRecord])[] = [];
     for (const infoHash of this.#unsaved) {
       if (changed.length >= most) break;
@@ -57,7 +63,7 @@ export class UploadLedger {
       if (record !== undefined) changed.push([infoHash, record]);
     }
     if (changed.length === 0) return;
-    this.#records?.save(changed);
+    if (this.#records?.save(changed, { wait: last }) !== true) return;
     for (const [infoHash] of changed) this.#unsaved.delete(infoHash);
   }
 

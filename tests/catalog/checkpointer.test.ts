@@ -1,6 +1,7 @@
 import { copyFile, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import t from 'tap';
 import { openCatalog } from '../../catalog/catalog.ts';
 import { isWorthMoving, openCheckpointer } from '../../catalog/checkpointer.ts';
@@ -35,6 +36,29 @@ t.test('what is in the log comes into the database while the catalog is open and
   t.equal(again.counts().nars, 501);
   again.close();
 });
+
+t.test(
+  'after all is moved the same thread writes next, so that nobody else waits for the disk',
+  async (t) => {
+    const dir = await mkdtemp(join(tmpdir(), 'narswarm-checkpoints-'));
+    t.teardown(() => rm(dir, { recursive: true }));
+    const path = join(dir, 'catalog.sqlite');
+    const catalog = openCatalog(path, { checkpoints: 'elsewhere' });
+    const checkpointer = openCheckpointer(path, (error) => t.fail(String(error)), { patienceMs: 0 });
+    const db = new DatabaseSync(path);
+    const look = db.prepare('PRAGMA wal_checkpoint(NOOP)');
+    for (let n = 0; n < 50; n++) catalog.accept(row(n));
+    await until(async () => look.get()?.log === 1);
+    t.same(
+      { ...look.get() },
+      { busy: 0, log: 1, checkpointed: 0 },
+      'its own page is no reason to begin again',
+    );
+    db.close();
+    await checkpointer.close();
+    catalog.close();
+  },
+);
 
 t.test(
   'a short log is left alone for a while, because beginning it anew costs whoever writes a sync',

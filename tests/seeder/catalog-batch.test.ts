@@ -1,5 +1,11 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { openCatalog } from '../../catalog/catalog.ts';
+import { catalogBusyMs } from '../../catalog/database.ts';
 import { batchMaxChanges, CatalogBatch } from '../../seeder/catalog-batch.ts';
 
 t.test('a change that throws is undone alone; the others of its transaction stay', async (t) => {
@@ -49,4 +55,43 @@ t.test('a transaction that cannot be written is an error for everyone in it', as
     (await ends).map(({ status }) => status),
     ['rejected', 'rejected'],
   );
+});
+
+t.test('while another thread writes, changes wait for it and the event loop does not', async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'narswarm-batch-'));
+  t.teardown(() => rm(dir, { recursive: true }));
+  const path = join(dir, 'catalog.sqlite');
+  const catalog = openCatalog(path);
+  t.teardown(() => catalog.close());
+  const other = new DatabaseSync(path);
+  t.teardown(() => other.close());
+  const batch = new CatalogBatch(catalog);
+
+  other.exec('BEGIN IMMEDIATE');
+  const beganMs = performance.now();
+  const changes = Array.from({ length: batchMaxChanges + 1 }, (_none, n) =>
+    batch.run(() => catalog.setMeta(`${n}`, '')),
+  );
+  t.ok(performance.now() - beganMs < catalogBusyMs / 2, 'a full batch waits for nobody');
+  await sleep(1);
+  t.equal(catalog.getMeta('0'), undefined);
+  other.exec('COMMIT');
+  await Promise.all(changes);
+  t.equal(catalog.getMeta(`${batchMaxChanges}`), '');
+});
+
+t.test('changes that take long are written in turns', async (t) => {
+  const catalog = openCatalog(':memory:');
+  t.teardown(() => catalog.close());
+  const batch = new CatalogBatch(catalog);
+  const order: string[] = [];
+  const slow = (name: string) => () => {
+    for (const endMs = performance.now() + 15; performance.now() < endMs; );
+    order.push(name);
+  };
+  await Promise.all([
+    batch.run(slow('first')).then(() => order.push('first is written')),
+    batch.run(slow('second')),
+  ]);
+  t.same(order, ['first', 'first is written', 'second']);
 });

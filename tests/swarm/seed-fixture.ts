@@ -153,6 +153,7 @@ export function testCap(options: Partial<UploadCap> = {}): {
       load: (infoHash) => rows.get(infoHash),
       save: (records) => {
         for (const [infoHash, record] of records) rows.set(infoHash, record);
+        return true;
       },
     },
     seedsOf: () => 0,

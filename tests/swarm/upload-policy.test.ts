@@ -123,6 +123,7 @@ t.test(
       },
       save: (changed: readonly (readonly [string, UploadRecord])[]) => {
         for (const [infoHash, record] of changed) rows.set(infoHash, record);
+        return true;
       },
     };
     const ledger = new UploadLedger(records, { ...uploadLimits, rememberedTorrents: 10, flushRecords: 8 });
@@ -139,5 +140,34 @@ t.test(
     t.equal(ledger.size, 10);
     t.equal(ledger.get(infoHash(3)).uploadedBytes, 3, 'what was let go is read again');
     t.equal(rows.size, 15, 'and what was only looked at has no row');
+  },
+);
+
+t.test(
+  'what cannot be written because somebody else is writing is written later, at the end at the latest',
+  async (t) => {
+    const written: number[] = [];
+    let free = false;
+    const records = {
+      load: () => undefined,
+      save: (changed: readonly (readonly [string, UploadRecord])[], { wait }: { wait: boolean }) => {
+        if (!free && !wait) return false;
+        for (const [, { uploadedBytes }] of changed) written.push(uploadedBytes);
+        return true;
+      },
+    };
+    const ledger = new UploadLedger(records, uploadLimits);
+    const set = (n: number) =>
+      ledger.set(infoHashFromDigest(Buffer.alloc(20, n)), { ...neverUploaded, uploadedBytes: n });
+    set(1);
+    ledger.flush();
+    t.same(written, []);
+    free = true;
+    ledger.flush();
+    t.same(written, [1]);
+    free = false;
+    set(2);
+    ledger.flush(true);
+    t.same(written, [1, 2]);
   },
 );
