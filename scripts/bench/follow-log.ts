@@ -82,7 +82,8 @@ function framed(words: string, text: string): Buffer {
 
 const noise = Buffer.alloc(512);
 
-function madeRecords(number: number): [Buffer, Buffer] {
+/** A torrentinfo and its narinfo, framed. */
+export function madeRecords(number: number): [Buffer, Buffer] {
   randomFillSync(noise);
   const fileHash = sha256FromDigest(noise.subarray(0, 32));
   const narHash = sha256FromDigest(noise.subarray(32, 64));

@@ -49,13 +49,7 @@ export class PeerProcess {
 
   /** CPU seconds that it has used, of all threads; 0 where the system does not tell. */
   cpuSeconds(): number {
-    try {
-      const text = readFileSync(`/proc/${this.#child.pid}/stat`, 'latin1');
-      const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-      return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond;
-    } catch {
-      return 0;
-    }
+    return cpuSecondsOf(this.#child.pid ?? 0);
   }
 
   async end(): Promise<void> {
@@ -78,6 +72,17 @@ export class PeerProcess {
     } finally {
       clearTimeout(timer);
     }
+  }
+}
+
+/** CPU seconds that a process has used, of all threads; 0 where the system does not tell. */
+export function cpuSecondsOf(pid: number): number {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+    return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond;
+  } catch {
+    return 0;
   }
 }
 

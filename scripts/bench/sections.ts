@@ -54,6 +54,10 @@ export const sections: Readonly<Record<string, Section>> = {
     about: 'a pack of 8,000 small NAR files: closing it, and how fast it leaves',
     run: async (options) => (await import('./packs.ts')).packs(options),
   },
+  narinfo: {
+    about: 'narinfos of a view that a client answers in a second',
+    run: async (options) => (await import('./narinfo.ts')).narInfo(options),
+  },
   swarm: {
     about: '20 clients that share fetch one NAR file from a seeder that is capped after one copy',
     run: async ({ dir }) => (await import('./swarm.ts')).swarm({ dir }),
