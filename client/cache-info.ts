@@ -22,6 +22,8 @@ export class CacheInfo {
   readonly #options: CacheInfoOptions;
   readonly #closing = new AbortController();
   #asking: Promise<void> | undefined;
+  /** Not read from the disk for each narinfo. */
+  #storeDir: string | undefined;
 
   /** Begins to ask the sources. */
   constructor(options: CacheInfoOptions) {
@@ -31,7 +33,8 @@ export class CacheInfo {
 
   /** As a source once said; `undefined` when none ever did. */
   storeDir(): string | undefined {
-    return this.#options.state.fact(storeDirFact);
+    this.#storeDir ??= this.#options.state.fact(storeDirFact);
+    return this.#storeDir;
   }
 
   /** The text of nix-cache-info. Waits for a source only if none ever answered, and not longer than the budget. */
@@ -69,6 +72,7 @@ export class CacheInfo {
       if (this.#closing.signal.aborted) return;
       if (storeDir === undefined) continue;
       if (storeDir !== this.storeDir()) state.setFact(storeDirFact, storeDir);
+      this.#storeDir = storeDir;
       return;
     }
   }

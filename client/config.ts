@@ -40,6 +40,18 @@ export interface ClientLimits {
   narInfoBudgetMs: number;
   /** The longest that a source of narinfos is waited for before the next is asked as well. */
   narInfoHedgeMs: number;
+  /**
+   * How long a narinfo of a source is given again without asking. A cache may upload a path anew under another URL; whoever meets
+   * a URL that is gone makes us ask, so this is only as long as a few machines take to update one after the other.
+   */
+  narInfoFreshMs: number;
+  /** How long a path that no source has is not asked for again. Short, as a build may be uploaded any minute; Nix itself remembers for an hour. */
+  narInfoAbsentMs: number;
+  /** Narinfos kept in memory, those of a large closure, and the characters of them together: 3 KiB each parsed, so 32 MiB at most. */
+  narInfosInMemory: number;
+  narInfosInMemoryCharacters: number;
+  /** Paths kept that no source has, 100 bytes each. */
+  absentPaths: number;
   /** For finding torrent and peers while HTTP could start instead. */
   resolveBudgetMs: number;
   /** The same when there is no HTTP to start: waiting is then all that can be done. */
@@ -82,6 +94,11 @@ export interface ClientLimits {
 export const defaultLimits: Readonly<ClientLimits> = {
   narInfoBudgetMs: 1_700,
   narInfoHedgeMs: 400,
+  narInfoFreshMs: 10 * 60_000,
+  narInfoAbsentMs: 10_000,
+  narInfosInMemory: 5_000,
+  narInfosInMemoryCharacters: 16 * 1024 * 1024,
+  absentPaths: 10_000,
   resolveBudgetMs: 500,
   resolvePatienceMs: 5_000,
   resolveDeadlineMs: 5_000,

@@ -11,8 +11,8 @@ export class Counts {
   failed = 0;
   /** Times that a file or piece was thrown away because its bytes were wrong. */
   wrong = 0;
-  /** `viewed`: answered from a view of a catalog that is held here, without the network. */
-  readonly narInfos = { viewed: 0, found: 0, remembered: 0, absent: 0 };
+  /** `viewed`: answered from a view of a catalog that is held here, without the network. `cached`: as a source said it a while ago. */
+  readonly narInfos = { viewed: 0, found: 0, cached: 0, remembered: 0, absent: 0 };
   /** Files that were passed on unverified, because their narinfo has no FileHash or they are no NAR files. */
   passedThrough = 0;
 

@@ -2,30 +2,24 @@
 
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import { makeApp } from '../web/app.ts';
-import type { Logger } from '../web/log.ts';
 import type { Metrics } from '../web/metrics.ts';
 import { addOperations } from '../web/operations.ts';
 import { sendText } from '../web/send.ts';
 import type { CacheInfo } from './cache-info.ts';
 import { ownPrefix, storeHashOfNarInfoName, urlKeyOf } from './local-url.ts';
 import type { NarServer } from './nar.ts';
-import type { NarInfoFinder } from './narinfo.ts';
-import type { GivenNarInfo } from './state.ts';
+import { answerNarInfo, askedNarInfo, type NarInfoRouteOptions } from './narinfo-route.ts';
 
-export interface ClientHttpOptions {
+export interface ClientHttpOptions extends NarInfoRouteOptions {
   cacheInfo: CacheInfo;
-  narInfos: NarInfoFinder;
   nars: NarServer;
-  /** A narinfo is about to be given out. */
-  onGiven(given: GivenNarInfo): void;
   metrics: Metrics;
   status(): object;
-  logger: Logger;
 }
 
 export function makeClientApp(options: ClientHttpOptions): RequestListener {
   const { logger, metrics, status } = options;
-  return makeApp({
+  const app = makeApp({
     logger,
     routes(router) {
       addOperations(router, {
@@ -41,6 +35,11 @@ export function makeClientApp(options: ClientHttpOptions): RequestListener {
       });
     },
   });
+  return (request, response) => {
+    const storeHash = askedNarInfo(request);
+    if (storeHash === undefined) app(request, response);
+    else void answerNarInfo(request, response, storeHash, options);
+  };
 
   /**
    * False for 404. Nix falls through to its next substituter on a 404 and on nothing else, so a failure of ours, or of
@@ -55,35 +54,16 @@ export function makeClientApp(options: ClientHttpOptions): RequestListener {
         return true;
       }
       if (!/^[^/?]+\.narinfo$/.test(urlKey)) return await options.nars.answer(request, response, urlKey);
-      return await answerNarInfo(request, response, urlKey);
+      const storeHash = storeHashOfNarInfoName(urlKey);
+      if (storeHash === undefined) return false;
+      await answerNarInfo(request, response, storeHash, options);
+      return true;
     } catch (error) {
       logger.warn('request-failed', { method: request.method, path: request.url, error });
       // A body that has begun must not end as if it were whole.
       if (!response.headersSent) return false;
       response.destroy();
       return true;
-    }
-  }
-
-  async function answerNarInfo(
-    request: IncomingMessage,
-    response: ServerResponse,
-    name: string,
-  ): Promise<boolean> {
-    const storeHash = storeHashOfNarInfoName(name);
-    if (storeHash === undefined) return false;
-    const gone = new AbortController();
-    const onClose = (): void => gone.abort();
-    response.once('close', onClose);
-    try {
-      const given = await options.narInfos.find(storeHash, gone.signal);
-      if (gone.signal.aborted) return true;
-      if (given === undefined) return false;
-      options.onGiven(given);
-      await sendText(request, response, given.narInfo.text, 'text/x-nix-narinfo');
-      return true;
-    } finally {
-      response.off('close', onClose);
     }
   }
 }

@@ -154,9 +154,11 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       logger,
       onDiskFull: () => void held.makeRoom(0),
       storeDir: () => cacheInfo.storeDir(),
+      clock,
     });
     const nars = new NarServer({
       isRevoked,
+      onFailed: (storeHash) => narInfos.distrust(storeHash),
       state,
       held,
       transfers,

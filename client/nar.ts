@@ -3,6 +3,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isNarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
+import type { StoreHash } from '../nar/store-path.ts';
 import type { HttpCache } from '../upstream/http-cache.ts';
 import type { Logger } from '../web/log.ts';
 import { type SendSource, sendFile } from '../web/send.ts';
@@ -25,6 +26,8 @@ export interface NarServerOptions {
   counts: Counts;
   /** A catalog has said that it is not to be used. */
   isRevoked(fileHash: Sha256): boolean;
+  /** A NAR file could not be given as its narinfo says. */
+  onFailed(storeHash: StoreHash): void;
   limits: ClientLimits;
   logger: Logger;
 }
@@ -40,10 +43,13 @@ export class NarServer {
   async answer(request: IncomingMessage, response: ServerResponse, urlKey: string): Promise<boolean> {
     const given = this.#options.state.givenByUrl(urlKey);
     if (given !== undefined) {
-      const { fileHash } = given.narInfo;
-      if (fileHash === undefined) return this.#passGiven(request, response, given);
-      if (this.#options.isRevoked(fileHash)) return false;
-      return this.#answerNar(request, response, given, fileHash);
+      let answered = false;
+      try {
+        answered = await this.#answerGiven(request, response, given);
+        return answered;
+      } finally {
+        if (!answered) this.#options.onFailed(given.storeHash);
+      }
     }
     if (isOwnNarKey(urlKey) || urlKey.startsWith(ownPrefix)) return false;
     const { upstreams } = this.#options;
@@ -52,6 +58,17 @@ export class NarServer {
       response,
       upstreams.map((cache) => ({ cache, url: urlKey })),
     );
+  }
+
+  async #answerGiven(
+    request: IncomingMessage,
+    response: ServerResponse,
+    given: GivenNarInfo,
+  ): Promise<boolean> {
+    const { fileHash } = given.narInfo;
+    if (fileHash === undefined) return this.#passGiven(request, response, given);
+    if (this.#options.isRevoked(fileHash)) return false;
+    return this.#answerNar(request, response, given, fileHash);
   }
 
   async #answerNar(

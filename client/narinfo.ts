@@ -9,16 +9,29 @@ import type { Logger } from '../web/log.ts';
 import type { ClientLimits } from './config.ts';
 import type { Counts } from './counts.ts';
 import { isAbsoluteUrl, mayFollow, ownUrlOf, urlKeyOf, urlKeyOfNarUrl } from './local-url.ts';
+import { NarInfoCache, type Ready } from './narinfo-cache.ts';
 import type { ClientState, GivenNarInfo } from './state.ts';
 import type { Views } from './views.ts';
 
 /** Made once: an abort without a reason makes an exception with a stack each time. */
 const settledReason = new NarswarmError('aborted', 'another source was first');
 
+interface Found {
+  narInfo: NarInfo;
+  cache: HttpCache;
+}
+
+/** What became of asking the sources. */
+interface Asked {
+  found: Found | undefined;
+  /** Sources that could not tell. */
+  failures: number;
+}
+
 export interface NarInfoFinderOptions {
   /** Upstreams, then catalogs. */
   sources: HttpCache[];
-  views: Pick<Views, 'narInfo' | 'revoked'>;
+  views: Pick<Views, 'narInfo' | 'revoked' | 'version'>;
   state: ClientState;
   counts: Counts;
   limits: ClientLimits;
@@ -27,49 +40,93 @@ export interface NarInfoFinderOptions {
   onDiskFull(): void;
   /** The store directory of the caches, when it is known. */
   storeDir(): string | undefined;
+  clock: () => number;
 }
 
 export class NarInfoFinder {
   readonly #options: NarInfoFinderOptions;
+  readonly #cache: NarInfoCache;
+  /** Under way. */
+  readonly #finding = new Map<StoreHash, Promise<GivenNarInfo | undefined>>();
 
   constructor(options: NarInfoFinderOptions) {
     this.#options = options;
+    const { clock, limits, state, views } = options;
+    this.#cache = new NarInfoCache({
+      limits,
+      clock,
+      version: () => views.version(),
+      inserts: () => state.inserts,
+    });
   }
 
-  /** What to give out, remembered before it is; `undefined` when nobody has it. Never throws, and takes at most the budget. */
-  async find(storeHash: StoreHash, signal: AbortSignal): Promise<GivenNarInfo | undefined> {
-    const given = await this.#find(storeHash, signal);
-    const fileHash = given?.narInfo.fileHash;
-    const revoked = fileHash && this.#options.views.revoked(fileHash);
-    if (revoked === undefined) return given;
-    this.#options.logger.warn('narinfo-revoked', { storeHash, fileHash, reason: revoked.reason });
-    return undefined;
+  /** What to give out, if it is known without asking anybody; `absent` when nobody had it a moment ago. */
+  ready(storeHash: StoreHash): GivenNarInfo | 'absent' | undefined {
+    const ready = this.#cache.ready(storeHash);
+    if (ready === undefined) return undefined;
+    const { counts } = this.#options;
+    if (ready === 'absent') {
+      counts.narInfos.absent++;
+      return ready;
+    }
+    counts.narInfos[ready.kind]++;
+    return ready.given;
   }
 
-  async #find(storeHash: StoreHash, signal: AbortSignal): Promise<GivenNarInfo | undefined> {
-    const { counts, limits, logger, state } = this.#options;
+  /**
+   * What to give out, remembered before it is; `undefined` when nobody has it. Takes at most the budget.
+   *
+   * Done once, however many ask. Whoever goes away leaves it to the others, and to the cache.
+   */
+  find(storeHash: StoreHash): Promise<GivenNarInfo | undefined> {
+    let finding = this.#finding.get(storeHash);
+    if (finding === undefined) {
+      finding = this.#find(storeHash).finally(() => this.#finding.delete(storeHash));
+      this.#finding.set(storeHash, finding);
+    }
+    return finding;
+  }
+
+  /** The NAR file is not to be had as the narinfo says: sources are asked for it again, the next time. */
+  distrust(storeHash: StoreHash): void {
+    this.#cache.distrust(storeHash);
+  }
+
+  async #find(storeHash: StoreHash): Promise<GivenNarInfo | undefined> {
+    const { counts, limits, logger, state, views } = this.#options;
+    const version = views.version();
     const viewed = this.#inViews(storeHash);
-    if (viewed !== undefined) {
-      counts.narInfos.viewed++;
-      return this.#give(storeHash, viewed.narInfo, viewed.cache);
-    }
-    const deadline = AbortSignal.any([signal, AbortSignal.timeout(limits.narInfoBudgetMs)]);
-    const { found, failures } = await this.#ask(storeHash, deadline);
-    if (found !== undefined) {
-      counts.narInfos.found++;
-      return this.#give(storeHash, found.narInfo, found.cache);
-    }
-    const remembered = failures > 0 ? state.givenByStoreHash(storeHash) : undefined;
-    if (remembered === undefined) counts.narInfos.absent++;
-    else {
+    const recent = viewed === undefined ? this.#recent(storeHash) : undefined;
+    if (viewed === undefined && recent === undefined) {
+      const { found, failures } = await this.#ask(storeHash, AbortSignal.timeout(limits.narInfoBudgetMs));
+      if (found !== undefined) {
+        counts.narInfos.found++;
+        return this.#give(storeHash, found, 'cached', version);
+      }
+      const remembered = failures > 0 ? state.givenByStoreHash(storeHash)?.given : undefined;
+      if (remembered === undefined) {
+        counts.narInfos.absent++;
+        // A failure says nothing about the path.
+        if (failures === 0) this.#cache.keepAbsent(storeHash, version);
+        return undefined;
+      }
+      if (this.#isRevoked(remembered)) return undefined;
       counts.narInfos.remembered++;
       logger.warn('narinfo-remembered', { storeHash, failures });
+      return remembered;
     }
-    return remembered;
+    if (viewed !== undefined) {
+      counts.narInfos.viewed++;
+      return this.#give(storeHash, viewed, 'viewed', version);
+    }
+    if (recent === undefined || this.#isRevoked(recent.given)) return undefined;
+    counts.narInfos.cached++;
+    this.#cache.keep({ kind: 'cached', given: recent.given }, version, recent.atMs);
+    return recent.given;
   }
 
   /** As if from the first source, which is asked for the NAR file first, too. */
-  #inViews(storeHash: StoreHash): { narInfo: NarInfo; cache: HttpCache } | undefined {
+  #inViews(storeHash: StoreHash): Found | undefined {
     const { views, sources, logger } = this.#options;
     const [cache] = sources;
     if (cache === undefined) return undefined;
@@ -82,14 +139,20 @@ export class NarInfoFinder {
     }
   }
 
+  /** What a source gave lately, in an earlier life of the client or before it left the memory. */
+  #recent(storeHash: StoreHash): { given: GivenNarInfo; atMs: number } | undefined {
+    const { sources, state } = this.#options;
+    if (this.#cache.mustAsk(storeHash)) return undefined;
+    const last = state.givenByStoreHash(storeHash);
+    if (last === undefined || !this.#cache.isFresh(last.atMs)) return undefined;
+    return sources.some(({ url }) => url === last.given.origin) ? last : undefined;
+  }
+
   /**
    * Asks one source after the other. One that takes long is not waited for: the next is asked besides, so that a
    * hanging one cannot use up the time of all. Then the first that has it wins.
    */
-  #ask(
-    storeHash: StoreHash,
-    signal: AbortSignal,
-  ): Promise<{ found: { narInfo: NarInfo; cache: HttpCache } | undefined; failures: number }> {
+  #ask(storeHash: StoreHash, signal: AbortSignal): Promise<Asked> {
     const { sources, limits, logger } = this.#options;
     const hedgeMs = Math.min(limits.narInfoHedgeMs, limits.narInfoBudgetMs / (sources.length + 1));
     const settled = new AbortController();
@@ -99,7 +162,7 @@ export class NarInfoFinder {
       let ended = 0;
       let failures = 0;
       let hedge: NodeJS.Timeout | undefined;
-      const settle = (found?: { narInfo: NarInfo; cache: HttpCache }): void => {
+      const settle = (found?: Found): void => {
         clearTimeout(hedge);
         signal.removeEventListener('abort', giveUp);
         resolve({ found, failures });
@@ -152,24 +215,32 @@ export class NarInfoFinder {
     return narInfo;
   }
 
-  #give(storeHash: StoreHash, narInfo: NarInfo, cache: HttpCache): GivenNarInfo {
-    const { state, logger } = this.#options;
-    const given = {
-      storeHash,
-      origin: cache.url,
-      narUrl: narInfo.url,
-      ...this.#localUrl(storeHash, narInfo, cache),
-    };
-    // An absolute URL that is left as it is leads past us; there is nothing to remember.
-    if (given.urlKey === undefined) return { ...given, urlKey: '' };
-    const remembered = { ...given, urlKey: given.urlKey };
+  async #give(
+    storeHash: StoreHash,
+    { narInfo, cache }: Found,
+    kind: Ready['kind'],
+    version: number,
+  ): Promise<GivenNarInfo | undefined> {
+    const { clock, state, logger, onDiskFull } = this.#options;
+    const { urlKey = '', narInfo: local } = this.#localUrl(storeHash, narInfo, cache);
+    const given = { storeHash, origin: cache.url, narUrl: narInfo.url, narInfo: local, urlKey };
+    if (this.#isRevoked(given)) return undefined;
     try {
-      state.give(remembered);
+      // An absolute URL that is left as it is leads past us; there is nothing to remember.
+      if (urlKey !== '') await state.give(given);
+      this.#cache.keep({ kind, given }, version, clock());
     } catch (error) {
       logger.error('state-failed', { error });
-      if (isDiskFull(error)) this.#options.onDiskFull();
+      if (isDiskFull(error)) onDiskFull();
     }
-    return remembered;
+    return given;
+  }
+
+  #isRevoked({ storeHash, narInfo: { fileHash } }: GivenNarInfo): boolean {
+    const revoked = fileHash && this.#options.views.revoked(fileHash);
+    if (revoked === undefined) return false;
+    this.#options.logger.warn('narinfo-revoked', { storeHash, fileHash, reason: revoked.reason });
+    return true;
   }
 
   /** Verbatim whenever Nix will ask us for the URL and we can tell what it means. docs/decisions/0002-absolute-urls.md. */
@@ -188,8 +259,11 @@ export class NarInfoFinder {
 
   /** True when the URL was given out for the NAR of another path, as happens between caches that name files freely. */
   #meansAnother(urlKey: string, storeHash: StoreHash, { narHash, fileHash }: NarInfo): boolean {
-    const before = this.#options.state.givenByUrl(urlKey);
-    if (before === undefined || before.storeHash === storeHash) return false;
+    const { state } = this.#options;
+    const another = state.storeHashByUrl(urlKey);
+    if (another === undefined || another === storeHash) return false;
+    const before = state.givenByUrl(urlKey);
+    if (before === undefined) return false;
     return before.narInfo.narHash !== narHash || before.narInfo.fileHash !== fileHash;
   }
 

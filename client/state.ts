@@ -98,6 +98,11 @@ export class ClientState {
   /** By URL key: what was given out and could not be written. */
   readonly #unsaved = new Map<string, GivenNarInfo>();
   #lastUsed = 0;
+  /** Given out in this turn of the event loop, and to be written at its end. */
+  #giving: GivenNarInfo[] = [];
+  #written: PromiseWithResolvers<void> | undefined;
+  #writing: NodeJS.Immediate | undefined;
+  #inserts = 0;
   #open = true;
 
   /** Throws store-failed when the file cannot be opened or is no database. */
@@ -125,24 +130,42 @@ export class ClientState {
     this.#rows = { given: this.#count('given'), torrents: this.#count('torrents') };
   }
 
-  /** Remembers a narinfo before it is given out. When this throws, it is known until the client stops. */
-  give(given: GivenNarInfo): void {
-    try {
-      this.#save(given);
-      this.#unsaved.delete(given.urlKey);
-    } catch (error) {
-      this.#unsaved.set(given.urlKey, given);
-      const oldest = this.#unsaved.keys().next();
-      if (this.#unsaved.size > unsavedMax && !oldest.done) this.#unsaved.delete(oldest.value);
-      throw error;
+  /**
+   * Remembers a narinfo before it is given out: resolves when it is known also after a kill. All of one turn of the event loop are one
+   * transaction, as closures are asked for with many requests at once. When this rejects, it is known until the client stops.
+   */
+  give(given: GivenNarInfo): Promise<void> {
+    this.#giving.push(given);
+    this.#unsaved.set(given.urlKey, given);
+    if (this.#written === undefined) {
+      this.#written = Promise.withResolvers();
+      this.#writing = setImmediate(() => this.#endTurn());
     }
+    return this.#written.promise;
   }
 
-  /** The narinfo of a store path that was given out last. */
-  givenByStoreHash(storeHash: StoreHash): GivenNarInfo | undefined {
-    return givenFrom(
-      this.#prepare('SELECT * FROM given WHERE store_hash = ? ORDER BY used DESC LIMIT 1').get(storeHash),
+  /** Narinfos that are new here, since the start: what is older than as many as are remembered may be forgotten. */
+  get inserts(): number {
+    return this.#inserts;
+  }
+
+  /** The narinfo of a store path that was given out last, and when that was, in milliseconds since 1970. */
+  givenByStoreHash(storeHash: StoreHash): { given: GivenNarInfo; atMs: number } | undefined {
+    const row = this.#prepare('SELECT * FROM given WHERE store_hash = ? ORDER BY used DESC LIMIT 1').get(
+      storeHash,
     );
+    const given = givenFrom(row);
+    return given && { given, atMs: Math.floor(Number(row?.used) / 1000) };
+  }
+
+  /** The store path whose narinfo was last given out with a URL. */
+  storeHashByUrl(urlKey: string): StoreHash | undefined {
+    const unsaved = this.#unsaved.get(urlKey);
+    if (unsaved !== undefined) return unsaved.storeHash;
+    const row = this.#prepare(
+      'SELECT store_hash FROM given WHERE url_key = ? ORDER BY used DESC LIMIT 1',
+    ).get(urlKey);
+    return row?.store_hash as StoreHash | undefined;
   }
 
   /** The narinfo that was last given out with a URL. */
@@ -235,7 +258,42 @@ export class ClientState {
   close(): void {
     if (!this.#open) return;
     this.#open = false;
+    clearImmediate(this.#writing);
+    this.#endTurn();
     this.#db.close();
+  }
+
+  #endTurn(): void {
+    const written = this.#written;
+    this.#written = undefined;
+    try {
+      this.#writeGiven();
+      written?.resolve();
+    } catch (error) {
+      written?.reject(error);
+    }
+  }
+
+  #writeGiven(): void {
+    const giving = this.#giving;
+    this.#giving = [];
+    if (giving.length === 0) return;
+    const rowsBefore = this.#rows.given;
+    try {
+      this.#db.exec('BEGIN');
+      for (const given of giving) this.#save(given);
+      this.#db.exec('COMMIT');
+    } catch (error) {
+      if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
+      this.#rows.given = rowsBefore;
+      for (const urlKey of this.#unsaved.keys()) {
+        if (this.#unsaved.size <= unsavedMax) break;
+        this.#unsaved.delete(urlKey);
+      }
+      throw error;
+    }
+    for (const given of giving)
+      if (this.#unsaved.get(given.urlKey) === given) this.#unsaved.delete(given.urlKey);
   }
 
   #save({ storeHash, urlKey, origin, narUrl, narInfo }: GivenNarInfo): void {
@@ -251,6 +309,7 @@ export class ClientState {
       narInfo.text,
       this.#now(),
     );
+    this.#inserts++;
     this.#trim('given');
   }
 

@@ -57,11 +57,15 @@ export class Views {
   readonly #catalogs: ViewedCatalog[];
   readonly #closing = new AbortController();
   readonly #running: Promise<void>;
+  readonly #clock: () => number;
+  #version = 0;
+  #expiresMs = 0;
   /** Resolves when every catalog was asked once. */
   readonly looked: Promise<void>;
 
-  private constructor(catalogs: ViewedCatalog[]) {
+  private constructor(catalogs: ViewedCatalog[], clock: () => number) {
     this.#catalogs = catalogs;
+    this.#clock = clock;
     const first = this.#look();
     this.looked = first.then(() => undefined);
     this.#running = this.#keepLooking(first);
@@ -76,7 +80,7 @@ export class Views {
     const catalogs: ViewedCatalog[] = [];
     try {
       for (const key of options.keys) catalogs.push(new ViewedCatalog(key, options));
-      return new Views(catalogs);
+      return new Views(catalogs, options.clock);
     } catch (error) {
       for (const catalog of catalogs) catalog.close();
       throw error;
@@ -90,6 +94,12 @@ export class Views {
       if (found !== undefined) return found;
     }
     return undefined;
+  }
+
+  /** Another number whenever `narInfo` or `revoked` may say something else than before. Cheap, for asking at each request. */
+  version(): number {
+    if (this.#clock() >= this.#expiresMs) this.#changed();
+    return this.#version;
   }
 
   /** What the catalogs sign with now: the keys that took the place of the configured ones. */
@@ -128,8 +138,17 @@ export class Views {
   }
 
   async #look(): Promise<boolean> {
-    const good = await Promise.all(this.#catalogs.map((catalog) => catalog.look(this.#closing.signal)));
-    return good.every(Boolean);
+    const looks = this.#catalogs.map((catalog) =>
+      catalog.look(this.#closing.signal).finally(() => this.#changed()),
+    );
+    return (await Promise.all(looks)).every(Boolean);
+  }
+
+  #changed(): void {
+    this.#version++;
+    const nowMs = this.#clock();
+    const ahead = this.#catalogs.map(({ expiresMs }) => expiresMs).filter((expiresMs) => expiresMs > nowMs);
+    this.#expiresMs = Math.min(...ahead, Number.POSITIVE_INFINITY);
   }
 }
 
@@ -141,6 +160,8 @@ class ViewedCatalog {
   readonly #views = new Map<string, FollowedCatalog>();
   readonly #revocations: FollowedCatalog;
   #error: string | undefined;
+  /** Until when the views hold; 0 before the first head. Not read from the head at each question, as that is long. */
+  expiresMs = 0;
 
   constructor(key: PublicKey, options: ViewsOptions) {
     this.#options = options;
@@ -150,6 +171,7 @@ class ViewedCatalog {
     for (const name of options.names) this.#views.set(name, this.#open(`view-${name}`));
     this.#revocations = this.#open('revocations');
     this.#tellRevocations();
+    this.#readExpiry();
   }
 
   /** False when it could not be followed. */
@@ -180,11 +202,13 @@ class ViewedCatalog {
       if (text !== this.#error) logger[level]('view-failed', { catalog: this.#key.name, error });
       this.#error = text;
       return false;
+    } finally {
+      this.#readExpiry();
     }
   }
 
   narInfo(storeHash: StoreHash): { text: string; fileHash: Sha256 } | undefined {
-    if (!this.#holds(this.#head.head())) return undefined;
+    if (this.#options.clock() >= this.expiresMs) return undefined;
     for (const view of this.#views.values()) {
       const found = view.narInfo(storeHash);
       if (found !== undefined) return found;
@@ -241,7 +265,7 @@ class ViewedCatalog {
     return view !== undefined && view.sha256 === this.#views.get(name)?.viewSha256 ? view.paths : 0;
   }
 
-  #holds(head: CatalogHead | undefined): boolean {
-    return head !== undefined && head.expires * 1_000 > this.#options.clock();
+  #readExpiry(): void {
+    this.expiresMs = (this.#head.head()?.expires ?? 0) * 1_000;
   }
 }

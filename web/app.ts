@@ -1,12 +1,7 @@
 /** Express applications as every program of ours makes them: errors become statuses here and nowhere else. */
 
-import express, {
-  type ErrorRequestHandler,
-  type Express,
-  type RequestHandler,
-  type Response,
-  Router,
-} from 'express';
+import type { ServerResponse } from 'node:http';
+import express, { type ErrorRequestHandler, type Express, type RequestHandler, Router } from 'express';
 import { type ErrorCode, errorCodes, isNarswarmError } from '../nar/errors.ts';
 import type { Logger } from './log.ts';
 
@@ -81,7 +76,7 @@ const limitTarget: RequestHandler = (request, response, next) => {
 
 const notFound: RequestHandler = (request, response) => {
   if (request.method === 'GET' || request.method === 'HEAD') {
-    sendPlain(response, 404, 'not found');
+    sendNotFound(response);
     return;
   }
   response.setHeader('Allow', 'GET, HEAD');
@@ -106,7 +101,12 @@ function errorHandler(logger: Logger): ErrorRequestHandler {
   };
 }
 
-function sendPlain(response: Response, status: number, text: string): void {
+/** For what is answered without express: the 404 that it would give. */
+export function sendNotFound(response: ServerResponse): void {
+  sendPlain(response, 404, 'not found');
+}
+
+function sendPlain(response: ServerResponse, status: number, text: string): void {
   for (const name of response.getHeaderNames()) if (name !== 'allow') response.removeHeader(name);
   const body = `${text}\n`;
   response.writeHead(status, {

@@ -19,7 +19,7 @@ export interface ClientStatus {
   failed: number;
   wrong: number;
   passedThrough: number;
-  narinfos: { found: number; remembered: number; absent: number };
+  narinfos: { found: number; cached: number; remembered: number; absent: number };
   share: { enabled: boolean; uploadedBytes: number; announcedTorrents: number };
   cache: { files: number; bytes: number; evicted: number };
   catalogs: { refusedLines: number; requests: number }[];

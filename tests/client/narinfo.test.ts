@@ -91,7 +91,7 @@ t.test('a narinfo that was given out is given again when no upstream can tell', 
   t.equal((await get(before.url, `${one.storeHash}.narinfo`)).status, 200);
   await before.close();
   await upstream.close();
-  const after = await lab.client([upstream.url]);
+  const after = await lab.client([upstream.url], [], { limits: { narInfoFreshMs: 0 } });
   t.equal((await get(after.url, `${one.storeHash}.narinfo`)).body.toString(), one.narInfo.text);
   t.equal((await get(after.url, `${two.storeHash}.narinfo`)).status, 404);
   t.match(statusOf(after).narinfos, { remembered: 1, absent: 1 });
@@ -146,7 +146,7 @@ t.test('an absolute URL is rewritten when the client may follow it, and left alo
     'http://[::1]/x',
     'http://localhost/x',
   ].map((url) => madeNar({ name: 'foreign', sizeBytes: 10, narInfo: { url } }));
-  const client = await lab.client([upstream]);
+  const client = await lab.client([upstream], [], { limits: { narInfoFreshMs: 0 } });
   const narInfo = (await get(client.url, `${own.storeHash}.narinfo`)).body.toString();
   t.match(narInfo, /^URL: _narswarm\/nar\//m);
   t.equal(narInfo.replace(/^URL: .*$/m, `URL: ${own.narInfo.url}`), own.narInfo.text, 'all else is verbatim');
@@ -173,3 +173,99 @@ t.test('two caches that mean different NARs by one URL do not get mixed up', asy
   t.same((await fetchNar(client, b)).body, b.bytes);
   t.same((await fetchNar(client, a)).body, a.bytes);
 });
+
+t.test('a narinfo is asked of a source once, however many ask, until its time is over', async (t) => {
+  const lab = await Lab.open(t);
+  const upstream = await lab.upstream([one]);
+  let nowMs = Date.now();
+  const config = { clock: () => nowMs };
+  const client = await lab.client([upstream], [], config);
+  const path = `${one.storeHash}.narinfo`;
+  const answers = await Promise.all(Array.from({ length: 20 }, () => get(client.url, path)));
+  t.ok(answers.every(({ body }) => body.toString() === one.narInfo.text));
+  t.equal(upstream.requestsFor(path), 1);
+  await client.close();
+  const restarted = await lab.client([upstream], [], config);
+  t.equal((await get(restarted.url, path)).status, 200);
+  t.equal(upstream.requestsFor(path), 1, 'it is on the disk');
+  t.match(statusOf(restarted).narinfos, { cached: 1, found: 0 });
+  nowMs += 11 * 60_000;
+  t.equal((await get(restarted.url, path)).status, 200);
+  t.equal(upstream.requestsFor(path), 2);
+});
+
+t.test('that a path is absent is remembered for some seconds; that a source failed is not', async (t) => {
+  const lab = await Lab.open(t);
+  const [first, second] = [await lab.upstream(), await lab.upstream()];
+  let nowMs = Date.now();
+  const client = await lab.client([first, second], [], { clock: () => nowMs });
+  const path = `${one.storeHash}.narinfo`;
+  second.intercept = (_request, response) => {
+    response.writeHead(500).end();
+    return true;
+  };
+  for (const _twice of [1, 2]) t.equal((await get(client.url, path)).status, 404);
+  t.equal(second.requestsFor(path), 2, 'one failed: it is asked again');
+  second.intercept = undefined;
+  for (const _twice of [1, 2]) t.equal((await get(client.url, path)).status, 404);
+  t.equal(second.requestsFor(path), 3);
+  second.add(one);
+  nowMs += 10_000;
+  t.equal((await get(client.url, path)).body.toString(), one.narInfo.text);
+});
+
+t.test('a NAR file that is gone makes the client ask for its narinfo anew', async (t) => {
+  const lab = await Lab.open(t);
+  const upstream = await lab.upstream([one]);
+  const client = await lab.client([upstream]);
+  t.equal((await get(client.url, `${one.storeHash}.narinfo`)).status, 200);
+  // Built again, and uploaded as other bytes under another name.
+  const anew = madeNar({
+    name: 'one',
+    sizeBytes: 6_000,
+    compression: 'none',
+    narInfo: { url: 'nar/anew.nar' },
+  });
+  t.equal(anew.storeHash, one.storeHash);
+  upstream.files.delete(`/${one.narInfo.url}`);
+  upstream.add(anew);
+  t.equal((await get(client.url, one.narInfo.url)).status, 404);
+  t.equal((await get(client.url, `${one.storeHash}.narinfo`)).body.toString(), anew.narInfo.text);
+  t.same((await fetchNar(client, anew)).body, anew.bytes);
+});
+
+t.test(
+  'GET, HEAD, ranges, conditions and what is no narinfo are answered alike, asked for once or again',
+  async (t) => {
+    const lab = await Lab.open(t);
+    const client = await lab.client([await lab.upstream([one])]);
+    const { text } = one.narInfo;
+    const plain = {
+      'accept-ranges': 'bytes',
+      'cache-control': 'no-transform',
+      'content-type': 'text/x-nix-narinfo',
+      'content-length': String(text.length),
+    };
+    for (const time of ['first', 'again']) {
+      // A path that is written in another way goes through express.
+      for (const path of [`${one.storeHash}.narinfo`, `x/../${one.storeHash}.narinfo`]) {
+        t.match(await get(client.url, path), { status: 200, body: Buffer.from(text), headers: plain }, time);
+        const conditional = await get(client.url, path, { headers: { 'if-none-match': '*' } });
+        t.match(conditional, { status: 200, body: Buffer.from(text) });
+        t.match(await get(client.url, path, { method: 'HEAD' }), {
+          status: 200,
+          body: Buffer.alloc(0),
+          headers: plain,
+        });
+        const part = await get(client.url, path, { headers: { range: 'bytes=10-19' } });
+        t.match(part, { status: 206, body: Buffer.from(text.slice(10, 20)) });
+      }
+      for (const path of [`${two.storeHash}.narinfo`, 'nonsense.narinfo', `x/../${two.storeHash}.narinfo`]) {
+        const absent = await get(client.url, path);
+        t.match(absent, { status: 404, body: Buffer.from('not found\n') });
+        t.match(absent.headers, { 'cache-control': 'no-store', 'content-type': 'text/plain; charset=utf-8' });
+      }
+      t.equal((await get(client.url, `${one.storeHash}.narinfo`, { method: 'POST' })).status, 405);
+    }
+  },
+);

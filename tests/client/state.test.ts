@@ -28,7 +28,7 @@ const given = {
 t.test('what was given out is known after the program is opened again', async (t) => {
   const path = await statePath(t);
   const before = open(path);
-  before.give(given);
+  await before.give(given);
   before.putTorrent({
     fileHash: one.fileHash,
     infoHash: one.torrent.infoHash,
@@ -41,7 +41,7 @@ t.test('what was given out is known after the program is opened again', async (t
   before.close();
   const after = open(path);
   t.same(after.givenByUrl(given.urlKey), given);
-  t.same(after.givenByStoreHash(given.storeHash), given);
+  t.same(after.givenByStoreHash(given.storeHash)?.given, given);
   t.equal(after.torrentByInfoHash(one.torrent.infoHash)?.fileHash, one.fileHash);
   t.same(after.torrent(one.fileHash)?.info, infoDictionary(one.torrent));
   t.same(after.heldTotals(), { files: 1, bytes: 1_000 });
@@ -53,18 +53,18 @@ t.test('what was given out is known after the program is opened again', async (t
 t.test('a URL that was given out before is served beside the one given out now', async (t) => {
   const state = open(await statePath(t));
   t.teardown(() => state.close());
-  state.give({ ...given, urlKey: 'nar/old.nar.xz' });
-  state.give({ ...given, urlKey: 'nar/new.nar.zst' });
+  await state.give({ ...given, urlKey: 'nar/old.nar.xz' });
+  await state.give({ ...given, urlKey: 'nar/new.nar.zst' });
   t.ok(state.givenByUrl('nar/old.nar.xz'));
-  t.equal(state.givenByStoreHash(given.storeHash)?.urlKey, 'nar/new.nar.zst');
-  state.give({ ...given, urlKey: 'nar/old.nar.xz' });
-  t.equal(state.givenByStoreHash(given.storeHash)?.urlKey, 'nar/old.nar.xz');
+  t.equal(state.givenByStoreHash(given.storeHash)?.given.urlKey, 'nar/new.nar.zst');
+  await state.give({ ...given, urlKey: 'nar/old.nar.xz' });
+  t.equal(state.givenByStoreHash(given.storeHash)?.given.urlKey, 'nar/old.nar.xz');
 });
 
 t.test('the tables are bounded, and what was given out longest ago goes first', async (t) => {
   const state = open(await statePath(t), { narInfos: 16 });
   t.teardown(() => state.close());
-  for (let n = 0; n < 40; n++) state.give({ ...given, urlKey: `nar/${n}` });
+  for (let n = 0; n < 40; n++) await state.give({ ...given, urlKey: `nar/${n}` });
   t.ok(state.counts().narinfos <= 16);
   t.ok(state.counts().narinfos >= 8);
   t.notOk(state.givenByUrl('nar/0'));
