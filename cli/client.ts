@@ -1,12 +1,13 @@
 /** `narswarm client`. */
 
 import { isViewName } from '../catalog/head.ts';
+import { type ShareMode, shareModes } from '../client/config.ts';
 import { openClient } from '../client/main.ts';
 import { makeLogger } from '../web/log.ts';
 import { defineCommand, usageError } from './command.ts';
 import { summaryOf } from './commands.ts';
 import { makeDataDir } from './directories.ts';
-import { anyText, many, optional, toggle, withDefault } from './flags.ts';
+import { anyText, many, offTo, optional, toggle, withDefault } from './flags.ts';
 import { readPublicKeys } from './key-flags.ts';
 import {
   clientHttpDefault,
@@ -47,9 +48,10 @@ export const command = defineCommand({
       parse: parseSize,
       fallback: '10GiB',
     }),
-    share: toggle(
-      'seed what is fetched and kept, if a --trusted-key signed it; others then see what this machine has',
-    ),
+    share: offTo<ShareMode>({
+      help: 'seed what is fetched and kept, if a --trusted-key signed it: to the local network alone (lan), or to everybody (on, also --share alone); others then see what this machine has',
+      choices: shareModes,
+    }),
     'upload-rate': optional({
       value: 'RATE',
       help: 'what --share may upload; without it there is no limit',
@@ -70,7 +72,7 @@ export const command = defineCommand({
     }),
     peers: withDefault({
       value: 'HOST:PORT',
-      help: 'where BitTorrent peers are served; opened only with --share',
+      help: 'where BitTorrent peers are served; opened only with --share; its address says in which networks --share lan looks for others',
       parse: parseHostPort,
       fallback: clientPeersDefault,
     }),
@@ -81,7 +83,7 @@ export const command = defineCommand({
   ],
   examples: [
     "client --catalog http://seeder.example:8421 --catalog-key 'seeder.example-1:…'",
-    'client --config /etc/narswarm/client.json --share --cache-size 50GiB',
+    'client --config /etc/narswarm/client.json --share lan --cache-size 50GiB',
   ],
   async run({ values, given, io }) {
     const noUpstream = values['no-upstream'];

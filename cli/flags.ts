@@ -9,12 +9,15 @@ import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { NarswarmError } from '../nar/errors.ts';
 import { nearest } from './suggest.ts';
+import { parseChoice } from './units.ts';
 
 export interface Flag<T> {
   /** What the value is called in help; without one the flag is a switch. */
   readonly value?: string;
   readonly help: string;
   readonly repeats: boolean;
+  /** What the flag means where no value follows it, and what a value after it can be. Switches of configuration files set it, too. */
+  readonly bare?: { readonly text: string; readonly choices: readonly string[] };
   /** As shown in help. */
   readonly defaults: readonly string[];
   /** From the texts that were given; none when the flag is absent. Throws config-invalid. */
@@ -67,6 +70,25 @@ export function many<T>(flag: ValueFlag<T> & { fallback?: readonly string[] }): 
     repeats: true,
     defaults: fallback,
     parse: (texts) => (texts.length > 0 ? texts : fallback).map((text) => flag.parse(text)),
+  };
+}
+
+/** One of a few words, of which `off` is the first; without a value it means the last. */
+export function offTo<T extends string>(flag: {
+  help: string;
+  choices: readonly ['off', ...T[]];
+}): Flag<'off' | T> {
+  const { help, choices } = flag;
+  const text = choices.at(-1) ?? 'off';
+  const parse = ([given = 'off']: readonly string[]): 'off' | T =>
+    parseChoice(given === 'true' ? text : given === 'false' ? 'off' : given, choices);
+  return {
+    value: choices.join('|'),
+    help,
+    repeats: false,
+    defaults: ['off'],
+    bare: { text, choices },
+    parse,
   };
 }
 
@@ -132,7 +154,7 @@ function readArguments(flags: Flags, args: readonly string[]): Arguments {
     options[name] = { type: flag.value === undefined ? 'boolean' : 'string', multiple: true, ...short };
   }
   const { tokens } = parseArgs({
-    args: [...args],
+    args: withBareValues(known, args),
     options,
     strict: false,
     allowPositionals: true,
@@ -152,6 +174,16 @@ function readArguments(flags: Flags, args: readonly string[]): Arguments {
     texts.set(token.name, [...before, valueOfToken(token, flag)]);
   }
   return { texts, positionals };
+}
+
+/** Writes out what a flag means that no value of its own follows: the parser would take whatever comes next. */
+function withBareValues(known: Flags, args: readonly string[]): string[] {
+  const end = args.indexOf('--');
+  return args.map((arg, index) => {
+    const { bare } = (arg.startsWith('--') && known[arg.slice(2)]) || {};
+    if (bare === undefined || (end >= 0 && index > end)) return arg;
+    return bare.choices.includes(args[index + 1] ?? '') ? arg : `${arg}=${bare.text}`;
+  });
 }
 
 interface OptionToken {
@@ -194,6 +226,8 @@ async function readConfig(flags: Flags, file: string): Promise<Map<string, strin
   > = {};
   for (const [name, flag] of Object.entries(flags)) {
     if (flag.value === undefined) shape[name] = z.boolean('must be true or false').optional();
+    else if (flag.bare)
+      shape[name] = z.union([z.string(), z.boolean()], 'must be a text, true or false').optional();
     else if (flag.repeats) shape[name] = z.array(scalar, 'must be a list').optional();
     else shape[name] = scalar.optional();
   }

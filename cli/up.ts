@@ -141,7 +141,7 @@ async function show(
         http,
         peers: { host: http.host, port: 0 },
         cacheSizeBytes: clientCacheBytes,
-        share: false,
+        share: 'off',
         logger,
       }),
     );

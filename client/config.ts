@@ -3,6 +3,10 @@
 import type { PublicKey } from '../nar/signature.ts';
 import type { Logger } from '../web/log.ts';
 
+/** With whom what is fetched and kept is shared: nobody, the local network, or everybody. */
+export const shareModes = ['off', 'lan', 'on'] as const;
+export type ShareMode = (typeof shareModes)[number];
+
 export interface ClientConfig {
   /** Holds the state database and the NAR files; made if it is missing. */
   dataDir: string;
@@ -17,11 +21,13 @@ export interface ClientConfig {
   /** Keys of caches: what they signed may be shared. */
   trustedKeys: PublicKey[];
   http: { host: string; port: number };
-  /** Where peers are served from when `share` is on. */
+  /** Where peers are served from unless `share` is off. */
   peers: { host: string; port: number };
   /** What the NAR files that are kept may take on disk. */
   cacheSizeBytes: number;
-  share: boolean;
+  share: ShareMode;
+  /** UDP port of local discovery, for tests: the one that everybody uses by default. */
+  localDiscoveryPort?: number;
   /** What sharing may take, in bytes; no limit without it. */
   uploadBytesPerSecond?: number | undefined;
   /** The name under which other machines reach `peers`; for display, as a tracker goes by the sender's address. */
@@ -89,6 +95,16 @@ export interface ClientLimits {
   /** Held NAR files that are announced, the most recently used ones: a full round within the tracker's usual 30 minutes. */
   announcedTorrents: number;
   announcesPerMinute: number;
+  /** Torrents that others of the local network were heard to have: about 300 bytes each. */
+  localTorrents: number;
+  /** How many of those who have one are remembered: more than a fetch connects to. */
+  localPeersOfTorrent: number;
+  /** How long somebody of the local network is taken to have what he said: as long as trackers let announces live. */
+  localPeersMs: number;
+  /** So many that said lately that they have it are enough: this machine need not say it as well. */
+  localAnswers: number;
+  /** How long answers from the local network are waited for, when nothing else is to be had: two hundred times a packet's way there and back. */
+  localAnswerMs: number;
 }
 
 export const defaultLimits: Readonly<ClientLimits> = {
@@ -118,4 +134,9 @@ export const defaultLimits: Readonly<ClientLimits> = {
   torrents: 100_000,
   announcedTorrents: 1_500,
   announcesPerMinute: 60,
+  localTorrents: 10_000,
+  localPeersOfTorrent: 20,
+  localPeersMs: 30 * 60_000,
+  localAnswers: 5,
+  localAnswerMs: 200,
 };

@@ -49,7 +49,7 @@ export interface Client {
 
 /** Rejects with config-invalid when a catalog is named without a key, and when an address cannot be listened on. */
 export async function openClient(config: ClientConfig): Promise<Client> {
-  const { logger, dataDir, trustedKeys, catalogKeys, noUpstream, share: shares } = config;
+  const { logger, dataDir, trustedKeys, catalogKeys, noUpstream, share: mode } = config;
   const limits: ClientLimits = { ...defaultLimits, ...config.limits };
   const clock = config.clock ?? Date.now;
   const catalogUrls = config.catalogs.map(baseUrl);
@@ -129,8 +129,10 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       trustedKeys,
       catalogKeys: currentKeys,
       uploadBytesPerSecond: config.uploadBytesPerSecond,
+      localDiscoveryPort: config.localDiscoveryPort,
     };
-    if (shares) share = await Share.open({ ...shareOptions, isRevoked, state, held, limits, logger, clock });
+    const parts = { isRevoked, state, held, limits, logger, clock };
+    if (mode !== 'off') share = await Share.open({ ...shareOptions, ...parts, mode });
     closers.push(() => share?.close());
     const transfers = new Transfers({
       upstreams,
@@ -142,7 +144,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       logger,
       clock,
       share,
-      onKept: () => share?.onKept(),
+      onKept: (fileHash) => share?.onKept(fileHash),
     });
     closers.push(() => transfers.close());
     const narInfos = new NarInfoFinder({
@@ -177,7 +179,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       wrong: counts.wrong,
       passedThrough: counts.passedThrough,
       narinfos: counts.narInfos,
-      share: share?.status() ?? { enabled: false, uploadedBytes: 0 },
+      share: share?.status() ?? { enabled: false, mode, uploadedBytes: 0 },
       cache: held.status(),
       state: state.counts(),
       upstreams: upstreams.map(({ url }) => url),

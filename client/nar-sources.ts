@@ -118,8 +118,10 @@ async function* guarded(body: AsyncIterable<Buffer>, guard: StallGuard): AsyncGe
 /** What a fetch from the swarm has to do with sharing. */
 export interface SharedSwarm {
   readonly fetch: SharedFetch;
-  /** Resolves when the trackers were asked for peers. */
+  /** Resolves when those were asked for peers with whom it is shared. */
   asked(): Promise<void>;
+  /** Resolves when one of them is found, or none is. Rejects when the signal fires. */
+  found(signal: AbortSignal): Promise<void>;
 }
 
 /** The peers of one torrent. */
@@ -143,7 +145,11 @@ export class SwarmSource implements NarSource {
 
   async open(fromByte: number, signal: AbortSignal): Promise<OpenNarBytes | undefined> {
     const found = await this.#find(signal);
-    if (found === undefined || found.peers.length === 0) return undefined;
+    if (found === undefined) return undefined;
+    const shared = this.#share(found.torrent);
+    // Those whom the others ask may be there in a moment.
+    if (found.peers.length === 0) await shared?.found(signal);
+    if (found.peers.length === 0 && !shared?.fetch.peers.length) return undefined;
     return { lengthBytes: found.torrent.length, bytes: this.#pieces(found, fromByte, signal) };
   }
 
@@ -158,7 +164,7 @@ export class SwarmSource implements NarSource {
       fromByte,
       stallMs: this.#stallMs,
       signal,
-      ...(shared && { share: shared.fetch }),
+      ...(shared?.fetch.tellsPeers && { share: shared.fetch }),
     });
     const forget = shared?.fetch.namePeersTo(fetch);
     try {

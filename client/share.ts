@@ -1,20 +1,30 @@
-/** `--share`: serves to peers what this client holds and may share, and announces it. Without it nothing here runs. */
+/**
+ * `--share`: serves to peers what this client holds and may share, and says so: with `lan` to the local network alone, with `on` to
+ * everybody who asks the catalogs' trackers. Without it nothing here runs.
+ */
 
-import type { Sha256 } from '../nar/hash.ts';
+import type { InfoHash, Sha256 } from '../nar/hash.ts';
 import type { PublicKey } from '../nar/signature.ts';
+import { LocalNetworks } from '../swarm/local-networks.ts';
+import type { PeerAddress } from '../swarm/peer-address.ts';
 import { openSeedServer, type SeedServer } from '../swarm/seed-server.ts';
 import type { Torrent } from '../swarm/torrent.ts';
 import type { Logger } from '../web/log.ts';
 import { Announcer } from './announcer.ts';
 import type { HeldFiles } from './cache.ts';
-import type { ClientLimits } from './config.ts';
+import type { ClientLimits, ShareMode } from './config.ts';
+import { LocalPeers } from './local-peers.ts';
+import type { SharedSwarm } from './nar-sources.ts';
 import type { FetchedBytes, SharedFetch } from './shared-fetch.ts';
-import { SharedFetches, sharedFetchMinBytes } from './shared-fetches.ts';
+import { askedFetchMinBytes, SharedFetches } from './shared-fetches.ts';
 import { SharedTorrents } from './shared-torrents.ts';
 import type { ClientState } from './state.ts';
 
 export interface ShareOptions {
+  mode: Exclude<ShareMode, 'off'>;
   peers: { host: string; port: number };
+  /** See ClientConfig. */
+  localDiscoveryPort: number | undefined;
   catalogs: string[];
   state: ClientState;
   held: HeldFiles;
@@ -22,111 +32,147 @@ export interface ShareOptions {
   /** Those that are trusted at this moment. */
   catalogKeys(): readonly PublicKey[];
   limits: ClientLimits;
-  /** Upload of everything, in bytes; no limit without it. */
+  /** Upload of everything, in bytes a second; no limit without it. */
   uploadBytesPerSecond: number | undefined;
   isRevoked(fileHash: Sha256): boolean;
   logger: Logger;
   clock: () => number;
 }
 
-export class Share {
-  readonly #server: SeedServer;
-  readonly #announcer: Announcer;
-  readonly #shared: SharedTorrents;
-  readonly #fetches: SharedFetches;
-  readonly #held: HeldFiles;
-  readonly #state: ClientState;
+interface Parts {
+  server: SeedServer;
+  local: LocalPeers;
+  /** Without trackers there is none. */
+  announcer: Announcer | undefined;
+  shared: SharedTorrents;
+  fetches: SharedFetches;
+}
 
-  private constructor(
-    server: SeedServer,
-    announcer: Announcer,
-    parts: { shared: SharedTorrents; fetches: SharedFetches; held: HeldFiles; state: ClientState },
-  ) {
-    this.#server = server;
-    this.#announcer = announcer;
-    this.#shared = parts.shared;
-    this.#fetches = parts.fetches;
-    this.#held = parts.held;
-    this.#state = parts.state;
+export class Share {
+  readonly #options: ShareOptions;
+  readonly #parts: Parts;
+
+  private constructor(options: ShareOptions, parts: Parts) {
+    this.#options = options;
+    this.#parts = parts;
   }
 
   /** Rejects when it cannot listen. */
   static async open(options: ShareOptions): Promise<Share> {
-    const { held, uploadBytesPerSecond, catalogs, logger } = options;
+    const { mode, uploadBytesPerSecond, logger, limits, peers } = options;
+    const trackers = mode === 'on' ? options.catalogs : [];
+    const networks = new LocalNetworks(() => performance.now());
+    const admits = (address: string): boolean => mode === 'on' || networks.has(address);
+    const uploadedBytes = (): number => server.status().uploadedBytes;
     const fetches: SharedFetches = new SharedFetches({
-      catalogs,
+      trackers,
+      askLocally: (infoHash) => local.ask(infoHash),
+      knownLocally: (infoHash) => local.known(infoHash),
+      localAnswerMs: limits.localAnswerMs,
+      admits,
       logger,
       peerId: () => server.peerId,
       port: () => server.port,
-      uploadedBytes: () => server.status().uploadedBytes,
+      uploadedBytes,
     });
     const shared = new SharedTorrents({ ...options, fetches });
     const server: SeedServer = await openSeedServer({
-      ...options.peers,
+      ...peers,
       source: shared,
+      admits,
       upload: { bytesPerSecond: uploadBytesPerSecond },
       onListener: (infoHash, peer) => fetches.onListener(infoHash, peer),
     });
-    const announcer = new Announcer({
+    const local: LocalPeers = await LocalPeers.open({
       ...options,
-      shared,
-      peerId: server.peerId,
+      networks,
+      host: peers.host,
       port: server.port,
-      uploadedBytes: () => server.status().uploadedBytes,
-      random: Math.random,
+      groupPort: options.localDiscoveryPort,
+      mayHold: (infoHash) => shared.mayHold(infoHash),
+      has: (infoHash) => shared.has(infoHash),
+      onPeer: (infoHash, peer) => fetches.onListener(infoHash, peer),
     });
-    return new Share(server, announcer, { shared, fetches, held, state: options.state });
+    const announcer =
+      trackers.length === 0
+        ? undefined
+        : new Announcer({
+            ...options,
+            shared,
+            peerId: server.peerId,
+            port: server.port,
+            uploadedBytes,
+            random: Math.random,
+          });
+    return new Share(options, { server, local, announcer, shared, fetches });
   }
 
   get host(): string {
-    return this.#server.host;
+    return this.#parts.server.host;
   }
 
   get port(): number {
-    return this.#server.port;
+    return this.#parts.server.port;
   }
 
-  /** Shares a NAR file while it is fetched, if it may be and is worth it. To be ended. */
+  /**
+   * Shares a NAR file while it is fetched, if it may be and is worth it, and asks those with whom it is shared for it. To be ended.
+   */
   begin(fileHash: Sha256, narInfo: string, torrent: Torrent, bytes: FetchedBytes): SharedFetch | undefined {
-    if (torrent.length < sharedFetchMinBytes) return undefined;
-    if (this.#shared.torrentOf({ fileHash, narInfo })?.infoHash !== torrent.infoHash) return undefined;
-    return this.#fetches.begin({ torrent, bytes, openHeld: () => this.#held.open(fileHash) });
+    const { shared, fetches } = this.#parts;
+    if (torrent.length < askedFetchMinBytes) return undefined;
+    if (shared.torrentOf({ fileHash, narInfo })?.infoHash !== torrent.infoHash) return undefined;
+    return fetches.begin({ torrent, bytes, openHeld: () => this.#options.held.open(fileHash) });
+  }
+
+  /** Who of the local network was heard to have a torrent. Nobody is asked. */
+  localPeers(infoHash: InfoHash): PeerAddress[] {
+    return this.#parts.local.known(infoHash);
   }
 
   /** It must not be shared any more, nor what is left of it be sent. */
   forget(fileHash: Sha256): void {
-    const infoHash = this.#state.torrent(fileHash)?.infoHash;
-    if (infoHash !== undefined) this.#server.forget(infoHash);
+    const infoHash = this.#options.state.torrent(fileHash)?.infoHash;
+    if (infoHash !== undefined) this.#parts.server.forget(infoHash);
   }
 
-  /** Resolves when the trackers were asked for the peers of such a NAR file. */
-  asked(fetch: SharedFetch): Promise<void> {
-    return this.#fetches.asked(fetch);
+  /** What a fetch from the swarm needs to know of it. */
+  swarm(fetch: SharedFetch): SharedSwarm {
+    const asked = (): Promise<void> => this.#parts.fetches.asked(fetch);
+    return { fetch, asked, found: (signal) => Promise.race([asked(), fetch.found(signal)]) };
   }
 
   end(fetch: SharedFetch, kept: boolean): void {
-    this.#fetches.end(fetch, kept);
+    this.#parts.fetches.end(fetch, kept);
   }
 
-  onKept(): void {
-    this.#announcer.onKept();
+  /** A NAR file is held that was not before: it was verified down to its last byte. */
+  onKept(fileHash: Sha256): void {
+    this.#parts.announcer?.onKept();
+    const infoHash = this.#options.state.torrent(fileHash)?.infoHash;
+    if (infoHash !== undefined) this.#parts.local.onKept(infoHash);
   }
 
   status() {
-    const { uploadedBytes, connections, openTorrents } = this.#server.status();
+    const { server, local, announcer, fetches } = this.#parts;
+    const { uploadedBytes, connections, openTorrents } = server.status();
     return {
       enabled: true,
+      mode: this.#options.mode,
       uploadedBytes,
       connections,
       openTorrents,
-      sharedFetches: this.#fetches.size,
-      ...this.#announcer.status(),
+      sharedFetches: fetches.size,
+      ...announcer?.status(),
+      local: local.status(),
     };
   }
 
   async close(): Promise<void> {
-    await this.#fetches.close();
-    await this.#announcer.close();
-    await this.#server.close();
+    const { server, local, announcer, fetches } = this.#parts;
+    await fetches.close();
+    await announcer?.close();
+    await local.close();
+    await server.close();
   }
 }

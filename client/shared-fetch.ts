@@ -7,6 +7,7 @@ import { NarswarmError } from '../nar/errors.ts';
 import type { PeerAddress } from '../swarm/peer-address.ts';
 import type { HeldPieces, SeedHandle } from '../swarm/seed-server.ts';
 import { pieceCount, pieceSize, type Torrent } from '../swarm/torrent.ts';
+import { Bell } from './waiting.ts';
 
 /** Peers that are remembered for attempts yet to come. */
 const peersMax = 200;
@@ -24,40 +25,60 @@ interface PeerTaker {
   addPeers(peers: Iterable<PeerAddress>): void;
 }
 
+export interface SharedFetchOptions {
+  torrent: Torrent;
+  listenPort: number;
+  peerId: Buffer;
+  bytes: FetchedBytes;
+  openHeld: () => Promise<Omit<SeedHandle, 'torrent'> | undefined>;
+  /** With whom it is shared, by IP address. */
+  admits: (host: string) => boolean;
+  /** Whether those who give pieces are told at once what there is here: with few pieces, it is over before they could ask for one. */
+  tellsPeers: boolean;
+}
+
 export class SharedFetch implements HeldPieces {
   readonly torrent: Torrent;
   readonly listenPort: number;
   readonly peerId: Buffer;
+  readonly tellsPeers: boolean;
   readonly #bytes: FetchedBytes;
   readonly #openHeld: () => Promise<Omit<SeedHandle, 'torrent'> | undefined>;
+  readonly #admits: (host: string) => boolean;
   readonly #bits: Buffer;
   /** Whole pieces that the fetch cannot give yet. */
   readonly #early = new Map<number, Buffer>();
   readonly #watchers = new Set<(index: number) => void>();
   readonly #peers: PeerAddress[] = [];
   readonly #takers = new Set<PeerTaker>();
+  readonly #bell = new Bell();
   #count = 0;
   /** The first piece that the fetch cannot give yet. */
   #released = 0;
   #ended = false;
 
-  constructor(options: {
-    torrent: Torrent;
-    listenPort: number;
-    peerId: Buffer;
-    bytes: FetchedBytes;
-    openHeld: () => Promise<Omit<SeedHandle, 'torrent'> | undefined>;
-  }) {
+  constructor(options: SharedFetchOptions) {
     this.torrent = options.torrent;
     this.listenPort = options.listenPort;
     this.peerId = options.peerId;
+    this.tellsPeers = options.tellsPeers;
     this.#bytes = options.bytes;
     this.#openHeld = options.openHeld;
+    this.#admits = options.admits;
     this.#bits = Buffer.alloc(Math.ceil(pieceCount(options.torrent) / 8));
   }
 
   get count(): number {
     return this.#count;
+  }
+
+  /** Peers that were found in other ways than by the fetch itself. */
+  get peers(): readonly PeerAddress[] {
+    return this.#peers;
+  }
+
+  with({ host }: PeerAddress): boolean {
+    return this.#admits(host);
   }
 
   /** Bytes that are not here yet. */
@@ -109,6 +130,12 @@ export class SharedFetch implements HeldPieces {
     const found = [...peers];
     if (this.#peers.length < peersMax) this.#peers.push(...found);
     for (const taker of this.#takers) taker.addPeers(found);
+    if (found.length > 0) this.#bell.ring();
+  }
+
+  /** Resolves when there is a peer; rejects when the signal fires first. */
+  async found(signal: AbortSignal): Promise<void> {
+    while (this.#peers.length === 0) await this.#bell.next(signal);
   }
 
   /** Names all peers that are found to `taker`, until the function that it gives is called. */

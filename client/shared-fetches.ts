@@ -1,15 +1,22 @@
-/** The NAR files that are shared while they are fetched: announced at once, and served piece by piece. */
+/**
+ * The NAR files that are shared while they are fetched: announced at once, to trackers, to the local network or to both, and served piece by
+ * piece.
+ */
 
 import { setTimeout as delay } from 'node:timers/promises';
 import type { InfoHash } from '../nar/hash.ts';
 import type { PeerAddress } from '../swarm/peer-address.ts';
 import type { SeedHandle } from '../swarm/seed-server.ts';
+import type { Torrent } from '../swarm/torrent.ts';
 import { announce } from '../swarm/tracker-client.ts';
 import type { Logger } from '../web/log.ts';
-import { SharedFetch } from './shared-fetch.ts';
+import { SharedFetch, type SharedFetchOptions } from './shared-fetch.ts';
 
-/** Smaller NAR files are here before anybody could ask for a part of them. */
+/** What is told to trackers, and piece by piece to peers: smaller NAR files are here before any of them could ask for a part. */
 export const sharedFetchMinBytes = 4 * 1024 * 1024;
+
+/** Those are here before a tracker has answered, but not before the local network has. From here on NAR files are not tiny. */
+export const askedFetchMinBytes = 256 * 1024;
 
 /** Peers asked of a tracker: more than a fetch connects to. */
 const numWant = 50;
@@ -21,7 +28,16 @@ const stopMs = 500;
 const firstAnnounceMs = 2_000;
 
 export interface SharedFetchesOptions {
-  catalogs: string[];
+  /** Base URLs of those that are trackers; none when they are not to know. */
+  trackers: readonly string[];
+  /** Says to the local network that a torrent is fetched, and asks for it. */
+  askLocally(infoHash: InfoHash): void;
+  /** Whom it was heard to have it. */
+  knownLocally(infoHash: InfoHash): PeerAddress[];
+  /** How long answers from there take at most, in milliseconds. */
+  localAnswerMs: number;
+  /** With whom anything is shared, by IP address. */
+  admits(host: string): boolean;
   /** Of the seed server. */
   peerId(): Buffer;
   port(): number;
@@ -48,17 +64,22 @@ export class SharedFetches {
   }
 
   /** Shares a fetch from now until `end`. */
-  begin(options: Omit<ConstructorParameters<typeof SharedFetch>[0], 'listenPort' | 'peerId'>): SharedFetch {
-    const { peerId, port } = this.#options;
-    const fetch = new SharedFetch({ ...options, listenPort: port(), peerId: peerId() });
+  begin(options: Pick<SharedFetchOptions, 'torrent' | 'bytes' | 'openHeld'>): SharedFetch {
+    const { peerId, port, admits, askLocally, knownLocally } = this.#options;
+    const { infoHash } = options.torrent;
+    const tellsPeers = isTold(options.torrent);
+    const own = { listenPort: port(), peerId: peerId(), admits, tellsPeers };
+    const fetch = new SharedFetch({ ...options, ...own });
+    fetch.addPeers(knownLocally(infoHash));
     const stop = new AbortController();
-    this.#running.get(fetch.torrent.infoHash)?.stop.abort();
+    this.#running.get(infoHash)?.stop.abort();
     const announced = this.#announceFirst(fetch, stop.signal);
-    this.#running.set(fetch.torrent.infoHash, { fetch, stop, announced });
+    this.#running.set(infoHash, { fetch, stop, announced });
+    askLocally(infoHash);
     return fetch;
   }
 
-  /** Resolves when the trackers have been asked once, or did not answer in time. Never rejects. */
+  /** Resolves when trackers and local network have been asked once, or did not answer in time. Never rejects. */
   async asked(fetch: SharedFetch): Promise<void> {
     await this.#running.get(fetch.torrent.infoHash)?.announced;
   }
@@ -70,7 +91,8 @@ export class SharedFetches {
     if (running?.fetch !== fetch) return;
     running.stop.abort();
     this.#running.delete(fetch.torrent.infoHash);
-    if (!kept) this.#track(this.#announce(fetch, 'stopped', AbortSignal.timeout(stopMs)));
+    if (!kept && this.#isTracked(fetch))
+      this.#track(this.#announce(fetch, 'stopped', AbortSignal.timeout(stopMs)));
   }
 
   has(infoHash: InfoHash): boolean {
@@ -97,16 +119,21 @@ export class SharedFetches {
     void work.finally(() => this.#announcing.delete(work));
   }
 
+  #isTracked({ torrent }: SharedFetch): boolean {
+    return this.#options.trackers.length > 0 && isTold(torrent);
+  }
+
   async #announceFirst(fetch: SharedFetch, signal: AbortSignal): Promise<void> {
-    const first = this.#announce(fetch, 'started', signal);
-    this.#track(this.#announceAgain(fetch, first, signal));
     const waited = new AbortController();
-    await Promise.race([
-      first,
-      delay(firstAnnounceMs, undefined, { signal: AbortSignal.any([signal, waited.signal]) }).catch(
-        () => undefined,
-      ),
-    ]);
+    const wait = (ms: number): Promise<void> =>
+      delay(ms, undefined, { signal: AbortSignal.any([signal, waited.signal]) }).catch(() => undefined);
+    const local = wait(this.#options.localAnswerMs);
+    if (this.#isTracked(fetch)) {
+      const first = this.#announce(fetch, 'started', signal);
+      this.#track(this.#announceAgain(fetch, first, signal));
+      await Promise.race([first, wait(firstAnnounceMs)]);
+    }
+    await local;
     waited.abort();
   }
 
@@ -128,10 +155,10 @@ export class SharedFetches {
     event: 'started' | 'stopped' | undefined,
     signal: AbortSignal,
   ): Promise<number> {
-    const { catalogs, uploadedBytes, logger } = this.#options;
+    const { trackers, uploadedBytes, logger } = this.#options;
     const retrySeconds = 300;
     const intervals = await Promise.all(
-      catalogs.map(async (catalog) => {
+      trackers.map(async (catalog) => {
         try {
           const { intervalSeconds, peers } = await announce({
             url: `${catalog}/announce`,
@@ -156,4 +183,8 @@ export class SharedFetches {
     );
     return Math.min(retrySeconds, ...intervals);
   }
+}
+
+function isTold(torrent: Torrent): boolean {
+  return torrent.length >= sharedFetchMinBytes;
 }

@@ -55,6 +55,15 @@ export class SharedTorrents implements SeedSource {
     return this.#options.state.torrentByInfoHash(infoHash) !== undefined;
   }
 
+  /** Whether it could be opened at this moment, as far as can be told without the disk. */
+  has(infoHash: InfoHash): boolean {
+    const { state, fetches } = this.#options;
+    if (fetches.has(infoHash)) return true;
+    const stored = state.torrentByInfoHash(infoHash);
+    const file = stored && state.held(stored.fileHash);
+    return file !== undefined && this.torrentOf(file)?.infoHash === infoHash;
+  }
+
   async open(infoHash: InfoHash): Promise<SeedHandle | undefined> {
     const { state, held, fetches } = this.#options;
     const running = fetches.open(infoHash);

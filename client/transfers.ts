@@ -7,7 +7,7 @@ import type { HttpCache } from '../upstream/http-cache.ts';
 import type { Logger } from '../web/log.ts';
 import { BadSources } from './bad-sources.ts';
 import type { HeldFiles } from './cache.ts';
-import type { Catalogs } from './catalog-client.ts';
+import type { Catalogs, Found } from './catalog-client.ts';
 import type { ClientLimits } from './config.ts';
 import type { Counts } from './counts.ts';
 import type { NarPlan } from './nar-fetch.ts';
@@ -65,7 +65,7 @@ export class Transfers {
     let shared: SharedFetch | undefined;
     const sharing = (torrent: Torrent): SharedSwarm | undefined => {
       shared ??= share?.begin(fileHash, given.narInfo.text, torrent, job);
-      return shared && share && { fetch: shared, asked: async () => shared && share.asked(shared) };
+      return shared && share?.swarm(shared);
     };
     const job: NarJob = new NarJob({
       given,
@@ -124,14 +124,22 @@ export class Transfers {
     if (!trustTorrent) return { torrent: undefined, sources: caches, lastResorts: catalogCache };
     const patient = caches.every(({ name }) => this.#bad.has(fileHash, name));
     const budgetMs = patient ? limits.resolvePatienceMs : limits.resolveBudgetMs;
-    const found = await catalogs.find(given.narInfo, budgetMs, signal);
+    const { share } = this.#options;
+    const find = async (budget: AbortSignal): Promise<Found | undefined> => {
+      const named = await catalogs.find(given.narInfo, budgetMs, budget);
+      if (named === undefined || share === undefined) return named;
+      // It is shared from whatever source it comes, and the local network is asked for it at once.
+      sharing(named.torrent);
+      return { ...named, peers: [...share.localPeers(named.torrent.infoHash), ...named.peers] };
+    };
+    const found = await find(signal);
     let first = found;
     const swarm = new SwarmSource(
       async (again) => {
         const known = first;
         first = undefined;
         if (known !== undefined) return known;
-        const now = await catalogs.find(given.narInfo, budgetMs, again);
+        const now = await find(again);
         return now?.torrent.infoHash === (found ?? now)?.torrent.infoHash ? now : undefined;
       },
       patient ? limits.swarmPatienceMs : limits.swarmStallMs,

@@ -1,19 +1,12 @@
 /** Under which address of this machine somebody else reached it, for a UDP socket that listens on all of them and does not say. */
 
-import { BlockList, isIPv6 } from 'node:net';
-import { networkInterfaces } from 'node:os';
+import { isIPv6 } from 'node:net';
+import { isLinkLocal, readNetworks, type LocalNetwork as SwarmNetwork } from '../swarm/local-networks.ts';
 
 /** Milliseconds for which the machine's addresses are taken to stay as they are. */
 const interfacesForMs = 60_000;
 
-export interface LocalNetwork {
-  address: string;
-  family: 'ipv4' | 'ipv6';
-  /** The loopback interface. */
-  internal: boolean;
-  /** The addresses reached without a gateway. */
-  neighbours: BlockList;
-}
+export type LocalNetwork = Omit<SwarmNetwork, 'name'>;
 
 export class LocalAddresses {
   readonly #read: () => LocalNetwork[];
@@ -21,7 +14,7 @@ export class LocalAddresses {
   #networks: LocalNetwork[] = [];
   #readAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(clock: () => number, read: () => LocalNetwork[] = readNetworks) {
+  constructor(clock: () => number, read: () => LocalNetwork[] = readReachable) {
     this.#clock = clock;
     this.#read = read;
   }
@@ -45,16 +38,7 @@ export class LocalAddresses {
   }
 }
 
-function readNetworks(): LocalNetwork[] {
-  return Object.values(networkInterfaces()).flatMap((addresses = []) =>
-    // Link-local addresses mean something on one link only, and not to those who are told of them.
-    addresses
-      .filter(({ address, cidr }) => cidr !== null && !address.startsWith('fe80:'))
-      .map(({ address, family, internal, cidr }) => {
-        const kind = family === 'IPv6' ? 'ipv6' : 'ipv4';
-        const neighbours = new BlockList();
-        neighbours.addSubnet(address, Number(cidr?.split('/')[1]), kind);
-        return { address, family: kind, internal, neighbours } as const;
-      }),
-  );
+/** Link-local addresses mean something on one link only, and not to those who are told of them. */
+function readReachable(): LocalNetwork[] {
+  return readNetworks().filter(({ address }) => !isLinkLocal(address));
 }

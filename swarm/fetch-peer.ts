@@ -148,7 +148,8 @@ export class FetchPeer implements WireVisitor {
 
   /** Says that a piece is here now. */
   tellHave(index: number): void {
-    if (this.#decoder !== undefined) this.#send(encodeIndexed('have', index));
+    if (this.#decoder !== undefined && this.#options.share !== undefined)
+      this.#send(encodeIndexed('have', index));
   }
 
   /** How many more blocks it should be asked for now. It fills up in batches, which the other side can read at once. */

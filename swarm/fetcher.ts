@@ -47,6 +47,8 @@ export interface TorrentFetchOptions {
 export interface TorrentFetchShare extends FetchShare {
   /** Of the server that shares it: whoever shows the same is ourselves. 20 bytes. */
   readonly peerId: Buffer;
+  /** Whether it is shared with this peer, too; with all by default. */
+  with?(address: PeerAddress): boolean;
   /** A piece is whole and right, long before its turn to be given out perhaps. `bytes` do not change any more. */
   onVerified(index: number, bytes: Buffer): void;
 }
@@ -324,7 +326,8 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
       if (this.#closed || this.#full) return;
       this.#waitingAddresses.delete(key);
       this.#connectingSinceMs.set(key, performance.now());
-      const options = { address, key, torrent: this.#torrent, peerId: this.#peerId, share: this.#share };
+      const share = this.#share?.with?.(address) === false ? undefined : this.#share;
+      const options = { address, key, torrent: this.#torrent, peerId: this.#peerId, share };
       this.#peers.set(key, new FetchPeer({ ...options, limits: this.#limits, events: this }));
     }
   }

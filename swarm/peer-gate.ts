@@ -28,6 +28,7 @@ const secondMs = 1_000;
 export class PeerGate extends BlockList {
   readonly #limits: SeedLimits;
   readonly #clock: () => number;
+  readonly #admits: (address: string) => boolean;
   readonly #visitors = new Map<string, Visitor>();
   /** Handshakes for unknown torrents in this minute. */
   readonly #unknown = new AddressCounts();
@@ -43,8 +44,10 @@ export class PeerGate extends BlockList {
   /** Connections that were turned away here. */
   refused = 0;
 
-  constructor(limits: SeedLimits, clock: () => number) {
+  /** `admits`: who may come at all, by address. */
+  constructor(limits: SeedLimits, clock: () => number, admits: (address: string) => boolean = () => true) {
     super();
+    this.#admits = admits;
     this.#limits = limits;
     this.#clock = clock;
     this.#minuteSinceMs = clock();
@@ -58,7 +61,8 @@ export class PeerGate extends BlockList {
     const key = addressKey(text);
     const visitor = this.#visitors.get(key) ?? { key, address: text, connections: 0, served: 0 };
     const { connectionsPerAddressMax } = this.#limits;
-    const refused = visitor.connections >= connectionsPerAddressMax || this.#isTiresome(visitor);
+    const refused =
+      !this.#admits(text) || visitor.connections >= connectionsPerAddressMax || this.#isTiresome(visitor);
     if (refused) this.refused++;
     this.#let = refused ? undefined : visitor;
     return refused;

@@ -35,6 +35,8 @@ export interface SeedServerOptions {
   /** Torrents that peers were told about: for these, encrypted handshakes are taken. By default none are. */
   named?: NamedTorrents;
   limits?: Partial<SeedLimits>;
+  /** Whose connections are taken at all, by address; everybody's by default. Asked for each, before anything is made for it. */
+  admits?: (address: string) => boolean;
   /** How fast, and when a torrent has had enough; without it as fast as it goes. */
   upload?: UploadOptions;
   /** Whether peers that share are suggested different pieces, so that few leave twice: for a seed that has everything. */
@@ -144,7 +146,7 @@ class Listener implements SeedServer {
     this.peerId = peerId;
     this.#limits = { ...seedLimits, ...limits };
     const now = clock ?? (() => performance.now());
-    this.#gate = new PeerGate(this.#limits, now);
+    this.#gate = new PeerGate(this.#limits, now, options.admits);
     this.#server = createServer({ blockList: this.#gate });
     this.#torrents = new OpenTorrents(source, this.#limits, now);
     const dealers = options.deals ? new PieceDealers(now) : undefined;

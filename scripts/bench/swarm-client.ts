@@ -29,7 +29,7 @@ const client = await openClient({
   http: { host: '127.0.0.1', port: 0 },
   peers: { host: address, port: 0 },
   cacheSizeBytes: 2 ** 40,
-  share: true,
+  share: 'on',
   logger: makeLogger({ level: 'warn' }),
 });
 // A daemon that has been at work before: what loads when it is first used is not measured.

@@ -1,5 +1,6 @@
 /** A client with its upstreams and catalogs in one process, everything closed at the end of the test. */
 
+import { randomInt } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { type IncomingMessage, request } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -29,6 +30,8 @@ export interface ClientStatus {
 export class Lab {
   readonly #t: Test;
   readonly dir: string;
+  /** Of its own: other tests run on this machine, some with the same torrents. */
+  readonly localDiscoveryPort = randomInt(20_000, 32_000);
 
   private constructor(t: Test, dir: string) {
     this.#t = t;
@@ -69,7 +72,8 @@ export class Lab {
       http: { host: '127.0.0.1', port: 0 },
       peers: { host: '127.0.0.1', port: 0 },
       cacheSizeBytes: 1 << 30,
-      share: false,
+      share: 'off',
+      localDiscoveryPort: this.localDiscoveryPort,
       noUpstream: false,
       logger: silentLogger,
       ...config,

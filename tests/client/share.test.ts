@@ -42,7 +42,7 @@ t.test('what is held and signed by a trusted key is announced and served, and no
   const nars = [signed, unsigned];
   const catalog = await lab.catalog(nars);
   const upstream = await lab.upstream([unknown]);
-  const client = await lab.client([upstream], [catalog], { share: true });
+  const client = await lab.client([upstream], [catalog], { share: 'on' });
   const address = client.peersAddress ?? '';
   t.notOk(await serves(address, signed), 'not before it is held');
   for (const nar of [...nars, unknown]) await fetchNar(client, nar);
@@ -72,7 +72,7 @@ t.test('what was held before a restart is announced after it', async (t) => {
   await fetchNar(before, signed);
   await until(() => statusOf(before).cache.files === 1);
   await before.close();
-  const after = await lab.client([], [catalog], { noUpstream: true, share: true });
+  const after = await lab.client([], [catalog], { noUpstream: true, share: 'on' });
   await until(() => statusOf(after).share.announcedTorrents === 1);
   t.ok(await serves(after.peersAddress ?? '', signed));
 });
@@ -80,7 +80,7 @@ t.test('what was held before a restart is announced after it', async (t) => {
 t.test('a client stops within two seconds, also when the tracker hangs', async (t) => {
   const lab = await Lab.open(t);
   const catalog = await lab.catalog([signed]);
-  const client = await lab.client([], [catalog], { noUpstream: true, share: true });
+  const client = await lab.client([], [catalog], { noUpstream: true, share: 'on' });
   await fetchNar(client, signed);
   await until(() => statusOf(client).share.announcedTorrents === 1);
   catalog.intercept = () => true;
@@ -98,7 +98,7 @@ t.test('a large NAR file is served piece by piece while it is fetched, if it may
   const gate = Promise.withResolvers<void>();
   catalog.beforeRead = async (position) => (position >= 3 * mib ? gate.promise : undefined);
   const limits = { swarmPatienceMs: 60_000 };
-  const client = await lab.client([], [catalog], { noUpstream: true, share: true, limits });
+  const client = await lab.client([], [catalog], { noUpstream: true, share: 'on', limits });
   const address = client.peersAddress ?? '';
   const fetching = Promise.all([large, foreign].map((nar) => fetchNar(client, nar)));
   await until(() => catalog.announces.length > 0);

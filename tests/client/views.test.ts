@@ -168,7 +168,7 @@ t.test(
     ]);
     const catalog = await lab.catalog([good, bad]);
     const upstream = await lab.upstream([good, bad]);
-    const config = { share: true, noUpstream: true };
+    const config = { share: 'on', noUpstream: true } as const;
     let client = await lab.client([upstream], [catalog], config);
     for (const nar of [good, bad]) t.ok((await fetchNar(client, nar)).body.equals(nar.bytes));
     const address = client.peersAddress ?? '';

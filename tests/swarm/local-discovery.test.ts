@@ -1,0 +1,220 @@
+/** On loopback, each test at a port of its own: other tests run beside it. */
+
+import { createSocket, type Socket } from 'node:dgram';
+import { once } from 'node:events';
+import { BlockList } from 'node:net';
+import t, { type Test } from 'tap';
+import { type InfoHash, parseInfoHash } from '../../nar/hash.ts';
+import { type Heard, LocalDiscovery, type LocalDiscoveryLimits } from '../../swarm/local-discovery.ts';
+import { type LocalNetwork, LocalNetworks } from '../../swarm/local-networks.ts';
+import {
+  localPacketMaxInfoHashes,
+  parseLocalAnnounce,
+  printLocalAnnounce,
+} from '../../swarm/local-packets.ts';
+import { until } from '../client/lab.ts';
+import { provesNothingStaysOpen } from '../helpers/open-resources.ts';
+
+const group = '239.192.152.143';
+const infoHashes = Array.from({ length: 400 }, (_, index) =>
+  parseInfoHash((index + 1).toString(16).padStart(40, '0')),
+);
+const [wanted = '' as InfoHash, other = '' as InfoHash] = infoHashes;
+
+class Lab {
+  readonly #t: Test;
+  readonly groupPort: number;
+  /** Everything that was sent to the group. */
+  readonly sent: Heard[] = [];
+
+  private constructor(t: Test, groupPort: number) {
+    this.#t = t;
+    this.groupPort = groupPort;
+  }
+
+  static async open(t: Test): Promise<Lab> {
+    provesNothingStaysOpen(t);
+    const socket = createSocket({ type: 'udp4', reuseAddr: true });
+    socket.bind({ address: group, port: 0 });
+    await once(socket, 'listening');
+    socket.addMembership(group, '127.0.0.1');
+    t.teardown(() => socket.close());
+    const lab = new Lab(t, socket.address().port);
+    socket.on('message', (packet, { address }) => {
+      const found = parseLocalAnnounce(packet);
+      if (found === undefined) return;
+      const asks = !found.cookie?.endsWith('-have');
+      lab.sent.push({ infoHashes: found.infoHashes, peer: { host: address, port: found.port }, asks });
+    });
+    return lab;
+  }
+
+  async discovery(
+    options: {
+      port?: number;
+      has?: readonly InfoHash[];
+      crowded?: boolean;
+      networks?: LocalNetworks;
+      limits?: Partial<LocalDiscoveryLimits>;
+      clock?: () => number;
+    } = {},
+  ): Promise<{ discovery: LocalDiscovery; heard: Heard[] }> {
+    const { port = 6882, has = [], crowded = false, networks, limits, clock } = options;
+    const heard: Heard[] = [];
+    const discovery: LocalDiscovery = await LocalDiscovery.open({
+      networks: networks ?? new LocalNetworks(() => performance.now()),
+      host: '127.0.0.1',
+      port,
+      groupPort: this.groupPort,
+      onHeard(each) {
+        heard.push(each);
+        if (!each.asks) return;
+        for (const infoHash of each.infoHashes) if (has.includes(infoHash)) discovery.announce(infoHash);
+      },
+      mayAnnounce: () => !crowded,
+      onFault: (error) => this.#t.fail(String(error)),
+      ...(limits && { limits }),
+      ...(clock && { clock }),
+    });
+    this.#t.teardown(() => discovery.close());
+    return { discovery, heard };
+  }
+
+  async stranger(): Promise<{ send(packet: Buffer | string): void }> {
+    const socket: Socket = createSocket('udp4');
+    socket.bind({ address: '127.0.0.1', port: 0 });
+    await once(socket, 'listening');
+    socket.setMulticastInterface('127.0.0.1');
+    this.#t.teardown(() => socket.close());
+    return { send: (packet) => socket.send(packet, this.groupPort, group) };
+  }
+}
+
+t.test('whoever asks hears who has it, and with which port; nobody hears himself', async (t) => {
+  const lab = await Lab.open(t);
+  const asker = await lab.discovery({ port: 1001 });
+  const holder = await lab.discovery({ port: 1002, has: [wanted] });
+  const another = await lab.discovery({ port: 1003 });
+  t.same(asker.discovery.status().networks, ['127.0.0.1']);
+  asker.discovery.ask(wanted);
+  await until(() => asker.heard.length === 1);
+  t.same(asker.heard, [{ infoHashes: [wanted], peer: { host: '127.0.0.1', port: 1002 }, asks: false }]);
+  t.same(holder.heard, [{ infoHashes: [wanted], peer: { host: '127.0.0.1', port: 1001 }, asks: true }]);
+  await until(() => another.heard.length === 2);
+  t.same(
+    lab.sent.map(({ peer, asks }) => [peer.port, asks]),
+    [
+      [1001, true],
+      [1002, false],
+    ],
+    'and that is all that was said',
+  );
+});
+
+t.test('an announce of another program is a question, too, and many infohashes go together', async (t) => {
+  const lab = await Lab.open(t);
+  const has = infoHashes.slice(0, localPacketMaxInfoHashes);
+  const { discovery } = await lab.discovery({ has });
+  const stranger = await lab.stranger();
+  stranger.send(printLocalAnnounce(group, { port: 5, infoHashes: has, cookie: 'other program' }));
+  await until(() => lab.sent.some(({ asks }) => !asks));
+  t.same(new Set(lab.sent.find(({ asks }) => !asks)?.infoHashes), new Set(has));
+  t.equal(discovery.status().answered, has.length);
+});
+
+t.test('nothing is said that enough others have said', async (t) => {
+  const lab = await Lab.open(t);
+  const { discovery } = await lab.discovery({ has: [wanted], crowded: true });
+  const asker = await lab.discovery({ port: 2 });
+  asker.discovery.ask(wanted);
+  await until(() => lab.sent.length === 1);
+  const second = await lab.discovery({ has: [other], port: 3 });
+  asker.discovery.ask(other);
+  await until(() => lab.sent.length === 3);
+  t.equal(discovery.status().answered, 0);
+  t.equal(second.discovery.status().answered, 1);
+});
+
+t.test('the same is not said again at once, and no more packets than the limit allows', async (t) => {
+  const lab = await Lab.open(t);
+  let nowMs = 0;
+  const clock = (): number => nowMs;
+  const limits = { sentPerSecond: 100, sentBurstSeconds: 0.02 };
+  const { discovery } = await lab.discovery({ limits, clock });
+  discovery.ask(wanted);
+  await until(() => lab.sent.length === 1);
+  discovery.ask(wanted);
+  discovery.ask(other);
+  await until(() => lab.sent.length === 2);
+  t.same(lab.sent[1]?.infoHashes, [other], 'the first was not asked for twice');
+  for (const infoHash of infoHashes.slice(2)) discovery.ask(infoHash);
+  const asked = (): number => discovery.status().asked;
+  t.ok(asked() <= 2, 'the two packets of this moment are spent');
+  nowMs += 10_000;
+  await until(() => asked() === 2 + 2 * localPacketMaxInfoHashes);
+  nowMs += 10_000;
+  await until(() => asked() === 2 + 4 * localPacketMaxInfoHashes);
+});
+
+t.test('what is no announce, and more of it than anybody needs, is ignored', async (t) => {
+  const lab = await Lab.open(t);
+  const nowMs = 0;
+  const limits = { heardPerAddress: 5 };
+  const { discovery, heard } = await lab.discovery({ limits, clock: () => nowMs, has: [wanted] });
+  const stranger = await lab.stranger();
+  for (const packet of ['', 'BT-SEARCH * HTTP/1.1\r\n', Buffer.alloc(9_000, 0x61)]) stranger.send(packet);
+  await until(() => discovery.status().ignored === 3);
+  for (let count = 0; count < 10; count++) {
+    stranger.send(printLocalAnnounce(group, { port: 5, infoHashes: [other], cookie: undefined }));
+  }
+  await until(() => discovery.status().ignored === 11);
+  t.equal(heard.length, 2, 'five packets from there in this second, three of them no announces');
+});
+
+t.test('what comes from no local address is ignored', async (t) => {
+  const lab = await Lab.open(t);
+  const neighbours = new BlockList();
+  neighbours.addSubnet('127.77.0.0', 16, 'ipv4');
+  const own: LocalNetwork = {
+    name: 'lo',
+    address: '127.0.0.1',
+    family: 'ipv4',
+    internal: true,
+    neighbours,
+  };
+  const { discovery, heard } = await lab.discovery({
+    networks: new LocalNetworks(
+      () => 0,
+      () => [own],
+    ),
+  });
+  const stranger = await lab.stranger();
+  stranger.send(printLocalAnnounce(group, { port: 5, infoHashes: [wanted], cookie: undefined }));
+  await until(() => discovery.status().ignored === 1);
+  t.same(heard, []);
+});
+
+t.test('a network that comes is spoken to, and one that goes is not', async (t) => {
+  const lab = await Lab.open(t);
+  let nowMs = 0;
+  const here = new LocalNetworks(() => performance.now())
+    .all()
+    .filter(({ address }) => address === '127.0.0.1');
+  let now: LocalNetwork[] = [];
+  const networks = new LocalNetworks(
+    () => nowMs,
+    () => now,
+  );
+  const { discovery } = await lab.discovery({ networks });
+  t.same(discovery.status().networks, []);
+  now = here;
+  nowMs += 60_000;
+  await discovery.refresh();
+  t.same(discovery.status().networks, ['127.0.0.1']);
+  discovery.ask(wanted);
+  await until(() => lab.sent.length === 1);
+  now = [];
+  nowMs += 60_000;
+  await discovery.refresh();
+  t.same(discovery.status().networks, []);
+});
