@@ -31,8 +31,8 @@ export interface LocalDiscoveryLimits {
   sentBurstSeconds: number;
   /** Infohashes that wait for that; what comes on top is not said. */
   waitingMax: number;
-  /** Milliseconds within which a torrent is not announced or asked for again: somebody has heard it, or nobody will. */
-  againMs: number;
+  /** Milliseconds within which a torrent is not asked for again: somebody has heard it, or nobody will. Answers may be for one who has just come. */
+  askAgainMs: number;
   /** Milliseconds that an answer waits, a random part of it more: for others to be said with it, and for others to say it first. */
   answerMs: number;
   /** Packets read in a second from one address, from all of them, and addresses that they come from: a flood costs no more than these. */
@@ -47,7 +47,7 @@ export const localDiscoveryLimits: Readonly<LocalDiscoveryLimits> = {
   sentPerSecond: 10,
   sentBurstSeconds: 3,
   waitingMax: 2_000,
-  againMs: 5_000,
+  askAgainMs: 5_000,
   answerMs: 10,
   heardPerAddress: 30,
   heardPerSecond: 200,
@@ -103,8 +103,8 @@ export class LocalDiscovery {
   readonly #receivers = new Map<'ipv4' | 'ipv6', Receiver>();
   readonly #waiting: Record<Word, Set<InfoHash>> = { ask: new Set(), have: new Set() };
   readonly #timers: Record<Word, NodeJS.Timeout | undefined> = { ask: undefined, have: undefined };
-  /** When each was said last. */
-  readonly #said = new Map<string, number>();
+  /** When each was asked for last. */
+  readonly #asked = new Map<InfoHash, number>();
   readonly #bucket: TokenBucket;
   readonly #heardFrom = new Map<string, number>();
   #heardInSecond = 0;
@@ -134,6 +134,7 @@ export class LocalDiscovery {
 
   /** Asks who has a torrent, and says by it that it is to be had here soon. */
   ask(infoHash: InfoHash): void {
+    this.#forgetAsked();
     this.#say('ask', infoHash, 0);
   }
 
@@ -166,9 +167,8 @@ export class LocalDiscovery {
 
   #say(word: Word, infoHash: InfoHash, afterMs: number): void {
     const waiting = this.#waiting[word];
-    const saidMs = this.#said.get(`${word} ${infoHash}`) ?? Number.NEGATIVE_INFINITY;
     if (this.#closed || waiting.size >= this.#limits.waitingMax) return;
-    if (this.#clock() - saidMs < this.#limits.againMs) return;
+    if (word === 'ask' && this.#asked.has(infoHash)) return;
     waiting.add(infoHash);
     this.#timers[word] ??= setTimeout(() => this.#send(word), afterMs);
   }
@@ -177,7 +177,6 @@ export class LocalDiscovery {
     const nowMs = this.#clock();
     const waiting = this.#waiting[word];
     this.#timers[word] = undefined;
-    this.#forgetSaid(nowMs);
     while (waiting.size > 0 && this.#bucket.available(nowMs) >= 1) {
       const infoHashes = this.#take(word, nowMs);
       if (infoHashes.length === 0) continue;
@@ -196,7 +195,7 @@ export class LocalDiscovery {
       if (taken.length >= localPacketMaxInfoHashes) break;
       this.#waiting[word].delete(infoHash);
       if (word === 'have' && !this.#options.mayAnnounce(infoHash)) continue;
-      this.#said.set(`${word} ${infoHash}`, nowMs);
+      if (word === 'ask') this.#asked.set(infoHash, nowMs);
       taken.push(infoHash);
     }
     return taken;
@@ -212,11 +211,12 @@ export class LocalDiscovery {
     }
   }
 
-  #forgetSaid(nowMs: number): void {
+  #forgetAsked(): void {
+    const nowMs = this.#clock();
     // Oldest first.
-    for (const [key, saidMs] of this.#said) {
-      if (nowMs - saidMs < this.#limits.againMs) return;
-      this.#said.delete(key);
+    for (const [infoHash, askedMs] of this.#asked) {
+      if (nowMs - askedMs < this.#limits.askAgainMs) return;
+      this.#asked.delete(infoHash);
     }
   }
 

@@ -134,7 +134,11 @@ export function get(url: string, path: string, options: GetOptions = {}): Promis
 }
 
 /** Asks for the narinfo, then for the NAR file under the URL in it, as Nix does. */
-export async function fetchNar(client: Client, nar: MadeNar, options: GetOptions = {}): Promise<Answer> {
+export async function fetchNar(
+  client: { url: string },
+  nar: MadeNar,
+  options: GetOptions = {},
+): Promise<Answer> {
   const narInfo = await get(client.url, `${nar.storeHash}.narinfo`);
   if (narInfo.status !== 200) throw new Error(`narinfo: ${narInfo.status}`);
   const url = /^URL: (.*)$/m.exec(narInfo.body.toString())?.[1] ?? '';

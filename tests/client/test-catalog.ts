@@ -1,4 +1,4 @@
-/** A catalog on loopback: `/resolve`, narinfos, a tracker that only takes notes, and a real seed server behind it. */
+/** A catalog, on loopback unless told otherwise: `/resolve`, narinfos, a tracker that only takes notes, and a real seed server behind it. */
 
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -33,7 +33,7 @@ export class TestCatalog {
     this.#http = createServer((request, response) => void this.#answer(request, response));
   }
 
-  static async open(nars: MadeNar[]): Promise<TestCatalog> {
+  static async open(nars: MadeNar[], host = '127.0.0.1'): Promise<TestCatalog> {
     const catalog = new TestCatalog(nars);
     const source: SeedSource = {
       mayHold: (infoHash) => nars.some(({ torrent }) => torrent.infoHash === infoHash),
@@ -51,9 +51,9 @@ export class TestCatalog {
       },
     };
     catalog.#seeds = await openSeedServer({ host: '127.0.0.1', port: 0, source, limits: { drainMs: 50 } });
-    catalog.#http.listen(0, '127.0.0.1');
+    catalog.#http.listen(0, host);
     await once(catalog.#http, 'listening');
-    catalog.url = `http://127.0.0.1:${(catalog.#http.address() as AddressInfo).port}`;
+    catalog.url = `http://${host}:${(catalog.#http.address() as AddressInfo).port}`;
     return catalog;
   }
 

@@ -1,4 +1,4 @@
-/** A binary cache on loopback that misbehaves as it is told. */
+/** A binary cache, on loopback unless told otherwise, that misbehaves as it is told. */
 
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -21,18 +21,18 @@ export class TestUpstream {
     this.#server = createServer((request, response) => this.#answer(request, response));
   }
 
-  static async open(nars: MadeNar[] = []): Promise<TestUpstream> {
+  static async open(nars: MadeNar[] = [], host = '127.0.0.1'): Promise<TestUpstream> {
     const upstream = new TestUpstream();
     upstream.put('nix-cache-info', 'StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 40\n');
     for (const nar of nars) upstream.add(nar);
-    await upstream.listen(0);
+    await upstream.listen(0, host);
     return upstream;
   }
 
-  async listen(port: number): Promise<void> {
-    this.#server.listen(port, '127.0.0.1');
+  async listen(port: number, host = '127.0.0.1'): Promise<void> {
+    this.#server.listen(port, host);
     await once(this.#server, 'listening');
-    this.url = `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+    this.url = `http://${host}:${(this.#server.address() as AddressInfo).port}`;
   }
 
   put(path: string, content: string | Buffer): void {

@@ -31,8 +31,10 @@ export interface Program {
   kill(): Promise<void>;
 }
 
-export async function startProgram(args: string[]): Promise<Program> {
-  const child = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+/** `through`: a command that runs the program, as `nsenter` does. */
+export async function startProgram(args: string[], through: readonly string[] = []): Promise<Program> {
+  const [command = '', ...rest] = [...through, process.execPath, main, ...args];
+  const child = spawn(command, rest, { stdio: ['ignore', 'pipe', 'pipe'] });
   let errors = '';
   let output = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
