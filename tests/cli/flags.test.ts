@@ -1,7 +1,16 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { anyText, many, optional, parseCommandLine, required, toggle, withDefault } from '../../cli/flags.ts';
+import {
+  anyText,
+  many,
+  offTo,
+  optional,
+  parseCommandLine,
+  required,
+  toggle,
+  withDefault,
+} from '../../cli/flags.ts';
 import { printCommandHelp } from '../../cli/help.ts';
 import { editDistance, nearest } from '../../cli/suggest.ts';
 import { parseSize } from '../../cli/units.ts';
@@ -56,6 +65,36 @@ t.test('a wrong command line says what to write', async (t) => {
   await t.rejects(parse('--constructor'), wrong(/no flag --constructor/));
   const strict = { data: required({ value: 'DIR', help: '', parse: anyText }) };
   await t.rejects(parseCommandLine(strict, []), wrong(/--data: is missing; write DIR|--data/));
+});
+
+t.test('a flag that may stand alone takes the word after it only when that is one of its own', async (t) => {
+  const own = {
+    share: offTo<'lan' | 'on'>({ help: 'with whom', choices: ['off', 'lan', 'on'] }),
+    data: optional({ value: 'DIR', help: 'where', parse: anyText }),
+  };
+  const shared = async (...args: string[]) => (await parseCommandLine(own, args)).values.share;
+  t.equal(await shared(), 'off');
+  t.equal(await shared('--share'), 'on');
+  t.equal(await shared('--share', '--data', 'lan'), 'on');
+  t.equal(await shared('--share', 'lan', '--data', 'x'), 'lan');
+  t.equal(await shared('--share=off'), 'off');
+  t.equal(await shared('--share=true'), 'on', 'as before there were words');
+  t.equal(await shared('--share=false'), 'off');
+  t.same((await parseCommandLine(own, ['--share', 'x'])).positionals, ['x']);
+  t.same((await parseCommandLine(own, ['--', '--share'])).positionals, ['--share']);
+  await t.rejects(
+    shared('--share=wan'),
+    wrong(/--share: "wan" is not one of the choices; write off, lan, on/),
+  );
+  const file = join(t.testdir(), 'config.json');
+  for (const [value, meaning] of [
+    [true, 'on'],
+    [false, 'off'],
+    ['lan', 'lan'],
+  ] as const) {
+    writeFileSync(file, JSON.stringify({ share: value }));
+    t.equal(await shared('--config', file), meaning);
+  }
 });
 
 t.test('--help wins over everything that is wrong with the values', async (t) => {

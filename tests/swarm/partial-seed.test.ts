@@ -91,6 +91,32 @@ t.test('a peer is told which pieces are there and which come, and gets no others
   t.equal(pieces.watchers, 0, 'nobody listens any more');
 });
 
+t.test('a peer with whom it is not shared hears of no piece and no port', async (t) => {
+  const file = fileOf(4 * 64 * kib);
+  const parts = await Promise.all(
+    [1, 2].map(() => {
+      const pieces = new Pieces(file);
+      for (let index = 0; index < 4; index++) pieces.add(index);
+      return sharing(t, file, pieces);
+    }),
+  );
+  const [friend, stranger] = parts;
+  const share: TorrentFetchShare = {
+    peerId: makePeerId(),
+    listenPort: 9,
+    bits: () => Buffer.from([0x80]),
+    onVerified: () => undefined,
+    with: ({ port }) => port === friend?.server.port,
+  };
+  for (const each of parts) {
+    const fetch = new TorrentFetch({ torrent: file.torrent, stallMs: 10_000, share });
+    fetch.addPeers([each.server]);
+    for await (const { bytes } of fetch) t.ok(bytes.length > 0);
+  }
+  t.same(friend?.listeners, [{ host: '127.0.0.1', port: 9 }]);
+  t.same(stranger?.listeners, []);
+});
+
 t.test('two that share fetch a file from a seed that deals: about one copy leaves it', async (t) => {
   const { server: seed, held } = await seeding(t, [128 * 64 * kib], { deals: true });
   const [one] = held;

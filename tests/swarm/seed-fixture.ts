@@ -113,6 +113,7 @@ export interface SeedingOptions {
   limits?: Partial<SeedLimits>;
   peerId?: Buffer;
   clock?: () => number;
+  admits?: (address: string) => boolean;
   upload?: UploadOptions;
   deals?: boolean;
   onUpload?: (infoHash: InfoHash, bytes: number) => void;

@@ -144,6 +144,16 @@ t.test('no more connections than allowed, in all and per address', async (t) => 
   }
 });
 
+t.test('whoever is not admitted is turned away before anything is read from him', async (t) => {
+  let admitted = false;
+  const { server, one } = await hostileTest(t, 1000, { admits: () => admitted });
+  const refused = new RawPeer(server.port, 1);
+  await refused.closed;
+  t.match(server.status(), { handshakes: 0, refusedConnections: 1 });
+  admitted = true;
+  await downloadHonestly(server, one);
+});
+
 t.test('no more torrents are open than allowed: idle ones make room, used ones do not', async (t) => {
   const { server, source, held } = await seeding(t, [100, 101, 102], { limits: { openTorrentsMax: 2 } });
   const [first, second, third] = held;
