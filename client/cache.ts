@@ -93,6 +93,11 @@ export class HeldFiles {
     return handle;
   }
 
+  /** Whether there should be one to open. */
+  has(fileHash: Sha256): boolean {
+    return this.#state.held(fileHash) !== undefined;
+  }
+
   /** Opens a held file. One that is missing or of another size is dropped, and `undefined` given: it is fetched again. */
   async open(fileHash: Sha256): Promise<NarFileHandle | undefined> {
     const row = this.#appearing.has(fileHash) ? undefined : this.#state.held(fileHash);

@@ -69,6 +69,8 @@ export interface CatalogsOptions {
   clock: () => number;
   /** There is nothing to go on with but the catalogs: they are waited for, and asked again at once after a failure. */
   patient: boolean;
+  /** A NAR file is said to be in a pack, which these peers may have. */
+  onPack?(pack: PackOffset, peers: readonly PeerAddress[]): void;
 }
 
 export class Catalogs {
@@ -81,9 +83,11 @@ export class Catalogs {
   readonly #answers = new Map<Sha256, Answer>();
   readonly #asking = new Map<Sha256, Promise<void>>();
   readonly #peerLists = new Map<string, readonly PeerAddress[]>();
+  readonly #onPack: CatalogsOptions['onPack'];
   readonly #closing = new AbortController();
 
   constructor(options: CatalogsOptions) {
+    this.#onPack = options.onPack;
     this.#keys = options.keys;
     this.#state = options.state;
     this.#limits = options.limits;
@@ -94,8 +98,13 @@ export class Catalogs {
   }
 
   /** Looks a NAR file up for later. Never fails and never waits. */
-  prefetch(narInfo: NarInfo): void {
-    if (narInfo.fileHash !== undefined && !this.#isFresh(narInfo.fileHash)) void this.#ask(narInfo.fileHash);
+  prefetch(fileHash: Sha256): void {
+    if (!this.#isFresh(fileHash)) void this.#ask(fileHash);
+  }
+
+  /** The pack that a NAR file is said to be in. */
+  packOf(fileHash: Sha256): PackOffset | undefined {
+    return this.#answers.get(fileHash)?.pack;
   }
 
   /**
@@ -186,9 +195,14 @@ export class Catalogs {
 
   #remember(fileHash: Sha256, { peers, pack }: Whereabouts): void {
     const other = this.#isFresh(fileHash) ? this.#answers.get(fileHash) : undefined;
-    const at = this.#clock();
+    const answer = {
+      peers: this.#merged(peers, other?.peers),
+      pack: pack ?? other?.pack,
+      at: this.#clock(),
+    };
     this.#answers.delete(fileHash);
-    this.#answers.set(fileHash, { peers: this.#merged(peers, other?.peers), pack: pack ?? other?.pack, at });
+    this.#answers.set(fileHash, answer);
+    if (answer.pack !== undefined) this.#onPack?.(answer.pack, answer.peers);
     const oldest = this.#answers.keys().next();
     if (this.#answers.size > answersMax && !oldest.done) this.#answers.delete(oldest.value);
   }
@@ -305,6 +319,8 @@ class Catalog {
           const answer = batch.get(fileHash);
           if (answer === undefined) continue;
           batch.delete(fileHash);
+          // A long answer is not a slow one.
+          slow.refresh();
           keep(resolved);
           answer(resolved);
         } catch (error) {

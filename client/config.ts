@@ -64,6 +64,24 @@ export interface ClientLimits {
   resolvePatienceMs: number;
   /** For one request to a catalog. Longer than the budget: a late answer serves the next NAR file. */
   resolveDeadlineMs: number;
+  /** Paths of a closure that are looked up in the views at once, the nearest ones first: 50 ms of work, and one question to each catalog. */
+  aheadWalkPaths: number;
+  /** Narinfos that Nix asked for and whose NAR files it may ask for, 3 KiB each. */
+  aheadNoted: number;
+  /** How long it may: a large closure takes minutes. */
+  aheadNotedMs: number;
+  /** NAR files up to this size are fetched before Nix asks for them; those of packs are no larger. */
+  aheadFileBytes: number;
+  /** Of these, so many at once at first. */
+  aheadFirstFetches: number;
+  /** And so many when they come: with the 25 of Nix as many as a 50 ms path answers at 2,500 a second. */
+  aheadFetches: number;
+  /** Bytes of them, fetched or being fetched, that Nix has not asked for: all that can have been in vain when it stops. */
+  aheadBytes: number;
+  /** Between looks at what is to be fetched next: 5 ms of work for as many narinfos as are noted. */
+  aheadLineMs: number;
+  /** Nix has stopped when it did not ask for a NAR file for this long. */
+  aheadQuietMs: number;
   /** Peers are asked for again after this long. */
   peersFreshMs: number;
   /** A catalog that failed is left alone for this long, so that a dead one does not delay every NAR file. */
@@ -118,6 +136,15 @@ export const defaultLimits: Readonly<ClientLimits> = {
   resolveBudgetMs: 500,
   resolvePatienceMs: 5_000,
   resolveDeadlineMs: 5_000,
+  aheadWalkPaths: 1_000,
+  aheadNoted: 5_000,
+  aheadNotedMs: 10 * 60_000,
+  aheadFileBytes: 1024 * 1024,
+  aheadFirstFetches: 8,
+  aheadFetches: 100,
+  aheadBytes: 16 * 1024 * 1024,
+  aheadLineMs: 200,
+  aheadQuietMs: 2_000,
   peersFreshMs: 60_000,
   catalogCooldownMs: 5_000,
   swarmStallMs: 500,

@@ -8,10 +8,12 @@ import type { PublicKey } from '../nar/signature.ts';
 import { Closers } from '../parts/closers.ts';
 import { lockDataDir } from '../store/data-lock.ts';
 import { openDirectoryStore } from '../store/directory-store.ts';
+import { PackConnections } from '../swarm/pack-connections.ts';
 import { printPeer } from '../swarm/peer-address.ts';
 import { HttpCache } from '../upstream/http-cache.ts';
 import { HttpCatalog } from '../upstream/http-catalog.ts';
 import { openHttpServer } from '../web/server.ts';
+import { Ahead } from './ahead.ts';
 import { HeldFiles } from './cache.ts';
 import { CacheInfo } from './cache-info.ts';
 import { Catalogs } from './catalog-client.ts';
@@ -110,7 +112,10 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     });
     closers.push(() => views.close());
     const currentKeys = (): PublicKey[] => [...catalogKeys, ...views.keys()];
+    const packs = new PackConnections({ onFault: (error) => logger.error('pack-fault', { error }) });
+    closers.push(() => packs.close());
     const catalogs = new Catalogs({
+      onPack: ({ infoHash }, peers) => packs.warm(infoHash, peers),
       catalogs: catalogUrls,
       keys: currentKeys,
       state,
@@ -138,6 +143,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       upstreams,
       catalogCaches,
       catalogs,
+      packs,
       held,
       counts,
       limits,
@@ -147,6 +153,16 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       onKept: (fileHash) => share?.onKept(fileHash),
     });
     closers.push(() => transfers.close());
+    const ahead = new Ahead({
+      views,
+      catalogs,
+      packs,
+      isHere: (fileHash) => transfers.isRunning(fileHash) || held.has(fileHash) || isRevoked(fileHash),
+      fetch: (given, fileHash) => transfers.join(given, fileHash),
+      limits,
+      clock,
+    });
+    closers.push(() => ahead.close());
     const narInfos = new NarInfoFinder({
       sources,
       views,
@@ -159,6 +175,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       clock,
     });
     const nars = new NarServer({
+      onAsked: (fileHash) => ahead.noteNar(fileHash),
       isRevoked,
       onFailed: (storeHash) => narInfos.distrust(storeHash),
       state,
@@ -186,13 +203,15 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       catalogs: catalogs.status(),
       views: views.status(),
       transfers: transfers.status(),
+      packs: packs.status(),
+      ahead: ahead.status(),
       history: history.status(),
     });
     const app = makeClientApp({
       cacheInfo,
       narInfos,
       nars,
-      onGiven: ({ narInfo }) => catalogs.prefetch(narInfo),
+      onGiven: (given) => ahead.noteNarInfo(given),
       metrics: makeClientMetrics(counts, held, () => share?.status().uploadedBytes ?? 0),
       status,
       logger,

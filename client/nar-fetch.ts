@@ -151,6 +151,7 @@ export class NarFetch {
         if (failure.code === 'store-failed') throw failure;
         if (failure.code === 'piece-mismatch') {
           wrong.add(source.name);
+          source.spoilt?.();
           sources.gone(source);
         } else if (failure.code === 'file-size-mismatch' && assembly.appended === before) {
           // It said so beforehand, so nothing is spoilt: that cache has another file there.

@@ -24,6 +24,8 @@ export interface NarServerOptions {
   /** The HTTP side of the catalogs. */
   catalogCaches: HttpCache[];
   counts: Counts;
+  /** Nix asks for a NAR file, and is being answered from what is here or being fetched. */
+  onAsked(fileHash: Sha256): void;
   /** A catalog has said that it is not to be used. */
   isRevoked(fileHash: Sha256): boolean;
   /** A NAR file could not be given as its narinfo says. */
@@ -77,7 +79,7 @@ export class NarServer {
     given: GivenNarInfo,
     fileHash: Sha256,
   ): Promise<boolean> {
-    const { transfers, held, counts } = this.#options;
+    const { transfers, held, counts, onAsked } = this.#options;
     const { fileSize } = given.narInfo;
     if (request.method === 'HEAD') {
       if (fileSize === undefined) return this.#passGiven(request, response, given);
@@ -86,12 +88,17 @@ export class NarServer {
       return true;
     }
     const running = transfers.running(fileHash);
-    if (running !== undefined) return this.#follow(request, response, { given, fileHash, reader: running });
+    if (running !== undefined) {
+      onAsked(fileHash);
+      return this.#follow(request, response, { given, fileHash, reader: running });
+    }
     const file = await held.open(fileHash);
     if (file === undefined) {
       const reader = transfers.join(given, fileHash);
+      onAsked(fileHash);
       return this.#follow(request, response, { given, fileHash, reader });
     }
+    onAsked(fileHash);
     try {
       const source = narSource(fileHash, file.sizeBytes, (position, length) => file.read(position, length));
       const { sentBytes } = await sendFile(request, response, source);

@@ -2,6 +2,7 @@
 
 import { NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
+import type { PackConnections } from '../swarm/pack-connections.ts';
 import type { Torrent } from '../swarm/torrent.ts';
 import type { HttpCache } from '../upstream/http-cache.ts';
 import type { Logger } from '../web/log.ts';
@@ -13,6 +14,7 @@ import type { Counts } from './counts.ts';
 import type { NarPlan } from './nar-fetch.ts';
 import { NarJob, type NarReader } from './nar-job.ts';
 import { HttpSource, type NarSource, type SharedSwarm, SwarmSource } from './nar-sources.ts';
+import { PackSource } from './pack-source.ts';
 import type { Share } from './share.ts';
 import type { SharedFetch } from './shared-fetch.ts';
 import type { GivenNarInfo } from './state.ts';
@@ -26,6 +28,7 @@ export interface TransfersOptions {
   /** The HTTP side of the catalogs. */
   catalogCaches: HttpCache[];
   catalogs: Catalogs;
+  packs: PackConnections;
   held: HeldFiles;
   counts: Counts;
   limits: ClientLimits;
@@ -46,6 +49,10 @@ export class Transfers {
   constructor(options: TransfersOptions) {
     this.#options = options;
     this.#bad = new BadSources(options.clock, options.limits.badSourceMs);
+  }
+
+  isRunning(fileHash: Sha256): boolean {
+    return this.#jobs.get(fileHash)?.failed === false;
   }
 
   /** A reader of the fetch of this NAR file if one runs. */
@@ -103,6 +110,16 @@ export class Transfers {
     await Promise.all([...this.#running].map((job) => job.close()));
   }
 
+  /** At most one: the pack that the NAR file is said to be in, when somebody who has it is connected. */
+  #packSources(fileHash: Sha256, found: Found): NarSource[] {
+    const { packs: connections, catalogs } = this.#options;
+    const { pack } = found;
+    if (pack === undefined) return [];
+    const onSpoilt = (): void => catalogs.distrustPack(fileHash);
+    const source = new PackSource({ fileHash, found: { ...found, pack }, connections, onSpoilt });
+    return source.warm() ? [source] : [];
+  }
+
   /**
    * The swarm first, when torrent and peers are to be had at once; then HTTP: the cache that gave the narinfo, the other
    * upstreams in order, and at the very end a catalog as a web server. Without HTTP the swarm gets more patience.
@@ -148,7 +165,7 @@ export class Transfers {
     const ready = found !== undefined && found.peers.length > 0;
     return {
       torrent: found?.torrent,
-      sources: ready ? [swarm, ...caches] : caches,
+      sources: ready ? [...this.#packSources(fileHash, found), swarm, ...caches] : caches,
       lastResorts: ready ? catalogCache : [swarm, ...catalogCache],
     };
   }

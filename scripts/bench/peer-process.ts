@@ -35,16 +35,21 @@ export class PeerProcess {
   /** Resolves once the program says that it is ready, with what it says: for a seed `port`. */
   static async start(command: readonly string[]): Promise<{ process: PeerProcess; port: number }> {
     const started = new PeerProcess(command);
-    const { port = 0 } = await started.#answer();
+    const { port = 0 } = await started.#answer<{ port?: number }>();
     return { process: started, port };
   }
 
   /** Tells a downloader to begin; resolves with the seconds that it took. */
   async run(): Promise<number> {
-    this.#child.stdin.write('go\n');
-    const { seconds } = await this.#answer();
+    const { seconds } = await this.ask<{ seconds?: number }>('go');
     if (seconds === undefined) throw new Error(`${this.#name} did not say how long it took`);
     return seconds;
+  }
+
+  /** Sends a line; resolves with what the program answers. */
+  ask<T>(line: string): Promise<T> {
+    this.#child.stdin.write(`${line}\n`);
+    return this.#answer<T>();
   }
 
   /** CPU seconds that it has used, of all threads; 0 where the system does not tell. */
@@ -59,7 +64,7 @@ export class PeerProcess {
     clearTimeout(timer);
   }
 
-  async #answer(): Promise<{ port?: number; seconds?: number }> {
+  async #answer<T>(): Promise<T> {
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), answerTimeoutMs);
     try {
       const line = await Promise.race([
@@ -67,7 +72,7 @@ export class PeerProcess {
         this.#exited.then(() => undefined),
       ]);
       if (line === undefined || this.#ended) throw new Error(`${this.#name} ended, or took too long`);
-      const answer: { port?: number; seconds?: number } = JSON.parse(line);
+      const answer: T = JSON.parse(line);
       return answer;
     } finally {
       clearTimeout(timer);

@@ -58,6 +58,11 @@ export const sections: Readonly<Record<string, Section>> = {
     about: 'narinfos of a view that a client answers in a second',
     run: async (options) => (await import('./narinfo.ts')).narInfo(options),
   },
+  'client-small': {
+    about:
+      '1,500 small NAR files through the client, 50 ms away: with a seeder, and with none, dead or lying ones',
+    run: async (options) => (await import('./client-small.ts')).clientSmall(options),
+  },
   swarm: {
     about: '20 clients that share fetch one NAR file from a seeder that is capped after one copy',
     run: async ({ dir }) => (await import('./swarm.ts')).swarm({ dir }),

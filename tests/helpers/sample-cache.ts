@@ -22,15 +22,20 @@ export interface SampleCache {
   narswarm(...args: string[]): Promise<string>;
 }
 
-/** In `dir`/cache, beside its key. */
-export async function makeSampleCache(dir: string, paths: number, median: string): Promise<SampleCache> {
+/** In `dir`/cache, beside its key. `flags`: further ones of `narswarm sample-cache`. */
+export async function makeSampleCache(
+  dir: string,
+  paths: number,
+  median: string,
+  flags: readonly string[] = [],
+): Promise<SampleCache> {
   const narswarm = async (...args: string[]): Promise<string> =>
     (await promisify(execFile)(process.execPath, [main, ...args], { cwd: dir })).stdout;
   await narswarm('keygen', 'cache.test-1', '--out', dir);
   const cacheDir = join(dir, 'cache');
   await narswarm(
     ...['sample-cache', cacheDir, '--paths', `${paths}`, '--median', median],
-    ...['--secret-key', join(dir, 'cache.test-1.secret')],
+    ...['--secret-key', join(dir, 'cache.test-1.secret'), ...flags],
   );
   const names = (await readdir(cacheDir)).filter((name) => name.endsWith('.narinfo'));
   const narInfos = await Promise.all(

@@ -5,6 +5,8 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 
 export interface SlowPathOptions {
   target: { host: string; port: number };
+  /** 127.0.0.1 and a free port by default. */
+  listen?: { host: string; port: number };
   /** One way: a round trip takes twice as long. Settling a connection takes a round trip, too. */
   delayMs: number;
   /** What the path carries in each direction, over all its connections. No limit without it. */
@@ -24,7 +26,8 @@ export interface SlowPath {
 /** Bytes of one connection that may be on their way in one direction: a path of 160 MB/s at 100 ms holds as many. */
 const underWayMaxBytes = 16 * 1024 * 1024;
 
-export async function openSlowPath({ target, delayMs, bytesPerSecond }: SlowPathOptions): Promise<SlowPath> {
+export async function openSlowPath(options: SlowPathOptions): Promise<SlowPath> {
+  const { target, listen = { host: '127.0.0.1', port: 0 }, delayMs, bytesPerSecond } = options;
   const there = new Link(bytesPerSecond);
   const back = new Link(bytesPerSecond);
   const sockets = new Set<Socket>();
@@ -46,10 +49,10 @@ export async function openSlowPath({ target, delayMs, bytesPerSecond }: SlowPath
       });
     }
   });
-  server.listen(0, '127.0.0.1');
+  server.listen(listen.port, listen.host);
   await once(server, 'listening');
   return {
-    host: '127.0.0.1',
+    host: listen.host,
     port: (server.address() as AddressInfo).port,
     connections: () => Math.ceil(sockets.size / 2),
     accepted: () => accepted,

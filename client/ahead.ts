@@ -1,0 +1,219 @@
+/**
+ * What Nix will ask for next is prepared before it does: torrents and peers are asked for with the narinfos, connections to packs made, and once
+ * Nix fetches, small NAR files are fetched before it asks for them.
+ *
+ * Nix opens 25 connections and asks for one NAR file over each, so that over a long road small files come no faster than 25 in a
+ * round trip. What is fetched ahead is ready when it asks. Only narinfos that Nix asked for itself are followed, and nothing is fetched
+ * before its first NAR file: who only looks, fetches nothing.
+ */
+
+import type { Sha256 } from '../nar/hash.ts';
+import { storeHashOf } from '../nar/store-path.ts';
+import type { PackConnections } from '../swarm/pack-connections.ts';
+import { type Awaited, aheadOrder } from './ahead-order.ts';
+import { AheadWalk } from './ahead-walk.ts';
+import type { Catalogs } from './catalog-client.ts';
+import type { ClientLimits } from './config.ts';
+import type { NarReader } from './nar-job.ts';
+import type { GivenNarInfo } from './state.ts';
+import type { Views } from './views.ts';
+
+export interface AheadOptions {
+  views: Pick<Views, 'narInfo'>;
+  catalogs: Pick<Catalogs, 'prefetch' | 'packOf'>;
+  packs: Pick<PackConnections, 'isWarm'>;
+  /** Whether a NAR file need not be fetched: it is here, or being fetched, or must not be used. */
+  isHere(fileHash: Sha256): boolean;
+  /** Starts a fetch as if Nix had asked. Throws when there are too many. */
+  fetch(given: GivenNarInfo, fileHash: Sha256): NarReader;
+  limits: ClientLimits;
+  clock: () => number;
+}
+
+export interface AheadStatus {
+  /** NAR files whose narinfo was asked for lately, and that were not asked for yet. */
+  noted: number;
+  /** NAR files fetched before they were asked for, those under way included; of these, the ones that Nix then asked for. */
+  fetched: number;
+  used: number;
+  /** Of the ones that it did not. They are kept like all others. */
+  unusedBytes: number;
+  /** Under way, or here and not asked for yet. */
+  waitingBytes: number;
+}
+
+interface Noted extends Awaited {
+  readonly given: GivenNarInfo;
+  readonly notedMs: number;
+}
+
+interface Fetched {
+  readonly reader: NarReader;
+  readonly sizeBytes: number;
+  done: boolean;
+}
+
+export class Ahead {
+  readonly #options: AheadOptions;
+  readonly #walk: AheadWalk;
+  readonly #closing = new AbortController();
+  /** By FileHash, the one that was asked for first in front. */
+  readonly #noted = new Map<Sha256, Noted>();
+  /** What is fetched next is at the end. Made anew now and then: more was asked for, and more peers are connected. */
+  #line: Noted[] = [];
+  #lineMs = Number.NEGATIVE_INFINITY;
+  readonly #fetched = new Map<Sha256, Fetched>();
+  #running = 0;
+  #waitingBytes = 0;
+  /** How many may run at once: grows as they succeed, so that what does not come is noticed early. */
+  #width: number;
+  /** When Nix last asked for anything, and for a NAR file. */
+  #askedMs = Number.NEGATIVE_INFINITY;
+  #fetchesMs = Number.NEGATIVE_INFINITY;
+  #timer: NodeJS.Timeout | undefined;
+  readonly #counts = { fetched: 0, used: 0, unusedBytes: 0 };
+
+  constructor(options: AheadOptions) {
+    const { views, catalogs, limits } = options;
+    this.#options = options;
+    this.#width = limits.aheadFirstFetches;
+    const pathsMax = limits.aheadWalkPaths;
+    this.#walk = new AheadWalk({ views, pathsMax, onPath: (fileHash) => catalogs.prefetch(fileHash) });
+  }
+
+  /** Nix is given a narinfo. */
+  noteNarInfo(given: GivenNarInfo): void {
+    const { clock, catalogs, limits } = this.#options;
+    const { narInfo, storeHash } = given;
+    const nowMs = clock();
+    if (nowMs - this.#askedMs > limits.aheadQuietMs) this.#walk.begin();
+    this.#askedMs = nowMs;
+    const references = narInfo.references.map(storeHashOf);
+    this.#walk.from(storeHash, references);
+    const { fileHash, fileSize: sizeBytes } = narInfo;
+    if (fileHash === undefined) return;
+    catalogs.prefetch(fileHash);
+    if (sizeBytes === undefined) return;
+    this.#noted.delete(fileHash);
+    this.#noted.set(fileHash, { storeHash, references, fileHash, sizeBytes, given, notedMs: nowMs });
+    const oldest = this.#noted.keys().next();
+    if (this.#noted.size > limits.aheadNoted && !oldest.done) this.#noted.delete(oldest.value);
+  }
+
+  /** Nix asks for a NAR file, and whatever was fetched of it has been taken over. */
+  noteNar(fileHash: Sha256): void {
+    const nowMs = this.#options.clock();
+    this.#askedMs = nowMs;
+    this.#fetchesMs = nowMs;
+    this.#noted.delete(fileHash);
+    const fetched = this.#fetched.get(fileHash);
+    if (fetched !== undefined) {
+      this.#counts.used++;
+      this.#letGo(fileHash, fetched);
+    }
+    this.#fetchMore();
+  }
+
+  status(): AheadStatus {
+    return { noted: this.#noted.size, ...this.#counts, waitingBytes: this.#waitingBytes };
+  }
+
+  /** Lets go of everything. May be called twice. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    this.#letAllGo();
+    await this.#walk.close();
+  }
+
+  #fetchMore(): void {
+    const { clock, limits } = this.#options;
+    if (this.#closing.signal.aborted || clock() - this.#fetchesMs > limits.aheadQuietMs) return;
+    while (this.#running < this.#width && this.#waitingBytes < limits.aheadBytes) {
+      const next = this.#next();
+      if (next === undefined) return;
+      this.#fetch(next);
+    }
+  }
+
+  /** The next one that a connected peer has, if any. */
+  #next(): Noted | undefined {
+    const { catalogs, packs, isHere, limits, clock } = this.#options;
+    const nowMs = clock();
+    if (nowMs - this.#lineMs > limits.aheadLineMs) this.#line = this.#makeLine(nowMs);
+    for (let next = this.#line.pop(); next !== undefined; next = this.#line.pop()) {
+      const { fileHash } = next;
+      if (this.#noted.get(fileHash) !== next) continue;
+      const pack = catalogs.packOf(fileHash);
+      if (pack === undefined || !packs.isWarm(pack.infoHash)) continue;
+      this.#noted.delete(fileHash);
+      if (!isHere(fileHash)) return next;
+    }
+    return undefined;
+  }
+
+  #makeLine(nowMs: number): Noted[] {
+    this.#lineMs = nowMs;
+    const { aheadFileBytes, aheadNotedMs } = this.#options.limits;
+    for (const [fileHash, { notedMs }] of this.#noted) {
+      if (nowMs - notedMs <= aheadNotedMs) break;
+      this.#noted.delete(fileHash);
+    }
+    return aheadOrder([...this.#noted.values()])
+      .filter(({ sizeBytes }) => sizeBytes <= aheadFileBytes)
+      .reverse();
+  }
+
+  #fetch({ given, fileHash, sizeBytes }: Noted): void {
+    let reader: NarReader;
+    try {
+      reader = this.#options.fetch(given, fileHash);
+    } catch {
+      // There are too many fetches, or the client is stopping. Nix will ask, and be told.
+      return;
+    }
+    const fetched = { reader, sizeBytes, done: false };
+    this.#fetched.set(fileHash, fetched);
+    this.#counts.fetched++;
+    this.#running++;
+    this.#waitingBytes += sizeBytes;
+    this.#timer ??= setInterval(() => this.#look(), this.#options.limits.aheadQuietMs / 2);
+    void this.#follow(fetched);
+  }
+
+  /** Until it has ended, well or not. Nix asks for what failed, and is told why. */
+  async #follow(fetched: Fetched): Promise<void> {
+    const { signal } = this.#closing;
+    try {
+      await fetched.reader.waitFor(fetched.sizeBytes, signal);
+      if (this.#width < this.#options.limits.aheadFetches) this.#width++;
+    } catch {
+      this.#width = Math.max(1, Math.floor(this.#width / 2));
+    }
+    fetched.done = true;
+    this.#running--;
+    this.#fetchMore();
+  }
+
+  /** When Nix stops, so does this. */
+  #look(): void {
+    const { clock, limits } = this.#options;
+    if (clock() - this.#fetchesMs <= limits.aheadQuietMs) return;
+    this.#letAllGo();
+    this.#width = limits.aheadFirstFetches;
+  }
+
+  #letAllGo(): void {
+    for (const [fileHash, fetched] of this.#fetched) {
+      this.#counts.unusedBytes += fetched.sizeBytes;
+      this.#letGo(fileHash, fetched);
+    }
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #letGo(fileHash: Sha256, fetched: Fetched): void {
+    this.#fetched.delete(fileHash);
+    this.#waitingBytes -= fetched.sizeBytes;
+    fetched.reader.close();
+  }
+}
