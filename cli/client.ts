@@ -17,8 +17,9 @@ import {
   publicHostFlag,
   trustedKeyFlag,
 } from './program-flags.ts';
+import { parseScheduledRate } from './scheduled-rate.ts';
 import { serveUntilStopped } from './serve.ts';
-import { parseHostPort, parseSize, parseUploadRate } from './units.ts';
+import { parseChoice, parseHostPort, parseSize, parseUploadRate } from './units.ts';
 
 export const command = defineCommand({
   name: 'client',
@@ -56,6 +57,22 @@ export const command = defineCommand({
       value: 'RATE',
       help: 'what --share may upload; without it there is no limit',
       parse: parseUploadRate,
+    }),
+    schedule: many({
+      value: 'CRON=RATE',
+      help: 'another rate for --share from then on; 0 shares nothing, unlimited has no limit',
+      parse: (text) => parseScheduledRate(text, 0),
+    }),
+    'upload-quota': optional({
+      value: 'SIZE',
+      help: 'what --share may upload in a calendar month; then it pauses until the next',
+      parse: parseSize,
+    }),
+    'on-metered': withDefault({
+      value: 'pause|share',
+      help: 'what --share does while NetworkManager calls the connection metered',
+      parse: (text) => parseChoice<'pause' | 'share'>(text, ['pause', 'share']),
+      fallback: 'pause',
     }),
     'trusted-key': { ...trustedKeyFlag, help: `${trustedKeyFlag.help}; only what they signed is shared` },
     data: withDefault({
@@ -112,6 +129,9 @@ export const command = defineCommand({
       cacheSizeBytes: values['cache-size'],
       share: values.share,
       uploadBytesPerSecond: values['upload-rate'],
+      schedules: values.schedule,
+      uploadQuotaBytes: values['upload-quota'],
+      onMetered: values['on-metered'],
       noUpstream,
       logger: makeLogger(),
       ...(publicHost === undefined ? {} : { publicHost }),

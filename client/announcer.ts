@@ -51,6 +51,7 @@ export class Announcer {
   readonly #announced = new Map<Sha256, Announced>();
   readonly #closing = new AbortController();
   readonly #loop: Promise<void>;
+  #paused = false;
   #wake = new AbortController();
   #announces = 0;
   #failures = 0;
@@ -65,6 +66,13 @@ export class Announcer {
     this.#wake.abort();
   }
 
+  /** While it is paused nothing is announced, and what was is taken back: trackers would name somebody who gives nothing. */
+  setPaused(paused: boolean): void {
+    if (paused === this.#paused) return;
+    this.#paused = paused;
+    this.#wake.abort();
+  }
+
   status() {
     const started = [...this.#announced.values()].filter((each) => each.started).length;
     return { announcedTorrents: started, announces: this.#announces, announceFailures: this.#failures };
@@ -75,8 +83,12 @@ export class Announcer {
     if (this.#closing.signal.aborted) return this.#loop;
     this.#closing.abort();
     await this.#loop;
-    const signal = AbortSignal.timeout(stopBudgetMs);
+    await this.#takeBack(AbortSignal.timeout(stopBudgetMs));
+  }
+
+  async #takeBack(signal: AbortSignal): Promise<void> {
     const stops = [...this.#announced.values()].filter((each) => each.started).slice(0, stopsMax);
+    this.#announced.clear();
     const one = async (): Promise<void> => {
       for (let next = stops.pop(); next !== undefined && !signal.aborted; next = stops.pop()) {
         await this.#announce(next, 'stopped', signal).catch(() => undefined);
@@ -91,7 +103,9 @@ export class Announcer {
     const pauseMs = 60_000 / limits.announcesPerMinute;
     while (!signal.aborted) {
       try {
-        const due = this.#due();
+        if (this.#paused && this.#announced.size > 0)
+          await this.#takeBack(AbortSignal.any([signal, AbortSignal.timeout(announceDeadlineMs)]));
+        const due = this.#paused ? undefined : this.#due();
         if (due !== undefined) {
           await this.#announceDue(due);
           await delay(pauseMs, undefined, { signal });

@@ -1,6 +1,7 @@
 /** What the client is told at start, and every limit it keeps. */
 
 import type { PublicKey } from '../nar/signature.ts';
+import type { ScheduledRate } from '../parts/upload-schedule.ts';
 import type { Logger } from '../web/log.ts';
 
 /** With whom what is fetched and kept is shared: nobody, the local network, or everybody. */
@@ -28,8 +29,15 @@ export interface ClientConfig {
   share: ShareMode;
   /** UDP port of local discovery, for tests: the one that everybody uses by default. */
   localDiscoveryPort?: number;
-  /** What sharing may take, in bytes; no limit without it. */
+  /** What sharing may take, in bytes, while no schedule says otherwise; no limit without it. */
   uploadBytesPerSecond?: number | undefined;
+  schedules?: readonly ScheduledRate[];
+  /** What sharing may upload in a calendar month; no limit without it. */
+  uploadQuotaBytes?: number | undefined;
+  /** Whether sharing goes on where the connection is paid for by the byte. */
+  onMetered?: 'pause' | 'share';
+  /** How often and in which environment NetworkManager is asked for that; for tests. */
+  metered?: { everyMs?: number; env?: NodeJS.ProcessEnv };
   /** The name under which other machines reach `peers`; for display, as a tracker goes by the sender's address. */
   publicHost?: string;
   /** Take narinfos and NAR files from the catalogs and their swarms alone. */

@@ -26,6 +26,7 @@ import { NarServer } from './nar.ts';
 import { NarInfoFinder } from './narinfo.ts';
 import { Share } from './share.ts';
 import { ClientState } from './state.ts';
+import { Traffic } from './traffic.ts';
 import { Transfers } from './transfers.ts';
 import { Views } from './views.ts';
 
@@ -133,10 +134,18 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       catalogs: catalogUrls,
       trustedKeys,
       catalogKeys: currentKeys,
-      uploadBytesPerSecond: config.uploadBytesPerSecond,
+      upload: {
+        quotaBytes: config.uploadQuotaBytes,
+        bytesPerSecond: config.uploadBytesPerSecond,
+        schedules: config.schedules ?? [],
+        pauseOnMetered: config.onMetered !== 'share',
+        metered: config.metered,
+      },
       localDiscoveryPort: config.localDiscoveryPort,
     };
-    const parts = { isRevoked, state, held, limits, logger, clock };
+    const traffic = new Traffic({ state, downloadedBytes: () => counts.bytes.swarm, logger, clock });
+    closers.push(() => traffic.close());
+    const parts = { isRevoked, state, held, limits, traffic, logger, clock };
     if (mode !== 'off') share = await Share.open({ ...shareOptions, ...parts, mode });
     closers.push(() => share?.close());
     const transfers = new Transfers({
@@ -197,6 +206,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       passedThrough: counts.passedThrough,
       narinfos: counts.narInfos,
       share: share?.status() ?? { enabled: false, mode, uploadedBytes: 0 },
+      traffic: traffic.status(),
       cache: held.status(),
       state: state.counts(),
       upstreams: upstreams.map(({ url }) => url),

@@ -5,6 +5,7 @@
 
 import type { InfoHash, Sha256 } from '../nar/hash.ts';
 import type { PublicKey } from '../nar/signature.ts';
+import { checkSchedule } from '../parts/schedule.ts';
 import { LocalNetworks } from '../swarm/local-networks.ts';
 import type { PeerAddress } from '../swarm/peer-address.ts';
 import { openSeedServer, type SeedServer } from '../swarm/seed-server.ts';
@@ -19,6 +20,8 @@ import type { FetchedBytes, SharedFetch } from './shared-fetch.ts';
 import { askedFetchMinBytes, SharedFetches } from './shared-fetches.ts';
 import { SharedTorrents } from './shared-torrents.ts';
 import type { ClientState } from './state.ts';
+import type { Traffic } from './traffic.ts';
+import { UploadAllowance, type UploadAllowanceOptions } from './upload-allowance.ts';
 
 export interface ShareOptions {
   mode: Exclude<ShareMode, 'off'>;
@@ -32,8 +35,12 @@ export interface ShareOptions {
   /** Those that are trusted at this moment. */
   catalogKeys(): readonly PublicKey[];
   limits: ClientLimits;
-  /** Upload of everything, in bytes a second; no limit without it. */
-  uploadBytesPerSecond: number | undefined;
+  /** What may be uploaded, and when. */
+  upload: Pick<
+    UploadAllowanceOptions,
+    'quotaBytes' | 'bytesPerSecond' | 'schedules' | 'pauseOnMetered' | 'metered'
+  >;
+  traffic: Traffic;
   isRevoked(fileHash: Sha256): boolean;
   logger: Logger;
   clock: () => number;
@@ -46,6 +53,7 @@ interface Parts {
   announcer: Announcer | undefined;
   shared: SharedTorrents;
   fetches: SharedFetches;
+  allowance: UploadAllowance;
 }
 
 export class Share {
@@ -59,13 +67,19 @@ export class Share {
 
   /** Rejects when it cannot listen. */
   static async open(options: ShareOptions): Promise<Share> {
-    const { mode, uploadBytesPerSecond, logger, limits, peers } = options;
+    const { mode, logger, limits, peers, traffic, clock, upload } = options;
+    // Before anything is opened.
+    for (const { cron } of upload.schedules) checkSchedule(cron);
     const trackers = mode === 'on' ? options.catalogs : [];
     const networks = new LocalNetworks(() => performance.now());
-    const admits = (address: string): boolean => mode === 'on' || networks.has(address);
+    // Until the allowance has said otherwise.
+    let paused = true;
+    let allowance: UploadAllowance | undefined;
+    let announcer: Announcer | undefined;
+    const admits = (address: string): boolean => !paused && (mode === 'on' || networks.has(address));
     const uploadedBytes = (): number => server.status().uploadedBytes;
     const fetches: SharedFetches = new SharedFetches({
-      trackers,
+      trackers: () => (paused ? [] : trackers),
       askLocally: (infoHash) => local.ask(infoHash),
       knownLocally: (infoHash) => local.known(infoHash),
       localAnswerMs: limits.localAnswerMs,
@@ -80,7 +94,7 @@ export class Share {
       ...peers,
       source: shared,
       admits,
-      upload: { bytesPerSecond: uploadBytesPerSecond },
+      onUpload: (_infoHash, bytes) => allowance?.uploaded(bytes),
       onListener: (infoHash, peer) => fetches.onListener(infoHash, peer),
     });
     const local: LocalPeers = await LocalPeers.open({
@@ -90,10 +104,20 @@ export class Share {
       port: server.port,
       groupPort: options.localDiscoveryPort,
       mayHold: (infoHash) => shared.mayHold(infoHash),
-      has: (infoHash) => shared.has(infoHash),
+      has: (infoHash) => !paused && shared.has(infoHash),
       onPeer: (infoHash, peer) => fetches.onListener(infoHash, peer),
     });
-    const announcer =
+    allowance = await UploadAllowance.open({
+      ...upload,
+      ...{ traffic, logger, clock },
+      onRate(rate) {
+        paused = rate === 0;
+        server.setUploadRate(rate);
+        local.setPaused(paused);
+        announcer?.setPaused(paused);
+      },
+    });
+    announcer =
       trackers.length === 0
         ? undefined
         : new Announcer({
@@ -104,7 +128,8 @@ export class Share {
             uploadedBytes,
             random: Math.random,
           });
-    return new Share(options, { server, local, announcer, shared, fetches });
+    announcer?.setPaused(paused);
+    return new Share(options, { server, local, announcer, shared, fetches, allowance });
   }
 
   get host(): string {
@@ -119,7 +144,8 @@ export class Share {
    * Shares a NAR file while it is fetched, if it may be and is worth it, and asks those with whom it is shared for it. To be ended.
    */
   begin(fileHash: Sha256, narInfo: string, torrent: Torrent, bytes: FetchedBytes): SharedFetch | undefined {
-    const { shared, fetches } = this.#parts;
+    const { shared, fetches, allowance } = this.#parts;
+    if (allowance.paused) return undefined;
     if (torrent.length < askedFetchMinBytes) return undefined;
     if (shared.torrentOf({ fileHash, narInfo })?.infoHash !== torrent.infoHash) return undefined;
     return fetches.begin({ torrent, bytes, openHeld: () => this.#options.held.open(fileHash) });
@@ -154,12 +180,13 @@ export class Share {
   }
 
   status() {
-    const { server, local, announcer, fetches } = this.#parts;
+    const { server, local, announcer, fetches, allowance } = this.#parts;
     const { uploadedBytes, connections, openTorrents } = server.status();
     return {
       enabled: true,
       mode: this.#options.mode,
       uploadedBytes,
+      ...allowance.status(),
       connections,
       openTorrents,
       sharedFetches: fetches.size,
@@ -169,7 +196,8 @@ export class Share {
   }
 
   async close(): Promise<void> {
-    const { server, local, announcer, fetches } = this.#parts;
+    const { server, local, announcer, fetches, allowance } = this.#parts;
+    await allowance.close();
     await fetches.close();
     await announcer?.close();
     await local.close();

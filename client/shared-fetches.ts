@@ -28,8 +28,8 @@ const stopMs = 500;
 const firstAnnounceMs = 2_000;
 
 export interface SharedFetchesOptions {
-  /** Base URLs of those that are trackers; none when they are not to know. */
-  trackers: readonly string[];
+  /** Base URLs of those that are told at this moment; none when they are not to know. */
+  trackers(): readonly string[];
   /** Says to the local network that a torrent is fetched, and asks for it. */
   askLocally(infoHash: InfoHash): void;
   /** Whom it was heard to have it. */
@@ -120,7 +120,7 @@ export class SharedFetches {
   }
 
   #isTracked({ torrent }: SharedFetch): boolean {
-    return this.#options.trackers.length > 0 && isTold(torrent);
+    return this.#options.trackers().length > 0 && isTold(torrent);
   }
 
   async #announceFirst(fetch: SharedFetch, signal: AbortSignal): Promise<void> {
@@ -158,7 +158,7 @@ export class SharedFetches {
     const { trackers, uploadedBytes, logger } = this.#options;
     const retrySeconds = 300;
     const intervals = await Promise.all(
-      trackers.map(async (catalog) => {
+      trackers().map(async (catalog) => {
         try {
           const { intervalSeconds, peers } = await announce({
             url: `${catalog}/announce`,

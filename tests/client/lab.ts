@@ -73,6 +73,7 @@ export class Lab {
       peers: { host: '127.0.0.1', port: 0 },
       cacheSizeBytes: 1 << 30,
       share: 'off',
+      onMetered: 'share',
       localDiscoveryPort: this.localDiscoveryPort,
       noUpstream: false,
       logger: silentLogger,
