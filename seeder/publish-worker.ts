@@ -6,6 +6,7 @@ import { CatalogFiles } from '../catalog/files.ts';
 import { CatalogLog } from '../catalog/log.ts';
 import { type ErrorCode, isNarswarmError } from '../nar/errors.ts';
 import { parseSecretKey } from '../nar/signature.ts';
+import { runInBackground } from './background-thread.ts';
 import { type Published, publish } from './publish.ts';
 import type { ViewJob } from './publish-views.ts';
 
@@ -25,6 +26,7 @@ export interface PublishJob {
 
 export type PublishAnswer = { published: Published } | { code?: ErrorCode; message: string };
 
+runInBackground();
 const { path, filesDir, secretKeys, ...job } = workerData as PublishJob;
 const db = openDatabase(path, { checkpoints: 'elsewhere' });
 let { gentle } = job;

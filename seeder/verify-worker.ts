@@ -5,6 +5,7 @@ import { signTorrentInfo } from '../catalog/torrentinfo.ts';
 import { isNarswarmError } from '../nar/errors.ts';
 import { parsePublicKey, parseSecretKey } from '../nar/signature.ts';
 import { type VerifiedNarFile, type VerifyJob, verifyNarFile } from '../parts/verify.ts';
+import { runInBackground } from './background-thread.ts';
 import { type NarInfoJob, type NarInfoRead, type RefusalWords, readNarInfo } from './scan-read.ts';
 
 export type VerifyRequest = { jobs: { id: number; job: VerifyJob | NarInfoJob }[] } | { abort: number };
@@ -26,6 +27,7 @@ export interface WorkerKeys {
 
 const port = parentPort;
 if (port === null) throw new Error('verify-worker.ts runs as a worker thread');
+runInBackground();
 const keys: WorkerKeys = workerData;
 const trustedKeys = keys.trustedKeys.map(parsePublicKey);
 const secretKey = keys.secretKey === undefined ? undefined : parseSecretKey(keys.secretKey);
