@@ -297,18 +297,18 @@ export class ClientState {
   }
 
   #save({ storeHash, urlKey, origin, narUrl, narInfo }: GivenNarInfo): void {
-    const { changes } = this.#prepare(
-      'UPDATE given SET origin = ?, nar_url = ?, text = ?, used = ? WHERE store_hash = ? AND url_key = ?',
-    ).run(origin, narUrl, narInfo.text, this.#now(), storeHash, urlKey);
-    if (changes > 0) return;
-    this.#prepare('INSERT INTO given VALUES (?, ?, ?, ?, ?, ?)').run(
+    const values = [origin, narUrl, narInfo.text, this.#now()] as const;
+    const { changes } = this.#prepare('INSERT OR IGNORE INTO given VALUES (?, ?, ?, ?, ?, ?)').run(
       storeHash,
       urlKey,
-      origin,
-      narUrl,
-      narInfo.text,
-      this.#now(),
+      ...values,
     );
+    if (changes === 0) {
+      this.#prepare(
+        'UPDATE given SET origin = ?, nar_url = ?, text = ?, used = ? WHERE store_hash = ? AND url_key = ?',
+      ).run(...values, storeHash, urlKey);
+      return;
+    }
     this.#inserts++;
     this.#trim('given');
   }

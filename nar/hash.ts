@@ -35,8 +35,13 @@ export function parseHash(text: string, defaultAlgorithm?: HashAlgorithm): Hash 
   return { algorithm, digest: parseDigest(text, digits, digestBytes[algorithm], match?.[2] === '-') };
 }
 
+/** Nix's own spelling. 52 digits have four bits more than there are, which must be 0. */
+const plainSha256 = /^(?:sha256:)?([01][0-9a-df-np-sv-z]{51})$/;
+
 /** Any spelling of a SHA-256, the bare digits too. Throws `hash-invalid`. */
 export function parseSha256(text: string): Sha256 {
+  const plain = plainSha256.exec(text)?.[1];
+  if (plain !== undefined) return plain as Sha256;
   const { algorithm, digest } = parseHash(text, 'sha256');
   if (algorithm !== 'sha256') throw invalid(text, 'a SHA-256 is needed here');
   return sha256FromDigest(digest);

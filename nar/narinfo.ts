@@ -57,17 +57,16 @@ export function parseNarInfo(input: string | Uint8Array): NarInfo {
   const lines = text.split('\n');
   if (lines.pop() !== '') throw corrupt('its last line does not end', Buffer.byteLength(text));
   const draft = new Draft();
-  let offset = 0;
-  for (const line of lines) {
+  for (const [index, line] of lines.entries()) {
     try {
       draft.take(line);
     } catch (cause) {
       const why = cause instanceof Error ? cause.message : String(cause);
+      const offset = lines.slice(0, index).reduce((sum, before) => sum + Buffer.byteLength(before) + 1, 0);
       throw new NarswarmError('narinfo-corrupt', `narinfo: ${why}`, { cause, offset });
     }
-    offset += Buffer.byteLength(line) + 1;
   }
-  return draft.finish(text, offset);
+  return draft.finish(text);
 }
 
 /** Byte for byte what was parsed, or what `makeNarInfo` wrote. */
@@ -176,13 +175,13 @@ class Draft {
     }
   }
 
-  finish(text: string, endOffset: number): NarInfo {
+  finish(text: string): NarInfo {
     const required = <T>(name: string, value: T | undefined): T => {
-      if (value === undefined) throw corrupt(`it has no ${name}`, endOffset);
+      if (value === undefined) throw corrupt(`it has no ${name}`, Buffer.byteLength(text));
       return value;
     };
     const narSize = required('NarSize', this.#narSize);
-    if (narSize === 0) throw corrupt('NarSize is 0', endOffset);
+    if (narSize === 0) throw corrupt('NarSize is 0', Buffer.byteLength(text));
     return {
       storePath: required('StorePath', this.#storePath),
       url: required('URL', this.#url),

@@ -18,7 +18,8 @@ export const storeDirMaxCharacters = 4096;
 
 const storeHashCharacters = 32;
 const storeHash = /^[0-9a-df-np-sv-z]{32}$/;
-const storeName = /^[0-9a-zA-Z+\-._?=]+$/;
+/** Hash and name; not `.`, `..` and what begins with one of them and a dash. */
+const storePathNameText = /^[0-9a-df-np-sv-z]{32}-(?!\.\.?(?:-|$))[0-9a-zA-Z+\-._?=]+$/;
 
 /** Throws `store-path-invalid`. */
 export function parseStoreHash(text: string): StoreHash {
@@ -30,9 +31,9 @@ export function parseStoreHash(text: string): StoreHash {
 export function parseStorePathName(text: string): StorePathName {
   if (text.length > storeHashCharacters + 1 + storeNameMaxCharacters)
     throw invalid(text, 'its name is too long');
-  parseStoreHash(text.slice(0, storeHashCharacters));
-  const name = text.slice(storeHashCharacters + 1);
-  if (text.charAt(storeHashCharacters) !== '-' || !storeName.test(name) || /^\.\.?(-|$)/.test(name)) {
+  // One expression, as a narinfo may have thousands of references.
+  if (!storePathNameText.test(text)) {
+    parseStoreHash(text.slice(0, storeHashCharacters));
     throw invalid(text, 'it is not <hash>-<name>');
   }
   return text as StorePathName;
