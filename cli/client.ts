@@ -3,6 +3,7 @@
 import { isViewName } from '../catalog/head.ts';
 import { type ShareMode, shareModes } from '../client/config.ts';
 import { openClient } from '../client/main.ts';
+import { parseUpstream } from '../client/upstreams.ts';
 import { makeLogger } from '../web/log.ts';
 import { defineCommand, usageError } from './command.ts';
 import { summaryOf } from './commands.ts';
@@ -27,9 +28,14 @@ export const command = defineCommand({
   flags: {
     upstream: many({
       value: 'URL',
-      help: 'binary cache for narinfos, and for NAR files that the swarm does not give; asked in this order',
-      parse: parseHttpUrl,
+      help: 'binary cache for narinfos, and for NAR files that the swarm does not give; of several the lowest priority first, which is that of its nix-cache-info or ?priority=N after the URL, then in this order',
+      parse: (text) => parseUpstream(text) && text,
       fallback: ['https://cache.nixos.org'],
+    }),
+    netrc: optional({
+      value: 'FILE',
+      help: 'logins of upstreams, as in the netrc-file of Nix; read once, at the start',
+      parse: anyText,
     }),
     'no-upstream': toggle('take everything from catalogs and their swarms'),
     catalog: many({ value: 'URL', help: 'seeder or mirror', parse: parseHttpUrl }),
@@ -120,6 +126,7 @@ export const command = defineCommand({
     const client = await openClient({
       dataDir: values.data,
       upstreams: noUpstream ? [] : values.upstream,
+      netrc: values.netrc,
       catalogs: values.catalog,
       catalogKeys,
       views: values.view,

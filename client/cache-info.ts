@@ -1,6 +1,6 @@
 /** nix-cache-info: always there, also while everything else is down, with the store directory of the caches behind. */
 
-import { cacheInfoDefaultStoreDir, printCacheInfo } from '../nar/cache-info.ts';
+import { cacheInfoDefaultStoreDir, printCacheInfo, type CacheInfo as SourceInfo } from '../nar/cache-info.ts';
 import type { HttpCache } from '../upstream/http-cache.ts';
 import type { Logger } from '../web/log.ts';
 import type { ClientState } from './state.ts';
@@ -13,6 +13,8 @@ const storeDirFact = 'store-dir';
 export interface CacheInfoOptions {
   /** Upstreams, then catalogs. */
   sources: HttpCache[];
+  /** What a source says of itself. */
+  onInfo(source: HttpCache, info: SourceInfo): void;
   state: ClientState;
   logger: Logger;
   budgetMs: number;
@@ -57,11 +59,13 @@ export class CacheInfo {
   }
 
   async #askAll(): Promise<void> {
-    const { sources, state, logger, budgetMs } = this.#options;
+    const { sources, state, logger, budgetMs, onInfo } = this.#options;
     const signal = AbortSignal.any([this.#closing.signal, AbortSignal.timeout(budgetMs)]);
     const answers = sources.map(async (source) => {
       try {
-        return (await source.getCacheInfo(signal))?.storeDir;
+        const info = await source.getCacheInfo(signal);
+        if (info !== undefined) onInfo(source, info);
+        return info?.storeDir;
       } catch (error) {
         if (!this.#closing.signal.aborted) logger.warn('cache-info-failed', { source: source.url, error });
         return undefined;

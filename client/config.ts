@@ -11,8 +11,13 @@ export type ShareMode = (typeof shareModes)[number];
 export interface ClientConfig {
   /** Holds the state database and the NAR files; made if it is missing. */
   dataDir: string;
-  /** Base URLs of binary caches, the preferred one first. */
+  /**
+   * Base URLs of binary caches, perhaps with `?priority=N`. As Nix has it, the one with the lowest priority is asked first: the one given
+   * here, or that of its nix-cache-info; among equals in this order.
+   */
   upstreams: string[];
+  /** File with what upstreams want to be told before they answer, in the format of netrc. */
+  netrc?: string | undefined;
   /** Base URLs of seeders and mirrors. */
   catalogs: string[];
   /** Keys that a torrentinfo must be signed with. Without one, no catalog may be named. */

@@ -10,8 +10,10 @@ import { lockDataDir } from '../store/data-lock.ts';
 import { openDirectoryStore } from '../store/directory-store.ts';
 import { PackConnections } from '../swarm/pack-connections.ts';
 import { printPeer } from '../swarm/peer-address.ts';
-import { HttpCache } from '../upstream/http-cache.ts';
+import type { HttpCache } from '../upstream/http-cache.ts';
 import { HttpCatalog } from '../upstream/http-catalog.ts';
+import { HttpClient } from '../upstream/http-client.ts';
+import { defaultUpstreamLimits } from '../upstream/limits.ts';
 import { openHttpServer } from '../web/server.ts';
 import { Ahead } from './ahead.ts';
 import { HeldFiles } from './cache.ts';
@@ -28,6 +30,7 @@ import { Share } from './share.ts';
 import { ClientState } from './state.ts';
 import { Traffic } from './traffic.ts';
 import { Transfers } from './transfers.ts';
+import { parseUpstream, readNetrc, Upstreams } from './upstreams.ts';
 import { Views } from './views.ts';
 
 export type { ClientConfig, ClientLimits } from './config.ts';
@@ -56,7 +59,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
   const limits: ClientLimits = { ...defaultLimits, ...config.limits };
   const clock = config.clock ?? Date.now;
   const catalogUrls = config.catalogs.map(baseUrl);
-  const upstreamUrls = noUpstream ? [] : config.upstreams.map(baseUrl);
+  const upstreamUrls = noUpstream ? [] : config.upstreams.map(parseUpstream);
   if (catalogUrls.length > 0 && catalogKeys.length === 0) {
     throw new NarswarmError(
       'config-invalid',
@@ -83,19 +86,37 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     await held.recover();
     closers.push(() => held.close());
 
-    const trustedOrigins = [...upstreamUrls, ...catalogUrls];
-    const upstreams = upstreamUrls.map((url) => new HttpCache({ url, trustedOrigins }));
-    const catalogCaches = catalogUrls.map((url) => new HttpCache({ url, trustedOrigins }));
-    const sources = [...upstreams, ...catalogCaches];
-    for (const source of sources) closers.push(() => source.close());
-    const patient = upstreams.length === 0;
-    const cacheInfo = new CacheInfo({ sources, state, logger, budgetMs: limits.cacheInfoBudgetMs });
+    const trustedOrigins = [...upstreamUrls.map(({ url }) => url), ...catalogUrls];
+    // One for all, so that several caches on one host keep to its bound of connections together.
+    const http = new HttpClient({
+      limits: defaultUpstreamLimits,
+      trustedOrigins: new Set(trustedOrigins.map((url) => new URL(url).origin)),
+    });
+    closers.push(() => http.close());
+    const netrc = config.netrc === undefined ? [] : await readNetrc(config.netrc, logger);
+    const common = { cacheOptions: { client: http }, state, logger };
+    const upstreams = new Upstreams({ ...common, urls: upstreamUrls, netrc });
+    closers.push(() => upstreams.close());
+    const catalogCaches = new Upstreams({ ...common, urls: catalogUrls.map((url) => ({ url })), netrc: [] });
+    closers.push(() => catalogCaches.close());
+    const sources = (): HttpCache[] => [...upstreams.inOrder(), ...catalogCaches.inOrder()];
+    const patient = upstreamUrls.length === 0;
+    const cacheInfo = new CacheInfo({
+      sources: sources(),
+      onInfo: (source, info) => {
+        upstreams.learn(source, info);
+        catalogCaches.learn(source, info);
+      },
+      state,
+      logger,
+      budgetMs: limits.cacheInfoBudgetMs,
+    });
     closers.push(() => cacheInfo.close());
 
     const { views: names = [] } = config;
     if (names.length > 0 && catalogUrls.length === 0)
       throw new NarswarmError('config-invalid', 'a view is that of a catalog: --catalog');
-    const heads = catalogUrls.map((url) => new HttpCatalog({ url, trustedOrigins }));
+    const heads = catalogUrls.map((url) => new HttpCatalog({ url, client: http }));
     for (const head of heads) closers.push(() => head.close());
     let share: Share | undefined;
     const views = await Views.open({
@@ -148,9 +169,17 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     const parts = { isRevoked, state, held, limits, traffic, logger, clock };
     if (mode !== 'off') share = await Share.open({ ...shareOptions, ...parts, mode });
     closers.push(() => share?.close());
+    // In the order of the moment, whenever it is asked for.
+    const caches = {
+      get upstreams() {
+        return upstreams.inOrder();
+      },
+      get catalogCaches() {
+        return catalogCaches.inOrder();
+      },
+    };
     const transfers = new Transfers({
-      upstreams,
-      catalogCaches,
+      caches,
       catalogs,
       packs,
       held,
@@ -174,6 +203,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     closers.push(() => ahead.close());
     const narInfos = new NarInfoFinder({
       sources,
+      resting: (source) => upstreams.resting(source) || catalogCaches.resting(source),
       views,
       state,
       counts,
@@ -183,6 +213,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       storeDir: () => cacheInfo.storeDir(),
       clock,
     });
+    closers.push(() => narInfos.close());
     const nars = new NarServer({
       onAsked: (fileHash) => ahead.noteNar(fileHash),
       isRevoked,
@@ -190,8 +221,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       state,
       held,
       transfers,
-      upstreams,
-      catalogCaches,
+      caches,
       counts,
       limits,
       logger,
@@ -209,7 +239,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       traffic: traffic.status(),
       cache: held.status(),
       state: state.counts(),
-      upstreams: upstreams.map(({ url }) => url),
+      upstreams: upstreams.status(),
       catalogs: catalogs.status(),
       views: views.status(),
       transfers: transfers.status(),
@@ -234,7 +264,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     logger.info('client-ready', {
       url: server.url,
       peersAddress,
-      upstreams: upstreamUrls,
+      upstreams: upstreamUrls.map(({ url }) => url),
       catalogs: catalogUrls,
     });
     return {

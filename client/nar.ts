@@ -15,14 +15,13 @@ import type { NarReader } from './nar-job.ts';
 import { passThrough } from './passthrough.ts';
 import type { ClientState, GivenNarInfo } from './state.ts';
 import type { Transfers } from './transfers.ts';
+import type { CachesInOrder } from './upstreams.ts';
 
 export interface NarServerOptions {
   state: ClientState;
   held: HeldFiles;
   transfers: Transfers;
-  upstreams: HttpCache[];
-  /** The HTTP side of the catalogs. */
-  catalogCaches: HttpCache[];
+  caches: CachesInOrder;
   counts: Counts;
   /** Nix asks for a NAR file, and is being answered from what is here or being fetched. */
   onAsked(fileHash: Sha256): void;
@@ -54,7 +53,7 @@ export class NarServer {
       }
     }
     if (isOwnNarKey(urlKey) || urlKey.startsWith(ownPrefix)) return false;
-    const { upstreams } = this.#options;
+    const { upstreams } = this.#options.caches;
     return this.#pass(
       request,
       response,
@@ -143,7 +142,7 @@ export class NarServer {
 
   /** A NAR file that cannot be verified, or not be kept meanwhile, from where its narinfo came from. */
   #passGiven(request: IncomingMessage, response: ServerResponse, given: GivenNarInfo): Promise<boolean> {
-    const { upstreams, catalogCaches } = this.#options;
+    const { upstreams, catalogCaches } = this.#options.caches;
     const origin = [...upstreams, ...catalogCaches].filter(({ url }) => url === given.origin);
     return this.#pass(
       request,

@@ -29,8 +29,10 @@ interface Asked {
 }
 
 export interface NarInfoFinderOptions {
-  /** Upstreams, then catalogs. */
-  sources: HttpCache[];
+  /** Upstreams, then catalogs, in the order in which they are asked. */
+  sources(): readonly HttpCache[];
+  /** True for a source that is not to be waited for: it is as good as one that failed. */
+  resting(source: HttpCache): boolean;
   views: Pick<Views, 'narInfo' | 'revoked' | 'version'>;
   state: ClientState;
   counts: Counts;
@@ -48,6 +50,9 @@ export class NarInfoFinder {
   readonly #cache: NarInfoCache;
   /** Under way. */
   readonly #finding = new Map<StoreHash, Promise<GivenNarInfo | undefined>>();
+  /** Requests whose answer came too late to matter, by source. */
+  readonly #listening = new Set<HttpCache>();
+  readonly #closing = new AbortController();
 
   constructor(options: NarInfoFinderOptions) {
     this.#options = options;
@@ -92,6 +97,11 @@ export class NarInfoFinder {
     this.#cache.distrust(storeHash);
   }
 
+  /** Breaks off what is being asked. */
+  close(): void {
+    this.#closing.abort();
+  }
+
   async #find(storeHash: StoreHash): Promise<GivenNarInfo | undefined> {
     const { counts, limits, logger, state, views } = this.#options;
     const version = views.version();
@@ -128,7 +138,7 @@ export class NarInfoFinder {
   /** As if from the first source, which is asked for the NAR file first, too. */
   #inViews(storeHash: StoreHash): Found | undefined {
     const { views, sources, logger } = this.#options;
-    const [cache] = sources;
+    const [cache] = sources();
     if (cache === undefined) return undefined;
     try {
       const text = views.narInfo(storeHash)?.text;
@@ -145,7 +155,7 @@ export class NarInfoFinder {
     if (this.#cache.mustAsk(storeHash)) return undefined;
     const last = state.givenByStoreHash(storeHash);
     if (last === undefined || !this.#cache.isFresh(last.atMs)) return undefined;
-    return sources.some(({ url }) => url === last.given.origin) ? last : undefined;
+    return sources().some(({ url }) => url === last.given.origin) ? last : undefined;
   }
 
   /**
@@ -153,51 +163,71 @@ export class NarInfoFinder {
    * hanging one cannot use up the time of all. Then the first that has it wins.
    */
   #ask(storeHash: StoreHash, signal: AbortSignal): Promise<Asked> {
-    const { sources, limits, logger } = this.#options;
+    const { limits, logger, resting } = this.#options;
+    const all = this.#options.sources();
+    const sources = all.filter((cache) => !resting(cache));
     const hedgeMs = Math.min(limits.narInfoHedgeMs, limits.narInfoBudgetMs / (sources.length + 1));
-    const settled = new AbortController();
-    const all = AbortSignal.any([signal, settled.signal]);
+    const running = new Map<HttpCache, { beaten: AbortController; startedMs: number }>();
     return new Promise((resolve) => {
       let started = 0;
-      let ended = 0;
-      let failures = 0;
+      let failures = all.length - sources.length;
+      let settled = false;
       let hedge: NodeJS.Timeout | undefined;
       const settle = (found?: Found): void => {
+        settled = true;
         clearTimeout(hedge);
         signal.removeEventListener('abort', giveUp);
         resolve({ found, failures });
-        settled.abort(settledReason);
+        for (const [cache, { beaten, startedMs }] of running) {
+          const late = performance.now() - startedMs >= hedgeMs;
+          if (!late || !this.#listensTo(cache)) beaten.abort(settledReason);
+        }
       };
       const giveUp = (): void => {
-        failures += started - ended;
+        failures += running.size;
         settle();
       };
       const startNext = (): void => {
         clearTimeout(hedge);
         const cache = sources[started];
         if (cache === undefined) {
-          if (ended === sources.length) settle();
+          if (running.size === 0) settle();
           return;
         }
         started++;
         hedge = setTimeout(startNext, hedgeMs);
-        this.#askOne(cache, storeHash, all)
+        const beaten = new AbortController();
+        running.set(cache, { beaten, startedMs: performance.now() });
+        this.#askOne(cache, storeHash, AbortSignal.any([signal, beaten.signal]))
           .then((narInfo) => {
-            if (narInfo !== undefined) settle({ narInfo, cache });
+            running.delete(cache);
+            if (narInfo !== undefined && !settled) settle({ narInfo, cache });
           })
           .catch((error: unknown) => {
+            running.delete(cache);
+            if (settled) return;
             failures++;
-            if (!all.aborted) logger.warn('narinfo-source-failed', { storeHash, source: cache.url, error });
+            logger.warn('narinfo-source-failed', { storeHash, source: cache.url, error });
           })
           .finally(() => {
-            ended++;
-            if (!all.aborted) startNext();
+            if (settled) this.#listening.delete(cache);
+            else startNext();
           });
       };
       signal.addEventListener('abort', giveUp, { once: true });
       if (signal.aborted) giveUp();
       else startNext();
     });
+  }
+
+  /**
+   * Whether an answer that comes too late is waited for all the same, one for each source: it tells a slow one from a dead one, which
+   * would otherwise cost every narinfo the time until the next is asked.
+   */
+  #listensTo(cache: HttpCache): boolean {
+    if (this.#listening.has(cache)) return false;
+    this.#listening.add(cache);
+    return true;
   }
 
   async #askOne(cache: HttpCache, storeHash: StoreHash, signal: AbortSignal): Promise<NarInfo | undefined> {
@@ -269,7 +299,7 @@ export class NarInfoFinder {
 
   #canFetch(cache: HttpCache, narUrl: string): boolean {
     try {
-      return mayFollow(cache.resolveUrl(narUrl), this.#options.sources);
+      return mayFollow(cache.resolveUrl(narUrl), this.#options.sources());
     } catch (error) {
       if (isNarswarmError(error)) return false;
       throw error;

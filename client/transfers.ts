@@ -18,15 +18,13 @@ import { PackSource } from './pack-source.ts';
 import type { Share } from './share.ts';
 import type { SharedFetch } from './shared-fetch.ts';
 import type { GivenNarInfo } from './state.ts';
+import type { CachesInOrder } from './upstreams.ts';
 
 /** NAR files fetched at once. Nix asks for 16 to 25; this is for several machines behind one client. */
 const jobsMax = 256;
 
 export interface TransfersOptions {
-  /** In order of preference. */
-  upstreams: HttpCache[];
-  /** The HTTP side of the catalogs. */
-  catalogCaches: HttpCache[];
+  caches: CachesInOrder;
   catalogs: Catalogs;
   packs: PackConnections;
   held: HeldFiles;
@@ -133,7 +131,8 @@ export class Transfers {
     signal: AbortSignal;
   }): Promise<NarPlan> {
     const { given, fileHash, sizeBytes, trustTorrent, sharing, signal } = wanted;
-    const { upstreams, catalogCaches, catalogs, limits } = this.#options;
+    const { caches: inOrder, catalogs, limits } = this.#options;
+    const { upstreams, catalogCaches } = inOrder;
     const http = (cache: HttpCache): NarSource => new HttpSource(cache, given, limits.httpStallMs, sizeBytes);
     const others = upstreams.filter(({ url }) => url !== given.origin);
     const caches = [...upstreams.filter(({ url }) => url === given.origin), ...others].map(http);

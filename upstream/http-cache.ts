@@ -5,12 +5,14 @@ import type { LookupFunction } from 'node:net';
 import { promisify } from 'node:util';
 import { brotliDecompress, gunzip, zstdDecompress } from 'node:zlib';
 import { type CacheInfo, cacheInfoMaxBytes, parseCacheInfo } from '../nar/cache-info.ts';
-import { NarswarmError } from '../nar/errors.ts';
+import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import { narInfoMaxBytes, parseNarInfo } from '../nar/narinfo.ts';
 import { type StoreHash, storeHashOf } from '../nar/store-path.ts';
 import { Body, readWhole } from './body.ts';
+import type { Health } from './health.ts';
 import {
   type Answer,
+  type Credentials,
   checkUrl,
   discard,
   failed,
@@ -31,6 +33,14 @@ export interface HttpCacheOptions {
   trustedOrigins?: readonly string[];
   /** In place of the system's resolver; for tests. */
   lookup?: LookupFunction;
+  /** See there; for tests. */
+  ca?: string;
+  /** In place of one of its own, so that several caches on one host keep to its limits together; `limits` and the like are then its. */
+  client?: HttpClient;
+  /** Sent to the cache's own origin, and to no other. */
+  authorization?: string;
+  /** Told of every request to the cache's own origin. */
+  health?: Pick<Health, 'answered' | 'failed'>;
 }
 
 export interface OpenNarOptions {
@@ -73,17 +83,31 @@ export class HttpCache {
   readonly #base: URL;
   readonly #limits: UpstreamLimits;
   readonly #client: HttpClient;
+  readonly #ownsClient: boolean;
+  readonly #credentials: Credentials | undefined;
+  readonly #health: HttpCacheOptions['health'];
 
   /** Throws `config-invalid` for anything but an http or https URL. */
-  constructor({ url, limits, trustedOrigins = [], lookup }: HttpCacheOptions) {
+  constructor({ url, limits, trustedOrigins = [], lookup, ca, ...rest }: HttpCacheOptions) {
     this.#base = baseUrl(url);
     this.url = url.replace(/\/+$/, '');
     this.#limits = { ...defaultUpstreamLimits, ...limits };
-    this.#client = new HttpClient({
-      limits: this.#limits,
-      trustedOrigins: new Set([this.#base.origin, ...trustedOrigins.map((origin) => new URL(origin).origin)]),
-      lookup,
-    });
+    const { authorization, client, health } = rest;
+    this.#client =
+      client ??
+      new HttpClient({
+        limits: this.#limits,
+        trustedOrigins: new Set([
+          this.#base.origin,
+          ...trustedOrigins.map((origin) => new URL(origin).origin),
+        ]),
+        lookup,
+        ca,
+      });
+    this.#ownsClient = client === undefined;
+    this.#credentials =
+      authorization === undefined ? undefined : { origin: this.#base.origin, authorization };
+    this.#health = health;
   }
 
   /** The meaning of a narinfo's URL. Throws `upstream-failed` when it cannot be fetched over HTTP. */
@@ -117,7 +141,7 @@ export class HttpCache {
    */
   async openNar(narUrl: string, { fromByte = 0, signal }: OpenNarOptions): Promise<OpenNar | undefined> {
     const headers: Record<string, string> = fromByte === 0 ? {} : { range: `bytes=${fromByte}-` };
-    const answer = await this.#client.send('GET', this.resolveUrl(narUrl), headers, signal);
+    const answer = await this.#send('GET', this.resolveUrl(narUrl), headers, signal);
     if (absentStatuses.has(answer.status)) {
       discard(answer.body);
       return undefined;
@@ -140,12 +164,7 @@ export class HttpCache {
 
   /** What the cache answers for a path below its URL, or for an absolute URL, whatever it is: `.ls`, logs, realisations. */
   async get(path: string, { method = 'GET', headers = {}, signal }: GetOptions): Promise<GetAnswer> {
-    const answer = await this.#client.send(
-      method,
-      this.resolveUrl(path.replace(/^\/+/, '')),
-      headers,
-      signal,
-    );
+    const answer = await this.#send(method, this.resolveUrl(path.replace(/^\/+/, '')), headers, signal);
     const bodiless = method === 'HEAD' || answer.status === 204 || answer.status === 304;
     const expectedBytes = bodiless ? 0 : contentLength(answer);
     return {
@@ -156,8 +175,34 @@ export class HttpCache {
   }
 
   /** Lets what is under way finish for a moment, then breaks it off. May be called twice. */
-  close(): Promise<void> {
-    return this.#client.close();
+  async close(): Promise<void> {
+    if (this.#ownsClient) await this.#client.close();
+  }
+
+  async #send(
+    method: Method,
+    url: URL,
+    headers: Record<string, string>,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    const health = url.origin === this.#base.origin ? this.#health : undefined;
+    const startedMs = performance.now();
+    let answered = false;
+    const onAnswer = (): void => {
+      // Whoever it redirects to is another matter.
+      if (!answered) health?.answered();
+      answered = true;
+    };
+    try {
+      return await this.#client.send(method, url, headers, signal, {
+        credentials: this.#credentials,
+        onAnswer,
+      });
+    } catch (error) {
+      if (!answered && (!signal.aborted || waitedTooLong(signal.reason)))
+        health?.failed(performance.now() - startedMs);
+      throw error;
+    }
   }
 
   async #getSmall(path: string, maxBytes: number, signal: AbortSignal): Promise<Buffer | undefined> {
@@ -165,7 +210,7 @@ export class HttpCache {
     const deadline = AbortSignal.timeout(this.#limits.narInfoDeadlineMs);
     const either = AbortSignal.any([signal, deadline]);
     try {
-      const answer = await this.#client.send('GET', url, {}, either);
+      const answer = await this.#send('GET', url, {}, either);
       if (answer.status !== 200) discard(answer.body);
       if (absentStatuses.has(answer.status)) return undefined;
       if (answer.status !== 200) throw failed(answer.url, `status ${answer.status}`);
@@ -176,6 +221,12 @@ export class HttpCache {
       throw upstreamError(error, url, signal);
     }
   }
+}
+
+/** False when nobody wants the answer any more, which says nothing about who should give it. */
+function waitedTooLong(reason: unknown): boolean {
+  if (isNarswarmError(reason)) return reason.code === 'upstream-failed';
+  return reason instanceof Error && reason.name === 'TimeoutError';
 }
 
 function baseUrl(text: string): URL {

@@ -24,6 +24,20 @@ export interface HttpClientOptions {
   /** Origins that the operator named: these may be anywhere. All others must have public addresses. */
   trustedOrigins: ReadonlySet<string>;
   lookup?: LookupFunction | undefined;
+  /** PEM certificates of authorities that are believed besides the system's; for tests. */
+  ca?: string | undefined;
+}
+
+/** What an origin is told so that it answers. Whoever is redirected elsewhere takes it along to no other origin. */
+export interface Credentials {
+  readonly origin: string;
+  readonly authorization: string;
+}
+
+export interface SendOptions {
+  credentials?: Credentials | undefined;
+  /** There is an answer, be it a redirect; again after each redirect. */
+  onAnswer?: () => void;
 }
 
 const redirectStatuses = new Set([301, 302, 303, 307, 308]);
@@ -40,10 +54,10 @@ export class HttpClient {
   #onIdle: (() => void) | undefined;
   #closed: Promise<void> | undefined;
 
-  constructor({ limits, trustedOrigins, lookup }: HttpClientOptions) {
+  constructor({ limits, trustedOrigins, lookup, ca }: HttpClientOptions) {
     this.#limits = limits;
     this.#trustedOrigins = trustedOrigins;
-    const connect = { timeout: limits.connectTimeoutMs, allowH2: false };
+    const connect = { timeout: limits.connectTimeoutMs, allowH2: false, ...(ca && { ca }) };
     const pool = {
       connections: limits.connectionsPerOrigin,
       pipelining: 1,
@@ -71,10 +85,16 @@ export class HttpClient {
     url: URL,
     headers: Record<string, string>,
     signal: AbortSignal,
+    { credentials, onAnswer }: SendOptions = {},
   ): Promise<Answer> {
     let at = url;
     for (let redirects = 0; ; redirects += 1) {
-      const { statusCode, headers: answered, body } = await this.#sendOnce(method, at, headers, signal);
+      const sent =
+        at.origin === credentials?.origin
+          ? { ...headers, authorization: credentials.authorization }
+          : headers;
+      const { statusCode, headers: answered, body } = await this.#sendOnce(method, at, sent, signal);
+      onAnswer?.();
       if (!redirectStatuses.has(statusCode)) return { status: statusCode, headers: answered, body, url: at };
       discard(body);
       const location = answered.location;

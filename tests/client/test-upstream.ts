@@ -12,6 +12,8 @@ export class TestUpstream {
   /** Called instead of sending a file, when it returns true. */
   intercept: ((request: IncomingMessage, response: ServerResponse) => boolean) | undefined;
   readonly requests: { method: string; url: string; range: string | undefined }[] = [];
+  /** Of each request. */
+  readonly authorizations: (string | undefined)[] = [];
   /** Bytes of NAR bodies given to connections. */
   narBytes = 0;
   readonly #server: Server;
@@ -19,6 +21,10 @@ export class TestUpstream {
 
   private constructor() {
     this.#server = createServer((request, response) => this.#answer(request, response));
+    this.#server.on('connection', (socket) => {
+      this.connections++;
+      socket.once('close', () => this.connections--);
+    });
   }
 
   static async open(nars: MadeNar[] = [], host = '127.0.0.1'): Promise<TestUpstream> {
@@ -34,6 +40,9 @@ export class TestUpstream {
     await once(this.#server, 'listening');
     this.url = `http://${host}:${(this.#server.address() as AddressInfo).port}`;
   }
+
+  /** Open ones. */
+  connections = 0;
 
   put(path: string, content: string | Buffer): void {
     this.files.set(`/${path}`, Buffer.from(content));
@@ -56,6 +65,7 @@ export class TestUpstream {
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
     const { method = '', url = '', headers } = request;
+    this.authorizations.push(headers.authorization);
     this.requests.push({ method, url, range: headers.range });
     if (this.intercept?.(request, response) === true) return;
     const bytes = this.files.get(url);

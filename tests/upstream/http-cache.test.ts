@@ -1,11 +1,16 @@
 /** An HTTP cache against servers that are right, and against servers that are wrong in one way each. */
 
 import { randomBytes } from 'node:crypto';
+import { EventEmitter, once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { brotliCompressSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import t, { type Test } from 'tap';
 import { NarswarmError } from '../../nar/errors.ts';
 import { parseStoreHash } from '../../nar/store-path.ts';
 import { HttpCache, type HttpCacheOptions } from '../../upstream/http-cache.ts';
+import { HttpClient } from '../../upstream/http-client.ts';
+import { defaultUpstreamLimits } from '../../upstream/limits.ts';
 import { type FaultServer, type FaultServerOptions, openFaultServer } from '../helpers/fault-server.ts';
 import { provesNothingStaysOpen } from '../helpers/open-resources.ts';
 
@@ -415,3 +420,39 @@ async function until(condition: () => boolean): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
+
+t.test('caches with one client keep to its bound of connections to a host together', async (t) => {
+  const waiting: { url: string; answer(): void }[] = [];
+  let connections = 0;
+  let most = 0;
+  const server = createServer(({ url = '' }, response) => {
+    waiting.push({ url, answer: () => void response.writeHead(404).end() });
+    arrived.emit('request');
+  });
+  const arrived = new EventEmitter();
+  server.on('connection', (socket) => {
+    connections++;
+    most = Math.max(most, connections);
+    socket.once('close', () => connections--);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const limits = { ...defaultUpstreamLimits, connectionsPerOrigin: 6 };
+  const client = new HttpClient({ limits, trustedOrigins: new Set([url]) });
+  t.teardown(async () => {
+    await client.close();
+    server.close();
+    server.closeAllConnections();
+  });
+  const [a, b] = ['a', 'b'].map((path) => new HttpCache({ url: `${url}/${path}`, client }));
+  const { signal } = new AbortController();
+  const answers = Promise.all(
+    Array.from({ length: 40 }, (_none, n) => (n % 2 === 0 ? a : b)?.openNar(`nar/${n}`, { signal })),
+  );
+  for (let answered = 0; answered < 40; answered++) {
+    while (waiting.length < Math.min(6, 40 - answered)) await once(arrived, 'request');
+    waiting.shift()?.answer();
+  }
+  t.ok((await answers).every((opened) => opened === undefined));
+  t.equal(most, 6);
+});
