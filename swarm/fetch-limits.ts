@@ -13,10 +13,18 @@ export interface FetchLimits {
   connectMs: number;
   /** Bytes of verified or incomplete pieces that are held beyond what was taken; at least two pieces are. */
   aheadBytes: number;
+  /** The same when twice what the paths of all peers hold is more: only a fast link fills it, and only one fetch at a time. */
+  aheadMaxBytes: number;
   /** Blocks that are asked of a peer at first: 1 MiB, what a 50 ms path carries at 20 MB/s. */
   startRequests: number;
-  /** Blocks that are ever asked of a peer at once, unless it allows fewer: 8 MiB, for 160 MB/s at 50 ms. */
+  /** The same for each of several peers, so that all of them work on the first pieces. */
+  startRequestsOfSeveral: number;
+  /** Blocks that are ever asked of a peer at once, unless it allows fewer: 24 MiB, for 300 MB/s at 50 ms with some to spare. */
   maxRequests: number;
+  /** Milliseconds of its rate that a peer is asked for beyond what its path holds: for a pause of either side. */
+  slackMs: number;
+  /** Blocks that an idle peer takes over from others at a time; it gets more when it has given them. */
+  overtakeRequests: number;
   /** What a peer is taken to allow when it does not say: the least that engines in use allow. */
   assumedRequests: number;
   /** Milliseconds over which the rate of all peers together is looked at: a long road needs some for its first blocks. */
@@ -55,8 +63,12 @@ export const fetchLimits: Readonly<FetchLimits> = {
   addresses: 1_000,
   connectMs: 2_000,
   aheadBytes: 16 * 1024 * 1024,
+  aheadMaxBytes: 48 * 1024 * 1024,
   startRequests: 64,
-  maxRequests: 512,
+  startRequestsOfSeveral: 16,
+  maxRequests: 1_536,
+  slackMs: 20,
+  overtakeRequests: 16,
   assumedRequests: 200,
   slowMs: 2_000,
   leastBytesPerSecond: 16 * 1024,

@@ -6,6 +6,8 @@ import { dealExtension, encodeExtendedHandshake, parseExtendedHandshake } from '
 import type { FetchLimits } from './fetch-limits.ts';
 import { blockBytes } from './limits.ts';
 import type { PeerAddress } from './peer-address.ts';
+import type { PeerPace as RememberedPace } from './peer-book.ts';
+import { type AskedAt, PeerPace } from './peer-pace.ts';
 import { pieceCount, type Torrent } from './torrent.ts';
 import { WireDecoder, type WireVisitor } from './wire.ts';
 import {
@@ -38,6 +40,16 @@ export interface FetchPeerEvents {
   fault(error: unknown): void;
 }
 
+/** A block that it was asked for. */
+interface Asked {
+  readonly block: BlockRequest;
+  readonly at: AskedAt;
+  /** Less was asked of it then than its path holds. */
+  readonly limited: boolean;
+}
+
+/** Blocks that are asked for together at the most, once the path is full: one read of the other side. */
+const batchBlocks = 64;
 /** Room for what comes with the blocks of a small torrent. */
 const smallReadBytes = 32 * 1024;
 
@@ -49,6 +61,10 @@ export interface FetchPeerOptions {
   peerId: Buffer;
   limits: FetchLimits;
   events: FetchPeerEvents;
+  /** Blocks that it is asked for at first. */
+  startRequests: number;
+  /** What it gave lately. */
+  known?: RememberedPace | undefined;
   /** When what is fetched is shared: what there is already, and where others get it. */
   share?: FetchShare | undefined;
 }
@@ -63,6 +79,7 @@ export interface FetchShare {
 
 export class FetchPeer implements WireVisitor {
   readonly key: string;
+  readonly address: PeerAddress;
   readonly #options: FetchPeerOptions;
   readonly #socket: Socket;
   readonly #reader = new HandshakeReader();
@@ -70,8 +87,9 @@ export class FetchPeer implements WireVisitor {
   #handshake: Handshake | undefined;
   #pieces: 'all' | Buffer;
   #choked = true;
-  readonly #asked = new Map<number, BlockRequest>();
-  #arriving: BlockRequest | undefined;
+  readonly #asked = new Map<number, Asked>();
+  readonly #openedMs = performance.now();
+  #arriving: Asked | undefined;
   #requestsMax: number;
   #rejects = 0;
   readonly #rejectsOfPiece = new Map<number, number>();
@@ -89,16 +107,17 @@ export class FetchPeer implements WireVisitor {
   proven = false;
   /** Resolves when the socket is closed. */
   readonly gone: Promise<void>;
-  /** Grows while it delivers; a peer that stood still begins anew. */
-  #window: number;
+  /** What it gives, and how much of it is to be asked for. */
+  readonly pace: PeerPace;
 
   constructor(options: FetchPeerOptions) {
     const { address, torrent, limits, key } = options;
     this.#options = options;
     this.key = key;
+    this.address = address;
     this.#pieces = Buffer.alloc(Math.ceil(pieceCount(torrent) / 8));
     this.#requestsMax = limits.assumedRequests;
-    this.#window = limits.startRequests;
+    this.pace = new PeerPace(limits, options.startRequests, options.known);
     this.#socket = connect({
       host: address.host,
       port: address.port,
@@ -155,21 +174,31 @@ export class FetchPeer implements WireVisitor {
   /** How many more blocks it should be asked for now. It fills up in batches, which the other side can read at once. */
   appetite(nowMs: number): number {
     if (this.#choked || this.#closed || nowMs < this.#pausedUntilMs) return 0;
-    const window = Math.min(this.#window, this.#requestsMax);
-    return this.#asked.size > window / 2 ? 0 : window - this.#asked.size;
+    const window = Math.min(this.pace.window, this.#requestsMax);
+    const free = window - this.#asked.size;
+    return free < Math.min(window / 4, batchBlocks) ? 0 : free;
   }
 
-  ask(blocks: readonly BlockRequest[]): void {
+  /** How long a block would take that it is asked for now. While nothing is known of it, what its handshake took and some more. */
+  get expectMs(): number {
+    const { slackMs } = this.#options.limits;
+    return this.pace.expectMs(this.#asked.size) ?? 2 * ((this.pace.roundTripMs ?? 0) + slackMs);
+  }
+
+  /** `all` of what it should be asked for, or less because there is not more. */
+  ask(blocks: readonly BlockRequest[], all: boolean): void {
     const fresh = blocks.filter((block) => !this.#asked.has(blockKey(block)));
     if (fresh.length === 0) return;
-    if (this.#asked.size === 0) this.#restartRate(performance.now());
-    for (const block of fresh) this.#asked.set(blockKey(block), block);
+    const nowMs = performance.now();
+    if (this.#asked.size === 0) this.#restartRate(nowMs);
+    const at = this.pace.asks(nowMs);
+    for (const block of fresh) this.#asked.set(blockKey(block), { block, at, limited: !all });
     this.#send(encodeRequests(fresh));
   }
 
   /** Says that a block came from elsewhere. The answer, a block that crosses or a refusal, will be ignored. */
   noLongerNeeds(block: BlockRequest): void {
-    if (this.#arriving === block || !this.#asked.delete(blockKey(block))) return;
+    if (this.#asked.size === 0 || this.#isArriving(block) || !this.#asked.delete(blockKey(block))) return;
     this.#send(encodeCancels([block]));
   }
 
@@ -186,8 +215,8 @@ export class FetchPeer implements WireVisitor {
 
   /** The blocks that it was asked for are free for others; they are still taken if they come first. */
   standsStill(): BlockRequest[] {
-    this.#window = this.#options.limits.startRequests;
-    return [...this.#asked.values()];
+    this.pace.restart();
+    return this.#waitedFor();
   }
 
   stayAlive(nowMs: number): void {
@@ -200,7 +229,7 @@ export class FetchPeer implements WireVisitor {
     this.#closed = true;
     this.#decoder?.stop();
     this.#socket.destroy();
-    this.#lose([...this.#asked.values()]);
+    this.#lose(this.#waitedFor());
     this.#options.events.closed(this);
   }
 
@@ -238,6 +267,7 @@ export class FetchPeer implements WireVisitor {
       return;
     }
     this.#handshake = handshake;
+    this.pace.answeredAfter(performance.now() - this.#openedMs);
     this.#options.events.progressed(this);
     const messages = [encodeSimple('interested')];
     if (handshake.extended) {
@@ -269,7 +299,7 @@ export class FetchPeer implements WireVisitor {
     // They are suggested to others now.
     this.#suggested.clear();
     // With the fast extension each request is refused by itself; without, all are forgotten.
-    if (this.#handshake?.fast === false) this.#lose([...this.#asked.values()]);
+    if (this.#handshake?.fast === false) this.#lose(this.#waitedFor());
   }
 
   unchoke(): void {
@@ -301,7 +331,7 @@ export class FetchPeer implements WireVisitor {
 
   reject(index: number, begin: number, lengthBytes: number): void {
     this.#countChatter();
-    const block = this.#asked.get(blockKey({ index, begin }));
+    const block = this.#asked.get(blockKey({ index, begin }))?.block;
     // It may answer a cancel.
     if (block === undefined || block.lengthBytes !== lengthBytes) return;
     // After a choke, BEP 6 has every request refused by itself: that says nothing about the piece.
@@ -309,13 +339,13 @@ export class FetchPeer implements WireVisitor {
       this.#lose([block]);
       return;
     }
-    const { rejects, rejectsOfPiece, rejectedPauseMs, startRequests } = this.#options.limits;
+    const { rejects, rejectsOfPiece, rejectedPauseMs } = this.#options.limits;
     if (++this.#rejects > rejects) throw violation('it refuses everything');
     const ofPiece = (this.#rejectsOfPiece.get(index) ?? 0) + 1;
     this.#rejectsOfPiece.set(index, ofPiece);
     if (ofPiece >= rejectsOfPiece) this.#lacks(index);
     this.#pausedUntilMs = performance.now() + rejectedPauseMs;
-    this.#window = startRequests;
+    this.pace.restart();
     this.#lose([block]);
   }
 
@@ -346,30 +376,40 @@ export class FetchPeer implements WireVisitor {
   }
 
   pieceStart(index: number, begin: number, lengthBytes: number): void {
-    const block = this.#asked.get(blockKey({ index, begin }));
+    const asked = this.#asked.get(blockKey({ index, begin }));
     // It may cross a cancel, or come after we gave up on it; what was never asked for is skipped as well.
-    this.#arriving = block?.lengthBytes === lengthBytes ? block : undefined;
+    this.#arriving = asked?.block.lengthBytes === lengthBytes ? asked : undefined;
     if (this.#arriving === undefined) this.#countChatter();
-    else this.#options.events.blockBegins(this, this.#arriving);
+    else this.#options.events.blockBegins(this, this.#arriving.block);
   }
 
   pieceData(bytes: Buffer, offset: number): void {
     if (this.#arriving === undefined) return;
     this.#rateBytes += bytes.length;
-    this.#options.events.blockBytes(this, this.#arriving, bytes, offset);
+    this.#options.events.blockBytes(this, this.#arriving.block, bytes, offset);
   }
 
   pieceEnd(): void {
-    const block = this.#arriving;
+    const asked = this.#arriving;
     this.#arriving = undefined;
-    if (block === undefined) return;
+    if (asked === undefined) return;
+    const { block, at, limited } = asked;
     this.#asked.delete(blockKey(block));
     this.#rejects = 0;
     this.#rejectsOfPiece.delete(block.index);
     this.#chatter = 0;
     this.proven = true;
-    if (this.#window < this.#options.limits.maxRequests) this.#window++;
+    this.pace.got(block.lengthBytes, at, performance.now(), limited);
     this.#options.events.blockEnds(this, block);
+  }
+
+  #isArriving({ index, begin }: BlockRequest): boolean {
+    const block = this.#arriving?.block;
+    return block?.index === index && block.begin === begin;
+  }
+
+  #waitedFor(): BlockRequest[] {
+    return Array.from(this.#asked.values(), ({ block }) => block);
   }
 
   /** It said that it has a piece, and refuses to give it. */

@@ -7,11 +7,13 @@
 
 import { hash, subtle } from 'node:crypto';
 import { NarswarmError } from '../nar/errors.ts';
+import { FetchAddresses } from './fetch-addresses.ts';
 import { type FetchLimits, fetchLimits } from './fetch-limits.ts';
 import { FetchPeer, type FetchPeerEvents, type FetchShare } from './fetch-peer.ts';
 import { FetchProgress } from './fetch-progress.ts';
+import { blockBytes } from './limits.ts';
 import { type PeerAddress, parsePeer, printPeer } from './peer-address.ts';
-import { localFirst, type PeerBook } from './peer-book.ts';
+import type { PeerBook } from './peer-book.ts';
 import { PieceWindow } from './piece-window.ts';
 import type { Torrent } from './torrent.ts';
 import type { BlockRequest } from './wire-encode.ts';
@@ -65,6 +67,8 @@ export interface VerifiedPiece {
 export interface FetchStats {
   /** Bytes of blocks, spoilt ones and doubles included. */
   downloadedBytes: number;
+  /** Those of them that were of no use: what several peers were asked for, and what was cut off. */
+  unusedBytes: number;
   /** Connections that showed a handshake. */
   peers: number;
   /** Addresses that sent wrong bytes. */
@@ -92,8 +96,7 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   readonly #signal: AbortSignal | undefined;
   readonly #onAbort = (): void => void this.close();
 
-  readonly #waitingAddresses = new Map<string, PeerAddress>();
-  readonly #seenAddresses = new Set<string>();
+  readonly #addresses: FetchAddresses;
   readonly #peers = new Map<string, FetchPeer>();
   readonly #connectingSinceMs = new Map<string, number>();
   readonly #banned = new Set<string>();
@@ -130,6 +133,7 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     });
     this.#held = options.hold ?? false;
     this.#book = options.book;
+    this.#addresses = new FetchAddresses(this.#limits.addresses, options.book);
     this.#signal = signal;
     this.#timer = setInterval(() => this.#sweep(), this.#limits.sweepMs);
     signal?.addEventListener('abort', this.#onAbort, { once: true });
@@ -154,13 +158,7 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
 
   /** Addresses that were named before are ignored. */
   addPeers(addresses: Iterable<PeerAddress>): void {
-    for (const address of addresses) {
-      const key = printPeer(address);
-      if (this.#seenAddresses.has(key) || this.#seenAddresses.size >= this.#limits.addresses) continue;
-      this.#seenAddresses.add(key);
-      this.#waitingAddresses.set(key, address);
-    }
-    this.#rankWaiting();
+    this.#addresses.add(addresses);
     this.#connectMore();
   }
 
@@ -177,7 +175,13 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
 
   stats(): FetchStats {
     const connected = [...this.#peers.values()].filter((peer) => peer.connected);
-    return { downloadedBytes: this.#downloadedBytes, peers: connected.length, banned: [...this.#banned] };
+    const unusedBytes = this.#downloadedBytes - this.#window.usedBytes;
+    return {
+      downloadedBytes: this.#downloadedBytes,
+      unusedBytes,
+      peers: connected.length,
+      banned: [...this.#banned],
+    };
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<VerifiedPiece> {
@@ -295,6 +299,7 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
 
   closed(peer: FetchPeer): void {
     this.#peers.delete(peer.key);
+    this.#remember(peer);
     this.#connectingSinceMs.delete(peer.key);
     this.#window.left(peer.key);
     this.#closing.add(peer.gone);
@@ -304,16 +309,15 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     this.#checkExhausted();
   }
 
-  fault(error: unknown): void {
-    this.#fail(error);
+  #remember({ address, key, connected, pace }: FetchPeer): void {
+    if (this.#book === undefined || this.#banned.has(key)) return;
+    const { bytesPerSecond, roundTripMs = 0, receivedBytes } = pace;
+    if (receivedBytes > 0) this.#book.gave(address, { bytesPerSecond, roundTripMs });
+    else if (!connected && !this.#closed) this.#book.missed(address);
   }
 
-  /** The best are connected to first, and those that are banned never. */
-  #rankWaiting(): void {
-    const addresses = [...this.#waitingAddresses.values()];
-    const ranked = this.#book?.rank(addresses) ?? localFirst(addresses);
-    this.#waitingAddresses.clear();
-    for (const address of ranked) this.#waitingAddresses.set(printPeer(address), address);
+  fault(error: unknown): void {
+    this.#fail(error);
   }
 
   get #full(): boolean {
@@ -322,13 +326,25 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   }
 
   #connectMore(): void {
-    for (const [key, address] of this.#waitingAddresses) {
-      if (this.#closed || this.#full) return;
-      this.#waitingAddresses.delete(key);
+    const { startRequests, startRequestsOfSeveral } = this.#limits;
+    while (!this.#closed && !this.#full) {
+      const address = this.#addresses.take();
+      if (address === undefined) return;
+      const key = printPeer(address);
+      const several = this.#peers.size + this.#addresses.waiting > 0;
       this.#connectingSinceMs.set(key, performance.now());
-      const share = this.#share?.with?.(address) === false ? undefined : this.#share;
-      const options = { address, key, torrent: this.#torrent, peerId: this.#peerId, share };
-      this.#peers.set(key, new FetchPeer({ ...options, limits: this.#limits, events: this }));
+      const peer = new FetchPeer({
+        address,
+        key,
+        torrent: this.#torrent,
+        peerId: this.#peerId,
+        share: this.#share?.with?.(address) === false ? undefined : this.#share,
+        startRequests: several ? Math.min(startRequests, startRequestsOfSeveral) : startRequests,
+        known: this.#book?.paceOf(address),
+        limits: this.#limits,
+        events: this,
+      });
+      this.#peers.set(key, peer);
     }
   }
 
@@ -344,13 +360,50 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     if (this.#held) return;
     const has = (index: number): boolean =>
       peer.offers(index) || (peer.has(index) && this.#presses(index, nowMs));
-    const spread = this.#share === undefined || peer.deals ? {} : { spread: Math.random() };
-    const blocks = this.#window.take(peer.key, has, appetite, { nowMs, ...spread });
+    const dueMs = nowMs + 2 * peer.expectMs + this.#limits.slackMs;
+    const blocks: BlockRequest[] = [];
+    // What is waited for and overdue comes before what is not asked for yet.
+    if (this.#wake !== undefined && this.#peers.size > 1) {
+      const most = Math.min(appetite, this.#limits.overtakeRequests);
+      blocks.push(...this.#window.overtake(peer.key, has, most, { nowMs, dueMs, firstOnly: true }));
+    }
+    const how =
+      this.#share !== undefined && !peer.deals
+        ? { spread: Math.random() }
+        : { skipBytes: this.#leftToOthers(peer) };
+    this.#makeRoom();
+    blocks.push(...this.#window.take(peer.key, has, appetite - blocks.length, { dueMs, ...how }));
+    const all = blocks.length === appetite;
     // Nothing is left that nobody was asked for: an idle peer may overtake a slow one.
     if (blocks.length === 0 && peer.waitingFor === 0 && this.#peers.size > 1) {
-      blocks.push(...this.#window.take(peer.key, has, appetite, { nowMs, overtakeMs: this.#stallMs / 2 }));
+      const most = Math.min(appetite, this.#limits.overtakeRequests);
+      blocks.push(...this.#window.overtake(peer.key, has, most, { nowMs, dueMs }));
     }
-    peer.ask(blocks);
+    peer.ask(blocks, all);
+  }
+
+  /** What all paths hold twice over has to fit, so that none of them waits for the reader. */
+  #makeRoom(): void {
+    const { aheadBytes, aheadMaxBytes } = this.#limits;
+    let blocks = 0;
+    for (const { pace } of this.#peers.values()) blocks += pace.bytesPerSecond > 0 ? pace.window : 0;
+    this.#window.makeRoom(
+      Math.min(Math.max(2 * blocks * blockBytes, aheadBytes), Math.max(aheadBytes, aheadMaxBytes)),
+    );
+  }
+
+  /** Bytes that the others will have got before a slow peer gives anything: it works on what comes after that. */
+  #leftToOthers(peer: FetchPeer): number {
+    if (this.#peers.size === 1 || !peer.proven) return 0;
+    let quickestMs = Number.POSITIVE_INFINITY;
+    let bytesPerMs = 0;
+    for (const other of this.#peers.values()) {
+      if (other === peer || !other.proven || other.waitingFor === 0) continue;
+      quickestMs = Math.min(quickestMs, other.expectMs);
+      bytesPerMs += other.pace.bytesPerSecond / 1_000;
+    }
+    const laterMs = peer.expectMs - 2 * quickestMs - this.#limits.slackMs;
+    return laterMs > 0 ? laterMs * bytesPerMs : 0;
   }
 
   /**
@@ -396,21 +449,23 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     if (why !== undefined) this.#fail(new NarswarmError('swarm-stalled', why));
   }
 
-  /** A peer that gives next to nothing keeps neither blocks from others nor, while it never gave any, others from their place. */
+  /** A peer that gives next to nothing keeps neither blocks from others nor others from their place. */
   #watch(peer: FetchPeer, nowMs: number): void {
     peer.stayAlive(nowMs);
     const ms = this.#stallMs / 2;
+    const { key, proven } = peer;
     if (!peer.fellShort(nowMs, ms, (this.#limits.leastBytesPerSecond * ms) / 1_000)) return;
-    if (!peer.proven && this.#waitingAddresses.size > 0 && this.#full) {
+    const others = this.#full && this.#addresses.waiting > 0;
+    if (others && (!proven || this.#addresses.hasBetterThan(key))) {
       peer.close();
     } else if (peer.waitingFor > 0 && this.#peers.size > 1) {
-      this.#window.giveBack(peer.key, peer.standsStill());
+      this.#window.giveBack(key, peer.standsStill());
       for (const other of this.#peers.values()) if (other !== peer) this.#ask(other);
     }
   }
 
   #checkExhausted(): void {
-    if (!this.#complete || this.#peers.size > 0 || this.#waitingAddresses.size > 0) return;
+    if (!this.#complete || this.#peers.size > 0 || this.#addresses.waiting > 0) return;
     this.#fail(new NarswarmError('swarm-exhausted', 'no usable peer is left'));
   }
 

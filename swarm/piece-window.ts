@@ -17,8 +17,12 @@ interface ActivePiece {
   readonly index: number;
   readonly bytes: Buffer;
   readonly blocks: Uint8Array;
-  /** When each block was last asked for. */
-  readonly askedMs: Float64Array;
+  /** When each block was expected from the one that was asked for it last. */
+  readonly dueMs: Float64Array;
+  /** Who was asked for each block last. */
+  readonly askedOf: (string | undefined)[];
+  /** How often each block was asked of another one although it had been asked for. */
+  readonly overtaken: Uint8Array;
   /** Who is sending each block into its place at this moment. */
   readonly writers: (string | undefined)[];
   /** Who gave each block that is here. */
@@ -44,22 +48,37 @@ export type CheckResult =
 /** Whole pieces whose memory is kept to be used again: enough for what is being written while others arrive. */
 const recycledMax = 4;
 
+/** Whoever gives a block in less than one part in so many of the time that it will still take elsewhere is asked for it, too. */
+const overtakeFactor = 2;
+/** Milliseconds in which a block that was asked of another one is not asked of a third: round trips are uneven. */
+const overtakeAgainMs = 50;
+/** Peers that one block is asked of besides the first: enough that one of them is good, and few copies come for nothing. */
+const overtakersMax = 3;
+
 export interface TakeOptions {
-  /** For the age of requests; any clock that goes forward. */
-  nowMs: number;
-  /** Blocks that others were asked for so long ago, too. Without it only those that nobody was asked for. */
-  overtakeMs?: number;
+  /** When they are to be expected; on any clock that goes forward. */
+  dueMs: number;
   /**
    * From 0 to 1: so far into the room the pieces after the next one are begun with, and not in the order of delivery. Peers that share
    * and are at the same place then take different pieces from the one who has them, to give them to each other.
    */
   spread?: number;
+  /** Bytes of the room that others will have got before anything comes from this peer: what is before is left to them. */
+  skipBytes?: number;
+}
+
+export interface OvertakeOptions {
+  nowMs: number;
+  /** When this peer would give them. */
+  dueMs: number;
+  /** Only of the piece to be delivered next, and only what is overdue. */
+  firstOnly?: boolean;
 }
 
 export class PieceWindow {
   readonly #torrent: Torrent;
   readonly #end: number;
-  readonly #room: number;
+  #room = 2;
   /** From the next to be delivered on, without gaps. */
   readonly #active: ActivePiece[] = [];
   /** What peers send that another one is sending already: whoever is done first wins. At most a block for each peer. */
@@ -67,6 +86,7 @@ export class PieceWindow {
   readonly #recycled: Buffer[] = [];
   /** Pieces that are whole and whose digest is not known yet. */
   #due = 0;
+  #usedBytes = 0;
   #first: number;
 
   /** The pieces from `first` to before `end`. `aheadBytes`: what may be held; at least two pieces are. */
@@ -74,7 +94,7 @@ export class PieceWindow {
     this.#torrent = torrent;
     this.#end = end;
     this.#first = first;
-    this.#room = Math.max(2, Math.floor(aheadBytes / torrent.pieceLength));
+    this.makeRoom(aheadBytes);
   }
 
   /** True when every piece that is wanted was delivered. */
@@ -85,6 +105,16 @@ export class PieceWindow {
   /** Whether a piece is whole that was not `checked` yet. */
   get checkDue(): boolean {
     return this.#due > 0;
+  }
+
+  /** Holds as much from now on, and at least two pieces; what is held already stays. */
+  makeRoom(aheadBytes: number): void {
+    this.#room = Math.max(2, Math.floor(aheadBytes / this.#torrent.pieceLength));
+  }
+
+  /** Bytes of blocks that were put to use, those of spoilt pieces included. */
+  get usedBytes(): number {
+    return this.#usedBytes;
   }
 
   /** The piece to be delivered next. */
@@ -103,23 +133,51 @@ export class PieceWindow {
     return [...this.#active, ...this.#spare.values()].reduce((sum, { bytes }) => sum + bytes.length, 0);
   }
 
-  /** At most `max` blocks to ask of `peer`, in the order of delivery. */
+  /** At most `max` blocks to ask of `peer` that nobody was asked for, in the order of delivery. */
   take(peer: string, has: (index: number) => boolean, max: number, options: TakeOptions): BlockRequest[] {
-    const { nowMs, overtakeMs = Number.POSITIVE_INFINITY } = options;
     const taken: BlockRequest[] = [];
-    for (const piece of this.#inTurn(options.spread)) {
+    for (const piece of this.#inTurn(options)) {
       if (piece.missing === 0 || !has(piece.index) || !mayAsk(piece, peer)) continue;
       for (let block = 0; block < piece.blocks.length && taken.length < max; block++) {
-        const state = piece.blocks[block];
-        const late = state === asked && nowMs - (piece.askedMs[block] ?? 0) >= overtakeMs;
-        if (state !== wanted && (!late || piece.alone)) continue;
+        if (piece.blocks[block] !== wanted) continue;
         piece.blocks[block] = asked;
-        piece.askedMs[block] = nowMs;
+        piece.askedOf[block] = peer;
+        piece.dueMs[block] = options.dueMs;
+        piece.overtaken[block] = 0;
         if (piece.alone) piece.owner = peer;
         taken.push(this.#request(piece.index, block));
       }
       // Before the next one is opened.
       if (taken.length >= max) break;
+    }
+    return taken;
+  }
+
+  /**
+   * At most `max` blocks that others were asked for and `peer` is to be asked for, too: those that are overdue, and those that it would give
+   * well before they are due. Nothing is opened for it.
+   */
+  overtake(
+    peer: string,
+    has: (index: number) => boolean,
+    max: number,
+    { nowMs, dueMs, firstOnly = false }: OvertakeOptions,
+  ): BlockRequest[] {
+    const taken: BlockRequest[] = [];
+    const wellBeforeMs = nowMs + overtakeFactor * (dueMs - nowMs) + overtakeAgainMs;
+    for (const piece of this.#active.slice(0, firstOnly ? 1 : undefined)) {
+      if (piece.missing === 0 || piece.alone || !has(piece.index)) continue;
+      for (let block = 0; block < piece.blocks.length && taken.length < max; block++) {
+        const expectedMs = piece.dueMs[block] ?? 0;
+        const overtaken = piece.overtaken[block] ?? 0;
+        const slow = expectedMs < nowMs || (!firstOnly && overtaken === 0 && expectedMs > wellBeforeMs);
+        if (piece.blocks[block] !== asked || !slow) continue;
+        if (piece.askedOf[block] === peer || overtaken >= overtakersMax) continue;
+        piece.askedOf[block] = peer;
+        piece.overtaken[block] = overtaken + 1;
+        piece.dueMs[block] = Math.max(dueMs, nowMs + overtakeAgainMs);
+        taken.push(this.#request(piece.index, block));
+      }
     }
     return taken;
   }
@@ -182,7 +240,7 @@ export class PieceWindow {
   }
 
   /** A block is whole. When its piece is too, gives that: its SHA-1 is due in `checked`, and its bytes do not change until then. */
-  filled(peer: string, { index, begin }: BlockRequest): Buffer | undefined {
+  filled(peer: string, { index, begin, lengthBytes }: BlockRequest): Buffer | undefined {
     const piece = this.#piece(index);
     const block = begin / blockBytes;
     const spare = this.#spareOf(peer, index, begin);
@@ -195,6 +253,7 @@ export class PieceWindow {
     piece.writers[block] = undefined;
     piece.sources[block] = peer;
     piece.blocks[block] = here;
+    this.#usedBytes += lengthBytes;
     if (--piece.missing > 0) return undefined;
     piece.check = 'due';
     this.#due++;
@@ -241,10 +300,10 @@ export class PieceWindow {
   }
 
   /** In the order of delivery, each opened when its turn comes; with `spread` the next one first, then the others from there on. */
-  *#inTurn(spread: number | undefined): Generator<ActivePiece> {
+  *#inTurn({ spread, skipBytes = 0 }: TakeOptions): Generator<ActivePiece> {
     const count = Math.min(this.#room, this.#end - this.#first);
     const start = spread === undefined ? 1 : 1 + Math.floor(spread * (count - 1));
-    for (let turn = 0; turn < count; turn++) {
+    for (let turn = Math.floor(skipBytes / this.#torrent.pieceLength); turn < count; turn++) {
       const at = turn === 0 ? 0 : 1 + ((start - 1 + turn - 1) % (count - 1));
       while (this.#active.length <= at) if (this.#open() === undefined) return;
       const piece = this.#active[at];
@@ -263,7 +322,9 @@ export class PieceWindow {
       index,
       bytes,
       blocks,
-      askedMs: new Float64Array(blocks.length),
+      dueMs: new Float64Array(blocks.length),
+      askedOf: [],
+      overtaken: new Uint8Array(blocks.length),
       writers: [],
       sources: [],
       missing: blocks.length,

@@ -4,15 +4,13 @@
  */
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
 import { createInterface, type Interface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
+import { cpuSecondsOf } from './process-cost.ts';
 
 /** The slowest thing measured takes a few seconds. */
 const answerTimeoutMs = 120_000;
 const endTimeoutMs = 5_000;
-/** Of the kernel's CPU accounting: USER_HZ is 100 on every Linux. */
-const ticksPerSecond = 100;
 
 export class PeerProcess {
   readonly #child: ChildProcessByStdio<Writable, Readable, null>;
@@ -54,7 +52,7 @@ export class PeerProcess {
 
   /** CPU seconds that it has used, of all threads; 0 where the system does not tell. */
   cpuSeconds(): number {
-    return cpuSecondsOf(this.#child.pid ?? 0);
+    return cpuSecondsOf(this.#child.pid);
   }
 
   async end(): Promise<void> {

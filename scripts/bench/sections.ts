@@ -25,6 +25,11 @@ export const sections: Readonly<Record<string, Section>> = {
     about: '300 small files, beside webtorrent and nginx',
     run: async (options) => (await import('./downloads.ts')).small(options),
   },
+  'client-large': {
+    about:
+      'one NAR of 1 GiB through the client from one peer, here and 50 ms away, beside nginx to the same reader',
+    run: async (options) => (await import('./client-large.ts')).clientLarge(options),
+  },
   scale: {
     about: 'a seeder with --nars NAR files: start, memory, cold torrents, floods',
     run: async ({ nars }) => (await import('./scale.ts')).scaleRows({ rows: nars }),

@@ -58,6 +58,11 @@ const fetcher: Proofs<FetchLimits> = {
   addresses: 'swarm/fetcher.test.ts: addresses that are named twice, or too many of them, are ignored',
   connectMs: 'swarm/fetcher.test.ts: silent peers: stalled after stallMs, not before',
   aheadBytes: 'swarm/fetcher.test.ts: what is fetched ahead of a slow consumer is bounded',
+  aheadMaxBytes:
+    'swarm/fetch-speed.test.ts: what is fetched ahead grows with the path, and no further than allowed',
+  startRequestsOfSeveral: 'tuning: how evenly the first pieces are spread',
+  slackMs: 'swarm/peer-pace.test.ts: the window is what the path holds, and little more',
+  overtakeRequests: 'swarm/fetch-speed.test.ts: an idle peer takes over little at a time',
   dealPatienceMs: 'tuning: how long a dealt piece is waited for',
   dealNeeds: 'swarm/partial-seed.test.ts: a seed that deals is asked for what others have and do not give',
   startRequests: 'tuning: how a window begins',

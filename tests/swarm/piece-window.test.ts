@@ -33,7 +33,7 @@ function give(
 }
 
 function take(window: PieceWindow, peer: string, max = all): BlockRequest[] {
-  return window.take(peer, everything, max, { nowMs: 0 });
+  return window.take(peer, everything, max, { dueMs: 0 });
 }
 
 /** Everything that can be delivered. */
@@ -64,7 +64,7 @@ t.test(
   async (t) => {
     const piecesOf = (spread: number, max: number): number[] => {
       const window = new PieceWindow(file.torrent, { first: 0, end: 4 }, 100 * pieceBytes);
-      const blocks = window.take('a', everything, max, { nowMs: 0, spread });
+      const blocks = window.take('a', everything, max, { dueMs: 0, spread });
       return [...new Set(blocks.map(({ index }) => index))];
     };
     t.same(piecesOf(0, all), [0, 1, 2, 3]);
@@ -97,14 +97,51 @@ t.test('a whole piece waits for those before it', async (t) => {
   t.ok(window.done);
 });
 
-t.test('only blocks that are late are asked of a second peer, and then not of a third', async (t) => {
-  const window = new PieceWindow(file.torrent, { first: 3, end: 4 }, 100 * pieceBytes);
-  const late = (nowMs: number): BlockRequest[] =>
-    window.take('b', everything, all, { nowMs, overtakeMs: 100 });
-  t.equal(take(window, 'a').length, 2);
-  t.same(late(99), []);
-  t.equal(late(100).length, 2);
-  t.same(late(150), []);
+t.test(
+  'blocks that are overdue, or that another peer gives much sooner, are asked of that one, too',
+  async (t) => {
+    const window = new PieceWindow(file.torrent, { first: 3, end: 4 }, 100 * pieceBytes);
+    const overtake = (peer: string, nowMs: number, tookMs: number): number =>
+      window.overtake(peer, everything, all, { nowMs, dueMs: nowMs + tookMs }).length;
+    t.equal(window.take('a', everything, all, { dueMs: 200 }).length, 2);
+    t.equal(overtake('b', 50, 60), 0, 'it would come little later');
+    t.equal(overtake('a', 201, 10), 0, 'not of the one who lets us wait');
+    t.equal(overtake('b', 50, 20), 2, 'in a fraction of the time');
+    t.equal(overtake('c', 60, 10), 0, 'not of a third at once');
+    t.equal(overtake('c', 101, 10), 2, 'but when the second is late as well');
+    t.equal(overtake('d', 200, 10), 2);
+    t.equal(overtake('e', 400, 10), 0, 'and not for ever');
+  },
+);
+
+t.test('of the next piece alone, only what is overdue', async (t) => {
+  const window = new PieceWindow(file.torrent, { first: 0, end: 4 }, 100 * pieceBytes);
+  window.take('a', everything, 6, { dueMs: 100 });
+  const overtake = (nowMs: number): BlockRequest[] =>
+    window.overtake('b', everything, all, { nowMs, dueMs: nowMs + 1, firstOnly: true });
+  t.same(overtake(50), []);
+  t.equal(overtake(101).length, 4);
+});
+
+t.test('a slow peer leaves to the others what they will have got before it gives anything', async (t) => {
+  const window = new PieceWindow(file.torrent, { first: 0, end: 4 }, 100 * pieceBytes);
+  const slow = (skipBytes: number): number | undefined =>
+    window.take('slow', everything, 1, { dueMs: 0, skipBytes })[0]?.index;
+  t.equal(slow(2 * pieceBytes), 2);
+  t.equal(slow(pieceBytes - 1), 0);
+  t.equal(slow(4 * pieceBytes), undefined, 'they will have got everything');
+});
+
+t.test('room that grows is used, and what is held when it shrinks stays', async (t) => {
+  const window = new PieceWindow(file.torrent, { first: 0, end: 4 }, 2 * pieceBytes);
+  t.equal(take(window, 'a').length, 8);
+  window.makeRoom(3 * pieceBytes);
+  const more = take(window, 'a');
+  t.equal(more.length, 4);
+  window.makeRoom(0);
+  for (const block of more) give(window, 'a', block);
+  t.same(take(window, 'a'), []);
+  t.ok(window.heldBytes >= 3 * pieceBytes);
 });
 
 t.test('of two peers that send the same block at once, the first that is done wins', async (t) => {
@@ -257,7 +294,8 @@ t.test(
           } else if (step.do === 'check') {
             check();
           } else if (step.do === 'take') {
-            window.take(step.peer, everything, step.max, { nowMs, ...(step.late ? { overtakeMs: 3 } : {}) });
+            if (step.late) window.overtake(step.peer, everything, step.max, { nowMs, dueMs: nowMs + 3 });
+            else window.take(step.peer, everything, step.max, { dueMs: nowMs + 3 });
           } else if (step.block === undefined) {
             window[step.do](step.peer);
           } else {
