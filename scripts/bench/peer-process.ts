@@ -78,17 +78,6 @@ export class PeerProcess {
   }
 }
 
-/** CPU seconds that a process has used, of all threads; 0 where the system does not tell. */
-export function cpuSecondsOf(pid: number): number {
-  try {
-    const text = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-    return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond;
-  } catch {
-    return 0;
-  }
-}
-
 /** A downloader's life: tells that it is ready, waits for the word, does `work`, tells how long it took, waits for the end. */
 export async function measureOnDemand(work: () => Promise<void>): Promise<void> {
   console.log('{}');
