@@ -15,7 +15,7 @@ import { printPublicKey } from '../../nar/signature.ts';
 import { logKey, MadeLog } from '../../tests/catalog/made-log.ts';
 import { type Program, startProgram, until } from '../../tests/helpers/program.ts';
 import { madeRecords } from './follow-log.ts';
-import { cpuSecondsOf } from './peer-process.ts';
+import { cpuSecondsOf } from './process-cost.ts';
 import type { Row } from './table.ts';
 
 const viewName = 'made-view';
