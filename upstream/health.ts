@@ -111,17 +111,18 @@ export class Health {
     if (this.#timer !== undefined || this.#closing.signal.aborted) return;
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
-      if (this.#restUntilMs !== undefined) void this.#try();
+      if (this.#restUntilMs !== undefined) this.#try();
     }, ms);
     // The process does not stay for it.
     this.#timer.unref();
   }
 
-  #try(): Promise<void> {
+  #try(): void {
     const deadline = AbortSignal.timeout(this.#limits.trialMs);
     const signal = AbortSignal.any([this.#closing.signal, deadline]);
-    this.#trying = this.#options
-      .trial(signal)
+    // In a turn of its own, so that a trial which fails at once is known as one.
+    this.#trying = Promise.resolve()
+      .then(() => this.#options.trial(signal))
       .then(
         () => undefined,
         () => undefined,
@@ -129,6 +130,5 @@ export class Health {
       .finally(() => {
         this.#trying = undefined;
       });
-    return this.#trying;
   }
 }
