@@ -1,0 +1,293 @@
+/**
+ * What the client remembers about peers: who was fast, who cannot be reached, who lied. Asked and told while sockets are read, so all of it
+ * is in memory; what should survive a restart is written to a database of its own now and then.
+ *
+ * A peer is an address with its port: behind one address there may be many. A host is left alone as a whole once several of its ports have
+ * lied; this machine's own addresses never are, where proxies and tests give many peers one address.
+ */
+
+import { rmSync } from 'node:fs';
+import { BlockList, isIP } from 'node:net';
+import { DatabaseSync } from 'node:sqlite';
+import { addressKey } from '../swarm/address-key.ts';
+import { isIn, isOnLocalNetwork } from '../swarm/local-network.ts';
+import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
+import type { BanReason, PeerBook, PeerPace } from '../swarm/peer-book.ts';
+import type { Logger } from '../web/log.ts';
+
+/** Raised by whoever changes the tables. An older database is made anew. */
+const schemaVersion = 1;
+
+/** Peers whose pace is kept, and peers that are banned; about 200 bytes each. Those that were heard of last stay. */
+const pacesMax = 5_000;
+const bansMax = 2_000;
+const missedMax = 1_000;
+/** A day on which a peer was fast says something for a week, and a lie is remembered as long: addresses change hands. */
+const keptMs = 7 * 24 * 60 * 60_000;
+/** A peer that was not there is tried after the others for this long. */
+const missedMs = 10 * 60_000;
+/** Ports of one host that have lied before all of it is left alone. */
+const lyingPortsMax = 3;
+/** Bytes a second from which on a known peer comes before unknown ones, and below which it comes after them. */
+const fastBytesPerSecond = 1024 * 1024;
+const slowBytesPerSecond = 64 * 1024;
+/** Share of what was known in what is known next, when a peer was slower than before: it may have had little to give. */
+const memoryShare = 0.75;
+/** What is new is written after this long, in one transaction. */
+const writeAfterMs = 5_000;
+
+const loopback = new BlockList();
+loopback.addSubnet('127.0.0.0', 8, 'ipv4');
+loopback.addAddress('::1', 'ipv6');
+loopback.addSubnet('::ffff:127.0.0.0', 104, 'ipv6');
+
+const schema = `
+CREATE TABLE paces (
+  address TEXT PRIMARY KEY,
+  bytes_per_second REAL NOT NULL,
+  round_trip_ms REAL NOT NULL,
+  at INTEGER NOT NULL
+) STRICT;
+CREATE TABLE bans (address TEXT PRIMARY KEY, host TEXT NOT NULL, why TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
+`;
+
+interface Pace extends PeerPace {
+  readonly atMs: number;
+}
+
+interface Ban {
+  readonly host: string;
+  readonly why: BanReason;
+  readonly atMs: number;
+}
+
+export interface KeptPeerBookOptions {
+  /** Of its database. */
+  path: string;
+  logger: Logger;
+  /** Milliseconds since the epoch. */
+  clock: () => number;
+}
+
+export class KeptPeerBook implements PeerBook {
+  readonly #logger: Logger;
+  readonly #clock: () => number;
+  /** Without one nothing survives a restart. */
+  #db: DatabaseSync | undefined;
+  /** By address, those that were told of last at the end. */
+  readonly #paces = new Map<string, Pace>();
+  readonly #bans = new Map<string, Ban>();
+  readonly #missed = new Map<string, number>();
+  /** Banned ports of each host. */
+  readonly #lyingPorts = new Map<string, number>();
+  /** Addresses whose rows are not written, or not removed, yet. */
+  readonly #unwritten = { paces: new Set<string>(), bans: new Set<string>() };
+  #timer: NodeJS.Timeout | undefined;
+
+  /** Never throws: a database that cannot be used is made anew, and done without if that fails. */
+  constructor({ path, logger, clock }: KeptPeerBookOptions) {
+    this.#logger = logger;
+    this.#clock = clock;
+    try {
+      this.#db = openDatabase(path);
+      this.#read(this.#db);
+    } catch (error) {
+      logger.warn('peer-book-failed', { error });
+    }
+  }
+
+  isBanned({ host, port }: PeerAddress): boolean {
+    const key = printPeer({ host, port });
+    const ban = this.#bans.get(key);
+    if (ban !== undefined && this.#expired(ban)) this.#forgive(key, ban);
+    else if (ban !== undefined) return true;
+    return (this.#lyingPorts.get(addressKey(host)) ?? 0) >= lyingPortsMax && !isLoopback(host);
+  }
+
+  ban(address: PeerAddress, why: BanReason): void {
+    const key = printPeer(address);
+    if (this.#bans.has(key)) return;
+    const host = addressKey(address.host);
+    this.#bans.set(key, { host, why, atMs: this.#clock() });
+    this.#lyingPorts.set(host, (this.#lyingPorts.get(host) ?? 0) + 1);
+    this.#changed('bans', key);
+    if (this.#paces.delete(key)) this.#changed('paces', key);
+    this.#logger.warn('peer-banned', { peer: key, why });
+    const [oldest] = this.#bans;
+    if (this.#bans.size > bansMax && oldest !== undefined) this.#forgive(...oldest);
+  }
+
+  gave(address: PeerAddress, { bytesPerSecond, roundTripMs }: PeerPace): void {
+    const key = printPeer(address);
+    this.#missed.delete(key);
+    const known = this.paceOf(address);
+    const slower = known !== undefined && known.bytesPerSecond > bytesPerSecond;
+    const farther = known !== undefined && known.roundTripMs < roundTripMs;
+    this.#paces.delete(key);
+    this.#paces.set(key, {
+      bytesPerSecond: slower ? mix(known.bytesPerSecond, bytesPerSecond) : bytesPerSecond,
+      roundTripMs: farther ? mix(known.roundTripMs, roundTripMs) : roundTripMs,
+      atMs: this.#clock(),
+    });
+    this.#changed('paces', key);
+    const [oldest] = this.#paces.keys();
+    if (this.#paces.size <= pacesMax || oldest === undefined) return;
+    this.#paces.delete(oldest);
+    this.#changed('paces', oldest);
+  }
+
+  missed(address: PeerAddress): void {
+    const key = printPeer(address);
+    this.#missed.delete(key);
+    this.#missed.set(key, this.#clock());
+    const [oldest] = this.#missed.keys();
+    if (this.#missed.size > missedMax && oldest !== undefined) this.#missed.delete(oldest);
+  }
+
+  paceOf(address: PeerAddress): PeerPace | undefined {
+    const pace = this.#paces.get(printPeer(address));
+    return pace === undefined || this.#expired(pace) ? undefined : pace;
+  }
+
+  rank(addresses: readonly PeerAddress[]): PeerAddress[] {
+    return addresses
+      .filter((address) => !this.isBanned(address))
+      .map((address) => ({
+        address,
+        place: this.#place(address),
+        rate: this.paceOf(address)?.bytesPerSecond ?? 0,
+      }))
+      .sort((a, b) => a.place - b.place || b.rate - a.rate)
+      .map(({ address }) => address);
+  }
+
+  status(): { known: number; banned: number } {
+    return { known: this.#paces.size, banned: this.#bans.size };
+  }
+
+  /** Writes what is not written. May be called twice. */
+  close(): void {
+    this.#write();
+    this.#db?.close();
+    this.#db = undefined;
+  }
+
+  #place(address: PeerAddress): number {
+    const missedMsAgo = this.#clock() - (this.#missed.get(printPeer(address)) ?? Number.NEGATIVE_INFINITY);
+    if (missedMsAgo < missedMs) return 4;
+    if (isOnLocalNetwork(address.host)) return 0;
+    const rate = this.paceOf(address)?.bytesPerSecond;
+    if (rate === undefined || (rate < fastBytesPerSecond && rate >= slowBytesPerSecond)) return 2;
+    return rate < slowBytesPerSecond ? 3 : 1;
+  }
+
+  #expired({ atMs }: { atMs: number }): boolean {
+    return this.#clock() - atMs > keptMs;
+  }
+
+  #forgive(key: string, { host }: Ban): void {
+    this.#bans.delete(key);
+    const ports = (this.#lyingPorts.get(host) ?? 0) - 1;
+    if (ports > 0) this.#lyingPorts.set(host, ports);
+    else this.#lyingPorts.delete(host);
+    this.#changed('bans', key);
+  }
+
+  #changed(table: 'paces' | 'bans', key: string): void {
+    this.#unwritten[table].add(key);
+    if (this.#db !== undefined) this.#timer ??= setTimeout(() => this.#write(), writeAfterMs).unref();
+  }
+
+  #read(db: DatabaseSync): void {
+    for (const { address, bytes_per_second, round_trip_ms, at } of db
+      .prepare('SELECT * FROM paces ORDER BY at')
+      .all()) {
+      const pace = {
+        bytesPerSecond: Number(bytes_per_second),
+        roundTripMs: Number(round_trip_ms),
+        atMs: Number(at),
+      };
+      if (!this.#expired(pace)) this.#paces.set(String(address), pace);
+    }
+    for (const { address, host, at } of db.prepare('SELECT * FROM bans ORDER BY at').all()) {
+      const ban: Ban = { host: String(host), why: 'wrong-bytes', atMs: Number(at) };
+      if (this.#expired(ban)) continue;
+      this.#bans.set(String(address), ban);
+      this.#lyingPorts.set(ban.host, (this.#lyingPorts.get(ban.host) ?? 0) + 1);
+    }
+    db.prepare('DELETE FROM paces WHERE at < ?').run(this.#clock() - keptMs);
+    db.prepare('DELETE FROM bans WHERE at < ?').run(this.#clock() - keptMs);
+  }
+
+  #write(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const db = this.#db;
+    const { paces, bans } = this.#unwritten;
+    if (db === undefined || paces.size + bans.size === 0) return;
+    try {
+      db.exec('BEGIN IMMEDIATE');
+      try {
+        const setPace = db.prepare('INSERT OR REPLACE INTO paces VALUES (?, ?, ?, ?)');
+        const dropPace = db.prepare('DELETE FROM paces WHERE address = ?');
+        for (const key of paces) {
+          const pace = this.#paces.get(key);
+          if (pace === undefined) dropPace.run(key);
+          else setPace.run(key, pace.bytesPerSecond, pace.roundTripMs, Math.floor(pace.atMs));
+        }
+        const setBan = db.prepare('INSERT OR REPLACE INTO bans VALUES (?, ?, ?, ?)');
+        const dropBan = db.prepare('DELETE FROM bans WHERE address = ?');
+        for (const key of bans) {
+          const ban = this.#bans.get(key);
+          if (ban === undefined) dropBan.run(key);
+          else setBan.run(key, ban.host, ban.why, Math.floor(ban.atMs));
+        }
+        db.exec('COMMIT');
+      } catch (error) {
+        db.exec('ROLLBACK');
+        throw error;
+      }
+      paces.clear();
+      bans.clear();
+    } catch (error) {
+      // They are written with what comes next; a full disk takes nothing from what is known until the client stops.
+      this.#logger.warn('peer-book-failed', { error });
+    }
+  }
+}
+
+/** One that is damaged, or of another version, is made anew. */
+function openDatabase(path: string): DatabaseSync {
+  try {
+    return openTables(path);
+  } catch {
+    for (const end of ['', '-wal', '-shm', '-journal']) rmSync(path + end, { force: true });
+    return openTables(path);
+  }
+}
+
+function openTables(path: string): DatabaseSync {
+  const db = new DatabaseSync(path);
+  try {
+    db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL');
+    const version = Number(db.prepare('PRAGMA user_version').get()?.user_version);
+    if (version !== schemaVersion) {
+      db.exec('BEGIN IMMEDIATE; DROP TABLE IF EXISTS paces; DROP TABLE IF EXISTS bans');
+      db.exec(`${schema}; PRAGMA user_version = ${schemaVersion}; COMMIT`);
+    }
+    // A damaged one is found here.
+    db.prepare('SELECT count(*) FROM paces, bans').get();
+    return db;
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+}
+
+function mix(known: number, now: number): number {
+  return memoryShare * known + (1 - memoryShare) * now;
+}
+
+function isLoopback(host: string): boolean {
+  return isIP(host) !== 0 && isIn(loopback, host);
+}

@@ -1,0 +1,163 @@
+/** What is remembered about peers, in memory and over restarts. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { KeptPeerBook } from '../../client/peer-book.ts';
+import { TorrentFetch } from '../../swarm/fetcher.ts';
+import type { PeerAddress } from '../../swarm/peer-address.ts';
+import { silentLogger } from '../../web/log.ts';
+import { provesNothingStaysOpen } from '../helpers/open-resources.ts';
+import { spoilt, TestPeer } from '../helpers/test-peer.ts';
+import { collect, fileOf, pieceBytes } from '../swarm/fetch-fixture.ts';
+
+t.beforeEach((t) => provesNothingStaysOpen(t));
+
+const day = 24 * 60 * 60_000;
+
+interface Books {
+  path: string;
+  clock: { nowMs: number };
+  open(): KeptPeerBook;
+}
+
+async function books(t: Test): Promise<Books> {
+  const dir = await mkdtemp(join(tmpdir(), 'narswarm-book-'));
+  t.teardown(() => rm(dir, { recursive: true }));
+  const path = join(dir, 'peers.sqlite');
+  const clock = { nowMs: Date.parse('2026-01-01') };
+  return {
+    path,
+    clock,
+    open: () => {
+      const book = new KeptPeerBook({ path, logger: silentLogger, clock: () => clock.nowMs });
+      t.teardown(() => book.close());
+      return book;
+    },
+  };
+}
+
+function peer(number: number, port = 6881): PeerAddress {
+  return { host: `198.51.100.${number}`, port };
+}
+
+function ports(addresses: readonly PeerAddress[]): string[] {
+  return addresses.map(({ host, port }) => `${host.split('.').at(-1)}:${port}`);
+}
+
+t.test('a ban is kept over a restart, for one port, and ends', async (t) => {
+  const { open, clock } = await books(t);
+  const before = open();
+  before.ban(peer(1), 'wrong-bytes');
+  t.ok(before.isBanned(peer(1)));
+  before.close();
+  before.close();
+  const after = open();
+  t.ok(after.isBanned(peer(1)));
+  t.notOk(after.isBanned(peer(1, 6882)), 'another one behind the same address');
+  t.same(ports(after.rank([peer(1), peer(2)])), ['2:6881'], 'who is banned has no rank');
+  clock.nowMs += 7 * day + 1;
+  t.notOk(after.isBanned(peer(1)), 'addresses change hands');
+  after.close();
+  t.equal(open().status().banned, 0);
+});
+
+t.test('a host of which several ports lied is left alone, unless it is this machine', async (t) => {
+  const { open } = await books(t);
+  const book = open();
+  for (const port of [1, 2]) book.ban(peer(1, port), 'wrong-bytes');
+  t.notOk(book.isBanned(peer(1, 9)));
+  book.ban(peer(1, 3), 'wrong-bytes');
+  t.ok(book.isBanned(peer(1, 9)));
+  t.notOk(book.isBanned(peer(2, 9)));
+  for (const host of ['127.0.0.1', '::1', '::ffff:127.0.0.1']) {
+    for (const port of [1, 2, 3, 4]) book.ban({ host, port }, 'wrong-bytes');
+    t.ok(book.isBanned({ host, port: 1 }));
+    t.notOk(book.isBanned({ host, port: 9 }), host);
+  }
+  book.close();
+  t.ok(open().isBanned(peer(1, 9)), 'also after a restart');
+});
+
+t.test(
+  'the local network comes first, then known fast ones, the rest, known slow ones, and last who was not there',
+  async (t) => {
+    const { open, clock } = await books(t);
+    const book = open();
+    book.gave(peer(3), { bytesPerSecond: 5e6, roundTripMs: 20 });
+    book.gave(peer(4), { bytesPerSecond: 9e6, roundTripMs: 20 });
+    book.gave(peer(5), { bytesPerSecond: 1e4, roundTripMs: 20 });
+    book.missed(peer(6));
+    const here = { host: '127.0.0.1', port: 1 };
+    const all = [peer(6), peer(5), peer(1), peer(3), peer(2), peer(4), here];
+    t.same(ports(book.rank(all)), ['1:1', '4:6881', '3:6881', '1:6881', '2:6881', '5:6881', '6:6881']);
+    book.close();
+    const after = open();
+    t.same(after.paceOf(peer(4)), { bytesPerSecond: 9e6, roundTripMs: 20, atMs: clock.nowMs });
+    clock.nowMs += 7 * day + 1;
+    t.equal(after.paceOf(peer(4)), undefined);
+  },
+);
+
+t.test('a slow day is not all that is known, and a fast one counts at once', async (t) => {
+  const book = (await books(t)).open();
+  book.gave(peer(1), { bytesPerSecond: 8e6, roundTripMs: 10 });
+  book.gave(peer(1), { bytesPerSecond: 4e6, roundTripMs: 50 });
+  t.match(book.paceOf(peer(1)), { bytesPerSecond: 7e6, roundTripMs: 20 });
+  book.gave(peer(1), { bytesPerSecond: 9e6, roundTripMs: 5 });
+  t.match(book.paceOf(peer(1)), { bytesPerSecond: 9e6, roundTripMs: 5 });
+});
+
+t.test('it is bounded: who was heard of last stays', async (t) => {
+  const { open } = await books(t);
+  const book = open();
+  for (let port = 1; port <= 6_000; port++) book.gave(peer(1, port), { bytesPerSecond: 1, roundTripMs: 1 });
+  for (let port = 1; port <= 2_500; port++) book.ban(peer(2, port), 'wrong-bytes');
+  t.same(book.status(), { known: 5_000, banned: 2_000 });
+  t.equal(book.paceOf(peer(1, 1)), undefined);
+  t.ok(book.paceOf(peer(1, 6_000)));
+  book.close();
+  t.same(open().status(), { known: 5_000, banned: 2_000 });
+});
+
+t.test(
+  'a database that is damaged is made anew, and one that cannot be written is done without',
+  async (t) => {
+    const { open, path } = await books(t);
+    await writeFile(
+      path,
+      'this is no database, but it is long enough to look like one that was damaged'.repeat(100),
+    );
+    const book = open();
+    book.ban(peer(1), 'wrong-bytes');
+    book.close();
+    t.ok(open().isBanned(peer(1)));
+    const nowhere = new KeptPeerBook({ path: join(path, 'below'), logger: silentLogger, clock: Date.now });
+    nowhere.ban(peer(1), 'wrong-bytes');
+    t.ok(nowhere.isBanned(peer(1)));
+    nowhere.close();
+  },
+);
+
+t.test('a fetch tells it who lied and who gave, and asks no liar again, also after a restart', async (t) => {
+  const { open } = await books(t);
+  const file = fileOf(8 * pieceBytes);
+  const liar = await TestPeer.open(t, { ...file, answer: (_block, right) => spoilt(right) });
+  const good = await TestPeer.open(t, file);
+  const first = open();
+  for (const book of [first, undefined]) {
+    const fetch = new TorrentFetch({ torrent: file.torrent, book: book ?? open() });
+    t.teardown(() => fetch.close());
+    fetch.addPeers([liar, good]);
+    fetch.noMorePeers();
+    t.ok((await collect(fetch)).bytes.equals(file.bytes));
+    if (book === undefined) break;
+    t.ok(book.isBanned(liar));
+    t.notOk(book.isBanned(good));
+    t.ok((book.paceOf(good)?.bytesPerSecond ?? 0) > 0);
+    t.equal(book.paceOf(liar), undefined);
+    book.close();
+  }
+  t.equal(liar.connections, 1);
+  t.equal(good.connections, 2);
+});
