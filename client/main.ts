@@ -26,6 +26,7 @@ import { makeClientApp } from './http.ts';
 import { makeClientMetrics } from './metrics.ts';
 import { NarServer } from './nar.ts';
 import { NarInfoFinder } from './narinfo.ts';
+import { KeptPeerBook } from './peer-book.ts';
 import { Share } from './share.ts';
 import { ClientState } from './state.ts';
 import { Traffic } from './traffic.ts';
@@ -134,7 +135,9 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     });
     closers.push(() => views.close());
     const currentKeys = (): PublicKey[] => [...catalogKeys, ...views.keys()];
-    const packs = new PackConnections({ onFault: (error) => logger.error('pack-fault', { error }) });
+    const book = new KeptPeerBook({ path: join(dataDir, 'peers.sqlite'), logger, clock });
+    closers.push(() => book.close());
+    const packs = new PackConnections({ book, onFault: (error) => logger.error('pack-fault', { error }) });
     closers.push(() => packs.close());
     const catalogs = new Catalogs({
       onPack: ({ infoHash }, peers) => packs.warm(infoHash, peers),
@@ -182,6 +185,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       caches,
       catalogs,
       packs,
+      book,
       held,
       counts,
       limits,
@@ -244,6 +248,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       views: views.status(),
       transfers: transfers.status(),
       packs: packs.status(),
+      peers: book.status(),
       ahead: ahead.status(),
       history: history.status(),
     });

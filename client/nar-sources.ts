@@ -4,6 +4,7 @@ import { NarswarmError } from '../nar/errors.ts';
 import { parseNarInfo } from '../nar/narinfo.ts';
 import { storeHashOf } from '../nar/store-path.ts';
 import { TorrentFetch } from '../swarm/fetcher.ts';
+import type { PeerBook } from '../swarm/peer-book.ts';
 import type { Torrent } from '../swarm/torrent.ts';
 import type { HttpCache, OpenNar } from '../upstream/http-cache.ts';
 import type { Found } from './catalog-client.ts';
@@ -131,13 +132,16 @@ export class SwarmSource implements NarSource {
   readonly #find: (signal: AbortSignal) => Promise<Found | undefined>;
   readonly #stallMs: number;
   readonly #share: (torrent: Torrent) => SharedSwarm | undefined;
+  readonly #book: PeerBook;
 
   /** `find` is called at each attempt, for the peers of that moment. `share`: whether the NAR file is shared while it is fetched. */
   constructor(
     find: (signal: AbortSignal) => Promise<Found | undefined>,
     stallMs: number,
     share: (torrent: Torrent) => SharedSwarm | undefined,
+    book: PeerBook,
   ) {
+    this.#book = book;
     this.#find = find;
     this.#stallMs = stallMs;
     this.#share = share;
@@ -164,6 +168,7 @@ export class SwarmSource implements NarSource {
       fromByte,
       stallMs: this.#stallMs,
       signal,
+      book: this.#book,
       ...(shared?.fetch.tellsPeers && { share: shared.fetch }),
     });
     const forget = shared?.fetch.namePeersTo(fetch);

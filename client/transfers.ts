@@ -3,6 +3,7 @@
 import { NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
 import type { PackConnections } from '../swarm/pack-connections.ts';
+import type { PeerBook } from '../swarm/peer-book.ts';
 import type { Torrent } from '../swarm/torrent.ts';
 import type { HttpCache } from '../upstream/http-cache.ts';
 import type { Logger } from '../web/log.ts';
@@ -27,6 +28,7 @@ export interface TransfersOptions {
   caches: CachesInOrder;
   catalogs: Catalogs;
   packs: PackConnections;
+  book: PeerBook;
   held: HeldFiles;
   counts: Counts;
   limits: ClientLimits;
@@ -160,6 +162,7 @@ export class Transfers {
       },
       patient ? limits.swarmPatienceMs : limits.swarmStallMs,
       sharing,
+      this.#options.book,
     );
     const ready = found !== undefined && found.peers.length > 0;
     return {
