@@ -1,4 +1,4 @@
-/** An HTTP server of one file that can be wrong in every way that real ones are. */
+/** An HTTP server that can be wrong in every way that real ones are: of one file, or of any that it is told of. */
 
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -65,12 +65,14 @@ export interface FaultServerOptions {
   breakAtByte?: number;
   /** Milliseconds between the bytes of `dribble`. */
   dribbleMs?: number;
-  /** Answers other paths than those of faults. */
+  /** What to do with which bytes at other paths than those of faults; `undefined` leaves it to `other`. */
+  find?: (path: string) => { fault: Fault; bytes: Buffer } | undefined;
+  /** Answers what is left. */
   other?: (request: IncomingMessage, response: ServerResponse) => void;
 }
 
 export async function openFaultServer(options: FaultServerOptions): Promise<FaultServer> {
-  const { bytes, breakAtByte = bytes.length >> 1, dribbleMs = 20 } = options;
+  const { dribbleMs = 20 } = options;
   const requests: SeenRequest[] = [];
   const sockets = new Set<Socket>();
   const timers = new Set<NodeJS.Timeout>();
@@ -79,7 +81,8 @@ export async function openFaultServer(options: FaultServerOptions): Promise<Faul
     requests.push({ method: request.method ?? '', path, headers: request.headers });
     response.on('error', () => undefined);
     const fault = faults.find((each) => path.startsWith(`/${each}/`));
-    if (fault !== undefined) misbehave(fault, request, response);
+    const found = fault === undefined ? options.find?.(path) : { fault, bytes: options.bytes };
+    if (found !== undefined) misbehave(found.fault, found.bytes, request, response);
     else if (options.other !== undefined) options.other(request, response);
     else response.writeHead(404).end('no such path\n');
   });
@@ -94,7 +97,8 @@ export async function openFaultServer(options: FaultServerOptions): Promise<Faul
   const { port } = server.address() as AddressInfo;
   const url = `http://127.0.0.1:${port}`;
 
-  function misbehave(fault: Fault, request: IncomingMessage, response: ServerResponse): void {
+  function misbehave(fault: Fault, bytes: Buffer, request: IncomingMessage, response: ServerResponse): void {
+    const { breakAtByte = bytes.length >> 1 } = options;
     const asked = /^bytes=([0-9]+)-$/.exec(request.headers.range ?? '');
     const from = asked === null ? 0 : Number(asked[1]);
     const size = bytes.length;
@@ -178,7 +182,7 @@ export async function openFaultServer(options: FaultServerOptions): Promise<Faul
         return;
       case 'dribble':
         sendHead(response, from, size);
-        dribble(response, from);
+        dribble(response, bytes, from);
         return;
       case 'long-head':
         response.writeHead(200, { 'x-long': 'x'.repeat(1 << 20) }).end();
@@ -215,7 +219,7 @@ export async function openFaultServer(options: FaultServerOptions): Promise<Faul
     more();
   }
 
-  function dribble(response: ServerResponse, from: number): void {
+  function dribble(response: ServerResponse, bytes: Buffer, from: number): void {
     let at = from;
     const timer = setInterval(() => {
       if (response.destroyed || at >= bytes.length) {
@@ -233,7 +237,7 @@ export async function openFaultServer(options: FaultServerOptions): Promise<Faul
   return {
     url,
     port,
-    bytes,
+    bytes: options.bytes,
     requests,
     connections: () => sockets.size,
     accepted: () => accepted,

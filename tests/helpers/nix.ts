@@ -36,6 +36,8 @@ export interface RealiseOptions {
   signal?: AbortSignal;
   /** Further `--option NAME VALUE` pairs. */
   options?: Record<string, string>;
+  /** Name of a HOME of its own below the laboratory, for a Nix that remembers nothing of what others were answered. */
+  home?: string;
 }
 
 export class NixLab {
@@ -180,8 +182,17 @@ export class NixLab {
         ...Object.entries(options.options ?? {}).flatMap(([name, value]) => ['--option', name, value]),
       ],
       options.signal,
+      options.home,
     );
     return stderr;
+  }
+
+  /** Takes a store away, or a HOME. */
+  async remove(name: string): Promise<void> {
+    const dir = join(this.dir, name);
+    // Nix makes store paths read-only.
+    if (process.getuid?.() !== 0) await run('chmod', ['-R', 'u+w', dir]).catch(() => undefined);
+    await rm(dir, { recursive: true, force: true });
   }
 
   /** `nix store verify` over everything in the store: contents and signatures. */
@@ -217,9 +228,10 @@ export class NixLab {
     program: string,
     args: string[],
     signal?: AbortSignal,
+    home = 'home',
   ): Promise<{ stdout: string; stderr: string }> {
     return run(program, args, {
-      env: this.#environment,
+      env: { ...this.#environment, HOME: join(this.dir, home) },
       timeout: commandTimeoutMs,
       maxBuffer: 64 << 20,
       ...(signal ? { signal } : {}),
