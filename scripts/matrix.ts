@@ -18,6 +18,8 @@ import {
 } from './matrix/states.ts';
 import { printMatrix } from './matrix/table.ts';
 
+const graceMs = 5_000;
+
 const { values } = parseArgs({
   options: {
     upstream: { type: 'string' },
@@ -38,7 +40,7 @@ const jobs = Number(values.jobs);
 const lab = await MatrixLab.open();
 const results: GroupResult[] = [];
 try {
-  const run = new MatrixRun(lab);
+  const run = new MatrixRun(lab, graceMs);
   const alone = [
     ...upstreams.map((state) => async () => sayAlone(`upstream ${state}`, await run.upstreamAlone(state))),
     ...swarms.map((state) => async () => sayAlone(`swarm ${state}`, await run.swarmAlone(state))),

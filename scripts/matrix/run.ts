@@ -12,8 +12,6 @@ import { openSwarms } from './swarms.ts';
 import { openUpstream } from './upstreams.ts';
 import { type Alone, betterMs, boundOf, type Outcome, type Verdict, verdict } from './verdict.ts';
 
-/** A realisation that is too slow goes on for so long beyond what it is held to, to see by how much. */
-const graceMs = 5_000;
 /** Of one alone: beyond this it does not count as having the closure. */
 const aloneMs = 10_000;
 
@@ -40,10 +38,13 @@ export class MatrixRun {
   readonly #swarmMs = new Map<SwarmState, number | undefined>();
   /** Who uses the capped seeder; what it gives to two is half for each. */
   #capped: Promise<unknown> = Promise.resolve();
+  readonly #graceMs: number;
   #cells = 0;
 
-  constructor(lab: MatrixLab) {
+  /** A realisation that is too slow goes on for `graceMs` beyond what it is held to, to see by how much. */
+  constructor(lab: MatrixLab, graceMs: number) {
     this.#lab = lab;
+    this.#graceMs = graceMs;
   }
 
   /** Nix asks the upstream itself: this is what the client is compared with. */
@@ -86,6 +87,11 @@ export class MatrixRun {
     const client = await this.#client([upstream.url], catalog.url);
     const cells: CellResult[] = [];
     let wrong: string | undefined;
+    let closed: Promise<unknown> | undefined;
+    const closeServers = (): Promise<unknown> => {
+      closed ??= Promise.all([upstream, catalog, swarms].map((server) => server.close()));
+      return closed;
+    };
     try {
       const before = await healthOf(client);
       for (const swarm of group.swarms) {
@@ -95,14 +101,14 @@ export class MatrixRun {
         cells.push(result);
         onCell(result);
       }
+      // Connections that are kept for the next request end with the servers.
+      await closeServers();
       wrong = await settled(client, before).catch((error: unknown) => String(error));
     } finally {
+      await closeServers();
       const status = await client.stop();
       if (status !== 0) wrong ??= `the client ended with ${status}`;
       if (/^narswarm: unexpected/m.test(client.log())) wrong ??= client.log().trim().split('\n').at(-1);
-      await upstream.close();
-      await catalog.close();
-      await swarms.close();
     }
     return { group, cells, client: wrong };
   }
@@ -112,7 +118,7 @@ export class MatrixRun {
     // Where one of the two suffices the client is all there is; otherwise a good cache is behind it.
     const fellThrough = betterMs(alone) === undefined;
     const behind = fellThrough ? [`${this.#lab.nginx.url}?priority=90`] : [];
-    const outcome = await this.#realise(cell.swarm, [client.url, ...behind], boundOf(alone) + graceMs);
+    const outcome = await this.#realise(cell.swarm, [client.url, ...behind], boundOf(alone) + this.#graceMs);
     return { ...cell, outcome, fellThrough, verdict: verdict(alone, outcome) };
   }
 

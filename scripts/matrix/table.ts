@@ -4,13 +4,15 @@ import type { CellResult, GroupResult } from './run.ts';
 import { catalogStates, swarmStates, upstreamStates } from './states.ts';
 
 export function printMatrix(groups: readonly GroupResult[]): string {
+  const catalogs = catalogStates.filter((state) => groups.some(({ group }) => group.catalog === state));
+  const upstreams = upstreamStates.filter((state) => groups.some(({ group }) => group.upstream === state));
   const cells = new Map(
     groups
       .flatMap(({ cells: each }) => each)
       .map((cell) => [`${cell.upstream} ${cell.swarm} ${cell.catalog}`, cell]),
   );
-  const tables = catalogStates.map((catalog) => {
-    const rows = upstreamStates.map((upstream) => [
+  const tables = catalogs.map((catalog) => {
+    const rows = upstreams.map((upstream) => [
       upstream,
       ...swarmStates.map((swarm) => printTime(cells.get(`${upstream} ${swarm} ${catalog}`))),
     ]);

@@ -3,6 +3,7 @@
 import { readFile } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
 import { type Fault, openFaultServer } from '../../tests/helpers/fault-server.ts';
+import { startNginx } from '../../tests/helpers/nginx.ts';
 import { openSlowPath } from '../../tests/helpers/slow-path.ts';
 import type { MatrixLab } from './lab.ts';
 import type { UpstreamState } from './states.ts';
@@ -50,7 +51,10 @@ const wholeFaults: Partial<Record<UpstreamState, Fault>> = {
 };
 
 export async function openUpstream(lab: MatrixLab, state: UpstreamState): Promise<MatrixUpstream> {
-  if (state === 'good') return { url: lab.nginx.url, close: async () => undefined };
+  if (state === 'good') {
+    const nginx = await startNginx(lab.cache.directory);
+    return { url: nginx.url, close: () => nginx.stop() };
+  }
   if (state === 'slow') {
     const path = await openSlowPath({
       target: { host: '127.0.0.1', port: lab.nginx.port },

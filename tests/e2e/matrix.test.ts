@@ -1,0 +1,62 @@
+/** A tenth of `npm run matrix`: the cells in which most can go wrong. Times are measured there, on a machine that does nothing else. */
+
+import t from 'tap';
+import { MatrixLab } from '../../scripts/matrix/lab.ts';
+import { MatrixRun } from '../../scripts/matrix/run.ts';
+import {
+  type CatalogState,
+  groupsOf,
+  printCell,
+  type SwarmState,
+  type UpstreamState,
+} from '../../scripts/matrix/states.ts';
+import { nginxMissing } from '../helpers/nginx.ts';
+import { nixMissing } from '../helpers/nix.ts';
+
+const chosen: Readonly<Record<CatalogState, Partial<Record<UpstreamState, readonly SwarmState[]>>>> = {
+  up: {
+    good: ['none', 'silent', 'lying', 'flaky'],
+    '404': ['good', 'flaky', 'lying'],
+    '500': ['good', 'none'],
+    hanging: ['good'],
+    'cut-mid-body': ['good', 'flaky', 'none'],
+    'wrong-bytes': ['good', 'lying', 'none'],
+    '200-for-range': ['flaky', 'lying'],
+    'wrong-length': ['good', 'flaky'],
+    'redirect-loop': ['good', 'none'],
+    'other-compression': ['flaky', 'none'],
+  },
+  down: { good: ['good'], '404': ['none'] },
+  forged: { good: ['good'], '500': ['lying'] },
+  stale: { good: ['good', 'silent'], '404': ['good'] },
+};
+/** The machine has other tests to run besides. */
+const graceMs = 30_000;
+
+t.test(
+  'Nix gets its closure from whoever has it, or from its next substituter',
+  { skip: nixMissing() || nginxMissing() },
+  async (t) => {
+    const lab = await MatrixLab.open();
+    t.teardown(() => lab.close());
+    const run = new MatrixRun(lab, graceMs);
+    for (const upstream of ['good', '200-for-range'] as const)
+      t.ok(await run.upstreamAlone(upstream), `upstream ${upstream} alone has it`);
+    for (const swarm of ['good', 'flaky'] as const)
+      t.ok(await run.swarmAlone(swarm), `swarm ${swarm} alone has it`);
+    const groups = groupsOf(
+      ({ upstream, swarm, catalog }) => chosen[catalog][upstream]?.includes(swarm) === true,
+    ).values();
+    const lane = async (): Promise<void> => {
+      for (const group of groups) {
+        const { client, cells } = await run.group(group, () => undefined);
+        for (const cell of cells) {
+          t.notOk(cell.outcome.failure, printCell(cell));
+          t.same(cell.outcome.serverErrors, []);
+        }
+        t.notOk(client, `the client of upstream ${group.upstream}, catalog ${group.catalog} is as at first`);
+      }
+    };
+    await Promise.all([lane(), lane()]);
+  },
+);
