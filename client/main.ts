@@ -177,6 +177,9 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       get upstreams() {
         return upstreams.inOrder();
       },
+      get awake() {
+        return upstreams.awake();
+      },
       get catalogCaches() {
         return catalogCaches.inOrder();
       },

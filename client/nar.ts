@@ -53,11 +53,12 @@ export class NarServer {
       }
     }
     if (isOwnNarKey(urlKey) || urlKey.startsWith(ownPrefix)) return false;
-    const { upstreams } = this.#options.caches;
+    const { awake } = this.#options.caches;
+    // Always below the upstream's own URL: whoever asks for `/http://10.0.0.1/` is not taken there.
     return this.#pass(
       request,
       response,
-      upstreams.map((cache) => ({ cache, url: urlKey })),
+      awake.map((cache) => ({ cache, url: `./${urlKey}` })),
     );
   }
 

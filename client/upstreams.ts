@@ -66,6 +66,8 @@ export async function readNetrc(file: string, logger: Logger): Promise<NetrcEntr
 /** Those that NAR files and all else are fetched from, in the order of the moment: to be read anew for each. */
 export interface CachesInOrder {
   readonly upstreams: HttpCache[];
+  /** Upstreams that do not rest. */
+  readonly awake: HttpCache[];
   /** The HTTP side of the catalogs. */
   readonly catalogCaches: HttpCache[];
 }
@@ -106,6 +108,11 @@ export class Upstreams {
     if (resting.length === 0) return this.#byPriority.map(({ cache }) => cache);
     const others = this.#byPriority.filter((each) => !resting.includes(each));
     return [...others, ...resting].map(({ cache }) => cache);
+  }
+
+  /** The same without those that rest. */
+  awake(): HttpCache[] {
+    return this.#byPriority.filter(({ health }) => !health.resting()).map(({ cache }) => cache);
   }
 
   /** True while it is not to be waited for. */

@@ -282,28 +282,6 @@ t.test('without FileSize the size is what the upstream says, or unknown until th
   t.notOk(chunked.headers['content-length']);
 });
 
-t.test('everything else of the protocol is passed through', async (t) => {
-  const lab = await Lab.open(t);
-  const [first, second] = [await lab.upstream(), await lab.upstream()];
-  const paths = [
-    `${small.storeHash}.ls`,
-    'log/abc.drv',
-    'realisations/sha256:x!out.doi',
-    'debuginfo/ab/cd',
-    'build-trace-v2/x/y',
-  ];
-  for (const path of paths) second.put(path, `content of ${path}`);
-  const client = await lab.client([first, second]);
-  for (const path of paths) {
-    t.equal((await get(client.url, path)).body.toString(), `content of ${path}`);
-    t.equal((await get(client.url, path, { method: 'HEAD' })).status, 200);
-  }
-  t.equal((await get(client.url, 'log/missing.drv')).status, 404);
-  await first.close();
-  await second.close();
-  t.equal((await get(client.url, 'log/abc.drv')).status, 404);
-});
-
 t.test('the least recently used files go when the cache is full', async (t) => {
   const lab = await Lab.open(t);
   const nars = ['a', 'b', 'c'].map((name) => madeNar({ name, sizeBytes: 100_000 }));
