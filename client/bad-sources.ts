@@ -1,12 +1,14 @@
 /** Remembers for a while which source gave wrong bytes for which NAR file, so that a retry does not ask it again. */
 
 import type { Sha256 } from '../nar/hash.ts';
+import { isWithin } from './waiting.ts';
 
 /** Remembered at most; the oldest goes first. */
 const badSourcesMax = 1_000;
 
 export class BadSources {
-  readonly #until = new Map<string, number>();
+  /** Since when, by the clock. */
+  readonly #since = new Map<string, number>();
   readonly #clock: () => number;
   readonly #badMs: number;
 
@@ -16,12 +18,13 @@ export class BadSources {
   }
 
   note(fileHash: Sha256, source: string): void {
-    this.#until.set(`${fileHash} ${source}`, this.#clock() + this.#badMs);
-    const oldest = this.#until.keys().next();
-    if (this.#until.size > badSourcesMax && !oldest.done) this.#until.delete(oldest.value);
+    this.#since.set(`${fileHash} ${source}`, this.#clock());
+    const oldest = this.#since.keys().next();
+    if (this.#since.size > badSourcesMax && !oldest.done) this.#since.delete(oldest.value);
   }
 
   has(fileHash: Sha256, source: string): boolean {
-    return this.#clock() < (this.#until.get(`${fileHash} ${source}`) ?? 0);
+    const since = this.#since.get(`${fileHash} ${source}`);
+    return since !== undefined && isWithin(this.#clock() - since, this.#badMs);
   }
 }

@@ -22,6 +22,7 @@ import type { Torrent } from '../swarm/torrent.ts';
 import type { Logger } from '../web/log.ts';
 import type { ClientLimits } from './config.ts';
 import type { ClientState } from './state.ts';
+import { isWithin } from './waiting.ts';
 
 /** Questions wait this long for others to be asked with. */
 const gatherMs = 2;
@@ -158,7 +159,7 @@ export class Catalogs {
 
   #isFresh(fileHash: Sha256): boolean {
     const answer = this.#answers.get(fileHash);
-    return answer !== undefined && this.#clock() - answer.at < this.#limits.peersFreshMs;
+    return answer !== undefined && isWithin(this.#clock() - answer.at, this.#limits.peersFreshMs);
   }
 
   /** Resolves when the first catalog that knows the file has answered, or all have. */
@@ -256,7 +257,8 @@ class Catalog {
   #gathering = false;
   #underWay = 0;
   /** By the clock. */
-  #restUntil = 0;
+  #restsSince = 0;
+  #restMs = 0;
   #failuresInARow = 0;
   #requests = 0;
   #refusedLines = 0;
@@ -284,13 +286,14 @@ class Catalog {
   }
 
   #resting(): boolean {
-    return !this.#options.patient && this.#options.clock() < this.#restUntil;
+    return !this.#options.patient && isWithin(this.#options.clock() - this.#restsSince, this.#restMs);
   }
 
   #rest(): void {
     const { clock, limits } = this.#options;
     const longer = 2 ** Math.min(this.#failuresInARow, cooldownDoublings);
-    this.#restUntil = clock() + limits.catalogCooldownMs * longer;
+    this.#restsSince = clock();
+    this.#restMs = limits.catalogCooldownMs * longer;
   }
 
   #send(): void {
@@ -328,7 +331,7 @@ class Catalog {
           logger.warn('catalog-line-refused', { catalog: url, error });
         }
       }
-      this.#restUntil = 0;
+      this.#restMs = 0;
       this.#failuresInARow = 0;
       for (const answer of batch.values()) answer('absent');
     } catch (error) {

@@ -3,6 +3,7 @@
 import type { StoreHash } from '../nar/store-path.ts';
 import type { ClientLimits } from './config.ts';
 import type { GivenNarInfo } from './state.ts';
+import { isWithin } from './waiting.ts';
 
 /** Where an answer came from that is given again. */
 export type ReadyKind = 'viewed' | 'cached';
@@ -130,8 +131,4 @@ export class NarInfoCache {
     if (this.#absent.size > this.#options.limits.absentPaths && !oldest.done)
       this.#absent.delete(oldest.value);
   }
-}
-
-function isWithin(ageMs: number, lifetimeMs: number): boolean {
-  return ageMs >= 0 && ageMs < lifetimeMs;
 }

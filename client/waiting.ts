@@ -59,3 +59,8 @@ export class StallGuard {
     clearTimeout(this.#timer);
   }
 }
+
+/** Whether what is so old still holds. A negative age is that of a clock that was put back: nothing holds for as long as that. */
+export function isWithin(ageMs: number, lifetimeMs: number): boolean {
+  return ageMs >= 0 && ageMs < lifetimeMs;
+}

@@ -23,7 +23,7 @@ export interface ClientStatus {
   narinfos: { found: number; cached: number; remembered: number; absent: number };
   share: { enabled: boolean; uploadedBytes: number; announcedTorrents: number };
   cache: { files: number; bytes: number; evicted: number };
-  catalogs: { refusedLines: number; requests: number }[];
+  catalogs: { refusedLines: number; requests: number; state: string }[];
   transfers: { running: unknown[] };
 }
 

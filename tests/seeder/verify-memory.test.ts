@@ -17,7 +17,7 @@ import { narMagic, narNodeEnd, narRegularStart } from '../../nar/nar-writer.ts';
 
 const run = promisify(execFile);
 const child = fileURLToPath(new URL('./memory-child.ts', import.meta.url));
-/** Twice what may be taken: whoever holds all of it, or half, is found. */
+/** Nearly twice what may be taken: whoever holds all of it is found. */
 const zerosBytes = 192 * 1024 * 1024;
 const grownMaxBytes = 100 * 1024 * 1024;
 
