@@ -55,6 +55,7 @@ export class FollowedCatalog {
   readonly #db: DatabaseSync;
   readonly #sql: Statements;
   #head: CatalogHead | undefined;
+  #keys: { head: CatalogHead; keys: PublicKey[] } | undefined;
 
   constructor(path: string, db: DatabaseSync) {
     this.path = path;
@@ -71,7 +72,11 @@ export class FollowedCatalog {
 
   /** The keys that head names; none before the first. */
   keys(): PublicKey[] {
-    return (this.head()?.keys ?? []).map(parsePublicKey);
+    const head = this.head();
+    if (head === undefined) return [];
+    // The same keys each time: to make one takes longer than to check a signature with it.
+    if (this.#keys?.head !== head) this.#keys = { head, keys: head.keys.map(parsePublicKey) };
+    return [...this.#keys.keys];
   }
 
   narInfo(storeHash: StoreHash): { text: string; fileHash: Sha256 } | undefined {

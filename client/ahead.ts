@@ -24,6 +24,8 @@ export interface AheadOptions {
   packs: Pick<PackConnections, 'isWarm'>;
   /** Whether a NAR file need not be fetched: it is here, or being fetched, or must not be used. */
   isHere(fileHash: Sha256): boolean;
+  /** Fetches that run, and files that are being put away. */
+  load(): number;
   /** Starts a fetch as if Nix had asked. Throws when there are too many. */
   fetch(given: GivenNarInfo, fileHash: Sha256): NarReader;
   limits: ClientLimits;
@@ -48,9 +50,9 @@ interface Noted extends Awaited {
 }
 
 interface Fetched {
-  readonly reader: NarReader;
+  /** While it is under way, and as long after that as it is to stay in memory. */
+  reader: NarReader | undefined;
   readonly sizeBytes: number;
-  done: boolean;
 }
 
 export class Ahead {
@@ -62,7 +64,10 @@ export class Ahead {
   /** What is fetched next is at the end. Made anew now and then: more was asked for, and more peers are connected. */
   #line: Noted[] = [];
   #lineMs = Number.NEGATIVE_INFINITY;
+  /** Fetched or being fetched, and not asked for by Nix. */
   readonly #fetched = new Map<Sha256, Fetched>();
+  /** Those of them that are whole and in memory, the oldest first. */
+  readonly #open = new Set<Fetched>();
   #running = 0;
   #waitingBytes = 0;
   /** How many may run at once: grows as they succeed, so that what does not come is noticed early. */
@@ -128,7 +133,11 @@ export class Ahead {
   #fetchMore(): void {
     const { clock, limits } = this.#options;
     if (this.#closing.signal.aborted || clock() - this.#fetchesMs > limits.aheadQuietMs) return;
-    while (this.#running < this.#width && this.#waitingBytes < limits.aheadBytes) {
+    while (
+      this.#running < this.#width &&
+      this.#waitingBytes < limits.aheadBytes &&
+      this.#options.load() < limits.aheadLoad
+    ) {
       const next = this.#next();
       if (next === undefined) return;
       this.#fetch(next);
@@ -171,25 +180,28 @@ export class Ahead {
       // There are too many fetches, or the client is stopping. Nix will ask, and be told.
       return;
     }
-    const fetched = { reader, sizeBytes, done: false };
+    const fetched: Fetched = { reader, sizeBytes };
     this.#fetched.set(fileHash, fetched);
     this.#counts.fetched++;
     this.#running++;
     this.#waitingBytes += sizeBytes;
     this.#timer ??= setInterval(() => this.#look(), this.#options.limits.aheadQuietMs / 2);
-    void this.#follow(fetched);
+    void this.#follow(fetched, reader);
   }
 
   /** Until it has ended, well or not. Nix asks for what failed, and is told why. */
-  async #follow(fetched: Fetched): Promise<void> {
-    const { signal } = this.#closing;
+  async #follow(fetched: Fetched, reader: NarReader): Promise<void> {
+    const { limits } = this.#options;
     try {
-      await fetched.reader.waitFor(fetched.sizeBytes, signal);
-      if (this.#width < this.#options.limits.aheadFetches) this.#width++;
+      await reader.waitFor(fetched.sizeBytes, this.#closing.signal);
+      if (this.#width < limits.aheadFetches) this.#width++;
+      if (fetched.reader !== undefined) this.#open.add(fetched);
+      // The others are read from the disk.
+      const [oldest] = this.#open;
+      if (this.#open.size > limits.aheadOpen && oldest !== undefined) this.#close(oldest);
     } catch {
       this.#width = Math.max(1, Math.floor(this.#width / 2));
     }
-    fetched.done = true;
     this.#running--;
     this.#fetchMore();
   }
@@ -214,6 +226,12 @@ export class Ahead {
   #letGo(fileHash: Sha256, fetched: Fetched): void {
     this.#fetched.delete(fileHash);
     this.#waitingBytes -= fetched.sizeBytes;
-    fetched.reader.close();
+    this.#close(fetched);
+  }
+
+  #close(fetched: Fetched): void {
+    this.#open.delete(fetched);
+    fetched.reader?.close();
+    fetched.reader = undefined;
   }
 }

@@ -3,9 +3,14 @@
  *
  * A row is written before its file appears under its name. So after a kill a file without a row is an unfinished one,
  * and a row without a file is forgotten when it is asked for.
+ *
+ * Small files are not forced to the disk, which would take longer than all else about them. Those that were written before the machine was
+ * started last are compared with their FileHash when they are first opened. docs/decisions/0013-packs-in-the-client.md.
  */
 
-import type { Sha256 } from '../nar/hash.ts';
+import { hash, randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { type Sha256, sha256FromDigest } from '../nar/hash.ts';
 import type { NarFileHandle, NarFileStore, NarFileWriter } from '../store/nar-file-store.ts';
 import type { Logger } from '../web/log.ts';
 import type { ClientState, HeldFile } from './state.ts';
@@ -15,6 +20,13 @@ const evictionBatch = 64;
 
 /** Freed at least when the disk is full, so that not every file that follows finds it full again. */
 const roomMinBytes = 64 * 1024 * 1024;
+
+/** Files up to this size are small: to read and hash one again takes 1 ms. An assembly keeps as much and more in memory. */
+const smallBytes = 1024 * 1024;
+
+/** Names of facts: the start of the machine that this client runs in, and the last row of those before it. */
+const startFact = 'held-start';
+const unsureFact = 'held-unsure-row';
 
 export interface HeldFilesOptions {
   store: NarFileStore;
@@ -35,6 +47,8 @@ export class HeldFiles {
   #bytes: number;
   #files: number;
   #evicted = 0;
+  /** Rows up to this one are of files that may not be what they were. */
+  readonly #unsureRow: number;
   /** One eviction at a time. */
   #evicting: Promise<void> | undefined;
 
@@ -44,6 +58,7 @@ export class HeldFiles {
     this.#cacheSizeBytes = cacheSizeBytes;
     this.#logger = logger;
     ({ files: this.#files, bytes: this.#bytes } = state.heldTotals());
+    this.#unsureRow = unsureRow(state);
   }
 
   /** Removes files without a row: what was unfinished when the client was killed. Shrinks to a smaller cache size. */
@@ -67,13 +82,17 @@ export class HeldFiles {
     return this.#store.create(name);
   }
 
-  /** Takes a verified file in and opens it. When this throws, or gives `undefined`, it is not held. */
-  async keep(file: HeldFile, writer: NarFileWriter): Promise<NarFileHandle | undefined> {
+  /**
+   * Takes a verified file in, and opens it unless it is so small that whoever wrote it has all of it in memory. When this throws, or gives
+   * `undefined`, it is not held.
+   */
+  async keep(file: HeldFile, writer: NarFileWriter): Promise<NarFileHandle | 'unopened' | undefined> {
+    const small = file.sizeBytes <= smallBytes;
     const before = this.#state.held(file.fileHash);
     this.#appearing.add(file.fileHash);
     try {
-      this.#state.addHeld(file);
-      await writer.commit();
+      await this.#state.addHeld(file);
+      await writer.commit({ durable: !small });
     } catch (error) {
       this.#state.dropHeld(file.fileHash);
       if (before !== undefined) this.#uncount(before);
@@ -88,8 +107,8 @@ export class HeldFiles {
     this.#files++;
     this.#bytes += file.sizeBytes;
     // Opened before room is made, so that it is not itself what goes.
-    const handle = await this.open(file.fileHash);
-    await this.#evict();
+    const handle = small ? 'unopened' : await this.open(file.fileHash);
+    if (this.#bytes > this.#cacheSizeBytes) await this.#evict();
     return handle;
   }
 
@@ -109,7 +128,7 @@ export class HeldFiles {
     } finally {
       if (handle === undefined) this.#use(fileHash, -1);
     }
-    if (handle?.sizeBytes !== row.sizeBytes) {
+    if (handle?.sizeBytes !== row.sizeBytes || !(await this.#isWhatItWas(row, handle))) {
       this.#logger.warn('held-file-lost', { fileHash, sizeBytes: handle?.sizeBytes });
       await handle?.close();
       if (handle !== undefined) this.#use(fileHash, -1);
@@ -119,12 +138,7 @@ export class HeldFiles {
       }
       return undefined;
     }
-    try {
-      this.#state.touchHeld(fileHash);
-    } catch (error) {
-      // What is held can be read, also when nothing can be written.
-      this.#logger.warn('state-failed', { error });
-    }
+    this.#state.touchHeld(fileHash);
     return new UsedFile(handle, () => {
       this.#use(fileHash, -1);
       if (this.#bytes > this.#cacheSizeBytes) void this.#evict();
@@ -218,6 +232,21 @@ export class HeldFiles {
     this.#logger.warn('disk-full', { freedBytes: freed, files });
   }
 
+  /** Looks only when the machine may have lost what was written. */
+  async #isWhatItWas(row: HeldFile, handle: NarFileHandle): Promise<boolean> {
+    const { sizeBytes, fileHash, row: number = 0 } = row;
+    if (sizeBytes > smallBytes || number > this.#unsureRow) return true;
+    try {
+      const bytes = await handle.read(0, sizeBytes);
+      if (sha256FromDigest(hash('sha256', bytes, 'buffer')) !== fileHash) return false;
+      // In a new row, so that it is not looked at again. If it cannot be written, it is.
+      await this.#state.addHeld(row).catch(() => undefined);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   #forget(row: HeldFile): void {
     this.#state.dropHeld(row.fileHash);
     this.#uncount(row);
@@ -233,6 +262,22 @@ export class HeldFiles {
     if (uses === 0) this.#inUse.delete(fileHash);
     else this.#inUse.set(fileHash, uses);
   }
+}
+
+/** The last row of before the machine was started, or was first seen by this client. */
+function unsureRow(state: ClientState): number {
+  let start: string;
+  try {
+    start = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  } catch {
+    // Where the system does not tell, each start of the client may be one of the machine.
+    start = randomUUID();
+  }
+  if (state.fact(startFact) !== start) {
+    state.setFact(unsureFact, `${state.lastHeldRow()}`);
+    state.setFact(startFact, start);
+  }
+  return Number(state.fact(unsureFact) ?? 0);
 }
 
 class UsedFile implements NarFileHandle {

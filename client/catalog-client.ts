@@ -6,6 +6,7 @@
  */
 
 import { setTimeout as delay } from 'node:timers/promises';
+import { NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
 import type { NarInfo } from '../nar/narinfo.ts';
 import type { PublicKey } from '../nar/signature.ts';
@@ -30,8 +31,11 @@ const gatherMs = 2;
 /** Requests to one catalog at once; what is asked meanwhile goes with the next. One slow answer does not hold up the others. */
 const requestsAtOnce = 4;
 
-/** Answers kept in memory: 500 B each, and 5 KiB were each to name 50 peers that no other names. */
+/** Answers kept in memory: 2 KiB each, and 5 KiB more were each to name 50 peers that no other names. */
 const answersMax = 10_000;
+
+/** Torrents of NAR files up to this size are kept with the answer: 16 pieces. */
+const keptTorrentMaxBytes = 1024 * 1024;
 
 /** Lists of peers that answers share: a catalog names the same few for most NAR files. */
 const peerListsMax = 256;
@@ -42,6 +46,9 @@ const cooldownDoublings = 4;
 /** Questions waiting for one catalog; a prefetch beyond it is not made. */
 const waitingMax = 5_000;
 
+/** Made once: an abort without a reason makes an exception with a stack each time. */
+const answered = new NarswarmError('aborted', 'it need not be waited for any more');
+
 export interface Found {
   readonly torrent: Torrent;
   readonly peers: readonly PeerAddress[];
@@ -49,10 +56,12 @@ export interface Found {
   readonly pack?: PackOffset;
 }
 
-/** What a catalog says of a NAR file besides its torrent. */
+/** What a catalog says of a NAR file. */
 interface Whereabouts {
   readonly peers: readonly PeerAddress[];
   readonly pack?: PackOffset | undefined;
+  /** As it was verified then: while an answer is fresh, it need not be again. Not kept here of large ones. */
+  readonly resolved?: Pick<Resolved, 'torrent' | 'torrentInfo'> | undefined;
 }
 
 interface Answer extends Whereabouts {
@@ -119,7 +128,7 @@ export class Catalogs {
       const timer = new AbortController();
       const timeout = delay(budgetMs, undefined, { signal: AbortSignal.any([signal, timer.signal]) });
       await Promise.race([this.#ask(fileHash), timeout.catch(() => undefined)]);
-      timer.abort();
+      timer.abort(answered);
     }
     return this.known(narInfo);
   }
@@ -144,7 +153,7 @@ export class Catalogs {
   /** Forgets that a NAR file is in a pack: what was there were other bytes. */
   distrustPack(fileHash: Sha256): void {
     const answer = this.#answers.get(fileHash);
-    if (answer !== undefined) this.#answers.set(fileHash, { peers: answer.peers, at: answer.at });
+    if (answer !== undefined) this.#answers.set(fileHash, { ...answer, pack: undefined });
   }
 
   status(): { url: string; state: string; requests: number; refusedLines: number }[] {
@@ -194,11 +203,12 @@ export class Catalogs {
     });
   }
 
-  #remember(fileHash: Sha256, { peers, pack }: Whereabouts): void {
+  #remember(fileHash: Sha256, { peers, pack, resolved }: Whereabouts): void {
     const other = this.#isFresh(fileHash) ? this.#answers.get(fileHash) : undefined;
     const answer = {
       peers: this.#merged(peers, other?.peers),
       pack: pack ?? other?.pack,
+      resolved: resolved ?? other?.resolved,
       at: this.#clock(),
     };
     this.#answers.delete(fileHash);
@@ -227,6 +237,9 @@ export class Catalogs {
   /** The stored torrent, verified again: the keys may be others than when it was stored. */
   #torrentOf(narInfo: NarInfo): Torrent | undefined {
     if (narInfo.fileHash === undefined) return undefined;
+    const kept = this.#answers.get(narInfo.fileHash)?.resolved;
+    if (kept !== undefined && this.#isFresh(narInfo.fileHash))
+      return isTorrentInfoOf(kept.torrentInfo, narInfo) ? kept.torrent : undefined;
     const stored = this.#state.torrent(narInfo.fileHash);
     if (stored === undefined) return undefined;
     try {
@@ -325,7 +338,9 @@ class Catalog {
           // A long answer is not a slow one.
           slow.refresh();
           keep(resolved);
-          answer(resolved);
+          const { peers, pack, torrent, torrentInfo } = resolved;
+          const small = torrent.length <= keptTorrentMaxBytes;
+          answer({ peers, pack, ...(small && { resolved: { torrent, torrentInfo } }) });
         } catch (error) {
           this.#refusedLines++;
           logger.warn('catalog-line-refused', { catalog: url, error });

@@ -89,6 +89,10 @@ export interface ClientLimits {
   aheadFirstFetches: number;
   /** And so many when they come: with the 25 of Nix as many as a 50 ms path answers at 2,500 a second. */
   aheadFetches: number;
+  /** None is begun while so many fetches run or end, for whomever: half of what the client does at once. */
+  aheadLoad: number;
+  /** Those that are whole and still in memory when Nix asks; more lie on the disk. */
+  aheadOpen: number;
   /** Bytes of them, fetched or being fetched, that Nix has not asked for: all that can have been in vain when it stops. */
   aheadBytes: number;
   /** Between looks at what is to be fetched next: 5 ms of work for as many narinfos as are noted. */
@@ -155,7 +159,9 @@ export const defaultLimits: Readonly<ClientLimits> = {
   aheadFileBytes: 1024 * 1024,
   aheadFirstFetches: 8,
   aheadFetches: 100,
-  aheadBytes: 16 * 1024 * 1024,
+  aheadLoad: 128,
+  aheadOpen: 64,
+  aheadBytes: 32 * 1024 * 1024,
   aheadLineMs: 200,
   aheadQuietMs: 2_000,
   peersFreshMs: 60_000,

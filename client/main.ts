@@ -203,6 +203,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       catalogs,
       packs,
       isHere: (fileHash) => transfers.isRunning(fileHash) || held.has(fileHash) || isRevoked(fileHash),
+      load: () => transfers.load,
       fetch: (given, fileHash) => transfers.join(given, fileHash),
       limits,
       clock,

@@ -43,8 +43,9 @@ export class NarJob {
   readonly #fetch: NarFetch;
   readonly #storeName: string;
   readonly #done: Promise<void>;
-  /** Once it is held. */
+  /** Once it is held, unless all of it is in memory. */
   #file: NarFileHandle | undefined;
+  #kept = false;
   #failure: NarswarmError | undefined;
   #ended = false;
   #readers = 0;
@@ -165,7 +166,7 @@ export class NarJob {
     this.#bell.ring();
     if (this.#failure === undefined) await this.#keep();
     this.#ended = true;
-    this.#options.onEnd(this.#file !== undefined);
+    this.#options.onEnd(this.#kept);
     if (this.#readers === 0) await this.#dispose();
   }
 
@@ -183,7 +184,9 @@ export class NarJob {
         sizeBytes: assembly.appended,
         narInfo: given.narInfo.text,
       };
-      this.#file = await held.keep(file, assembly.writer);
+      const kept = await held.keep(file, assembly.writer);
+      this.#kept = kept !== undefined;
+      if (kept !== 'unopened') this.#file = kept;
       onKept();
     } catch (error) {
       logger.error('nar-not-kept', { fileHash, error });

@@ -1,7 +1,7 @@
 /** Answers requests for NAR files, and passes on what this client knows nothing about. */
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { isNarswarmError } from '../nar/errors.ts';
+import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
 import type { StoreHash } from '../nar/store-path.ts';
 import type { HttpCache } from '../upstream/http-cache.ts';
@@ -16,6 +16,9 @@ import { passThrough } from './passthrough.ts';
 import type { ClientState, GivenNarInfo } from './state.ts';
 import type { Transfers } from './transfers.ts';
 import type { CachesInOrder } from './upstreams.ts';
+
+/** Made once: an abort without a reason makes an exception with a stack each time. */
+const readerGone = new NarswarmError('aborted', 'nobody reads any more');
 
 export interface NarServerOptions {
   state: ClientState;
@@ -117,7 +120,7 @@ export class NarServer {
     { given, fileHash, reader }: { given: GivenNarInfo; fileHash: Sha256; reader: NarReader },
   ): Promise<boolean> {
     const gone = new AbortController();
-    const onClose = (): void => gone.abort();
+    const onClose = (): void => gone.abort(readerGone);
     response.once('close', onClose);
     try {
       if (reader.sizeBytes === undefined) await reader.waitFor(0, gone.signal);

@@ -48,6 +48,8 @@ export interface HeldFile {
   sizeBytes: number;
   /** A narinfo that it was fetched for. */
   narInfo: string;
+  /** See `lastHeldRow`; for those that were looked up one by one. */
+  row?: number;
 }
 
 const schema = `
@@ -101,6 +103,12 @@ export class ClientState {
   /** Given out in this turn of the event loop, and to be written at its end. */
   #giving: GivenNarInfo[] = [];
   #written: PromiseWithResolvers<void> | undefined;
+  /** Torrents that are written then, too. */
+  readonly #putting = new Map<Sha256, StoredTorrent>();
+  /** And the NAR files that are held from then on, and those that were used. */
+  #adding: HeldFile[] = [];
+  #added: PromiseWithResolvers<void> | undefined;
+  readonly #touched = new Map<Sha256, number>();
   #writing: NodeJS.Immediate | undefined;
   #inserts = 0;
   #open = true;
@@ -137,10 +145,8 @@ export class ClientState {
   give(given: GivenNarInfo): Promise<void> {
     this.#giving.push(given);
     this.#unsaved.set(given.urlKey, given);
-    if (this.#written === undefined) {
-      this.#written = Promise.withResolvers();
-      this.#writing = setImmediate(() => this.#endTurn());
-    }
+    this.#written ??= Promise.withResolvers();
+    this.#writing ??= setImmediate(() => this.#endTurn());
     return this.#written.promise;
   }
 
@@ -177,51 +183,46 @@ export class ClientState {
     );
   }
 
-  putTorrent({ fileHash, infoHash, torrentInfo, info }: StoredTorrent): void {
-    const { changes } = this.#prepare(
-      'UPDATE torrents SET info_hash = ?, torrentinfo = ?, info = ?, used = ? WHERE file_hash = ?',
-    ).run(infoHash, torrentInfo, info, this.#now(), fileHash);
-    if (changes > 0) return;
-    this.#prepare('INSERT INTO torrents VALUES (?, ?, ?, ?, ?)').run(
-      fileHash,
-      infoHash,
-      torrentInfo,
-      info,
-      this.#now(),
-    );
-    this.#trim('torrents');
+  /** Remembers a torrent, at the end of the turn. When it cannot be written it is forgotten: catalogs tell it again. */
+  putTorrent(torrent: StoredTorrent): void {
+    this.#putting.set(torrent.fileHash, torrent);
+    this.#writing ??= setImmediate(() => this.#endTurn());
   }
 
   torrent(fileHash: Sha256): StoredTorrent | undefined {
+    const fresh = this.#putting.get(fileHash);
+    if (fresh !== undefined) return fresh;
     return torrentFrom(this.#prepare('SELECT * FROM torrents WHERE file_hash = ?').get(fileHash));
   }
 
   /** Several NAR files cannot share an infohash: their names differ. */
   torrentByInfoHash(infoHash: InfoHash): StoredTorrent | undefined {
+    for (const fresh of this.#putting.values()) if (fresh.infoHash === infoHash) return fresh;
     return torrentFrom(this.#prepare('SELECT * FROM torrents WHERE info_hash = ?').get(infoHash));
   }
 
   dropTorrent(fileHash: Sha256): void {
+    this.#putting.delete(fileHash);
     const { changes } = this.#prepare('DELETE FROM torrents WHERE file_hash = ?').run(fileHash);
     this.#rows.torrents -= Number(changes);
   }
 
-  addHeld({ fileHash, name, sizeBytes, narInfo }: HeldFile): void {
-    this.#prepare('INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?)').run(
-      fileHash,
-      name,
-      sizeBytes,
-      narInfo,
-      this.#now(),
-    );
+  /** Resolves when it is known also after a kill: with all others of this turn. Rejects when the disk refuses. */
+  addHeld(file: HeldFile): Promise<void> {
+    this.#adding.push(file);
+    this.#added ??= Promise.withResolvers();
+    this.#writing ??= setImmediate(() => this.#endTurn());
+    return this.#added.promise;
   }
 
   held(fileHash: Sha256): HeldFile | undefined {
-    return heldFrom(this.#prepare('SELECT * FROM held WHERE file_hash = ?').get(fileHash));
+    return heldFrom(this.#prepare('SELECT rowid, * FROM held WHERE file_hash = ?').get(fileHash));
   }
 
+  /** It was used just now. Written at the end of the turn, if it can be. */
   touchHeld(fileHash: Sha256): void {
-    this.#prepare('UPDATE held SET used = ? WHERE file_hash = ?').run(this.#now(), fileHash);
+    this.#touched.set(fileHash, this.#now());
+    this.#writing ??= setImmediate(() => this.#endTurn());
   }
 
   dropHeld(fileHash: Sha256): void {
@@ -247,6 +248,11 @@ export class ClientState {
     return row === undefined ? undefined : String(row.value);
   }
 
+  /** Of the NAR file that was added last: those that are added later have higher ones. */
+  lastHeldRow(): number {
+    return Number(this.#prepare('SELECT coalesce(max(rowid), 0) AS last FROM held').get()?.last);
+  }
+
   setFact(name: string, value: string): void {
     this.#prepare('INSERT OR REPLACE INTO facts VALUES (?, ?)').run(name, value);
   }
@@ -264,28 +270,84 @@ export class ClientState {
   }
 
   #endTurn(): void {
-    const written = this.#written;
+    const [written, added] = [this.#written, this.#added];
     this.#written = undefined;
+    this.#added = undefined;
+    this.#writing = undefined;
+    settle(written, () => this.#writeGiven());
+    settle(added, () => this.#writeHeld());
+    // What cannot be written of the rest is no loss: others who need the disk more say so.
+    settle(undefined, () => this.#writeTorrents());
+    settle(undefined, () => this.#writeTouched());
+  }
+
+  #transaction(rows: Record<'given' | 'torrents', number>, action: () => void): void {
+    const before = { ...rows };
     try {
-      this.#writeGiven();
-      written?.resolve();
+      this.#db.exec('BEGIN');
+      action();
+      this.#db.exec('COMMIT');
     } catch (error) {
-      written?.reject(error);
+      if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
+      Object.assign(rows, before);
+      throw error;
     }
+  }
+
+  #writeHeld(): void {
+    const adding = this.#adding;
+    this.#adding = [];
+    if (adding.length === 0) return;
+    const statement = this.#prepare('INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?)');
+    this.#transaction(this.#rows, () => {
+      for (const { fileHash, name, sizeBytes, narInfo } of adding)
+        statement.run(fileHash, name, sizeBytes, narInfo, this.#now());
+    });
+  }
+
+  #writeTouched(): void {
+    const touched = [...this.#touched];
+    this.#touched.clear();
+    if (touched.length === 0) return;
+    const statement = this.#prepare('UPDATE held SET used = ? WHERE file_hash = ?');
+    this.#transaction(this.#rows, () => {
+      for (const [fileHash, used] of touched) statement.run(used, fileHash);
+    });
+  }
+
+  #writeTorrents(): void {
+    const torrents = [...this.#putting.values()];
+    this.#putting.clear();
+    if (torrents.length === 0) return;
+    this.#transaction(this.#rows, () => {
+      for (const torrent of torrents) this.#saveTorrent(torrent);
+    });
+  }
+
+  #saveTorrent({ fileHash, infoHash, torrentInfo, info }: StoredTorrent): void {
+    const { changes } = this.#prepare(
+      'UPDATE torrents SET info_hash = ?, torrentinfo = ?, info = ?, used = ? WHERE file_hash = ?',
+    ).run(infoHash, torrentInfo, info, this.#now(), fileHash);
+    if (changes > 0) return;
+    this.#prepare('INSERT INTO torrents VALUES (?, ?, ?, ?, ?)').run(
+      fileHash,
+      infoHash,
+      torrentInfo,
+      info,
+      this.#now(),
+    );
+    this.#trim('torrents');
   }
 
   #writeGiven(): void {
     const giving = this.#giving;
     this.#giving = [];
     if (giving.length === 0) return;
-    const rowsBefore = this.#rows.given;
     try {
-      this.#db.exec('BEGIN');
-      for (const given of giving) this.#save(given);
-      this.#db.exec('COMMIT');
+      this.#transaction(this.#rows, () => {
+        for (const given of giving) this.#save(given);
+      });
     } catch (error) {
-      if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
-      this.#rows.given = rowsBefore;
       for (const urlKey of this.#unsaved.keys()) {
         if (this.#unsaved.size <= unsavedMax) break;
         this.#unsaved.delete(urlKey);
@@ -345,6 +407,16 @@ export class ClientState {
   }
 }
 
+/** Does it, and tells those who wait how it went. */
+function settle(waiting: PromiseWithResolvers<void> | undefined, action: () => void): void {
+  try {
+    action();
+    waiting?.resolve();
+  } catch (error) {
+    waiting?.reject(error);
+  }
+}
+
 type Row = Record<string, unknown>;
 
 function givenFrom(row: Row | undefined): GivenNarInfo | undefined {
@@ -374,6 +446,7 @@ function heldFrom(row: Row | undefined): HeldFile | undefined {
     fileHash: row.file_hash as Sha256,
     name: String(row.name),
     sizeBytes: Number(row.size),
+    ...(row.rowid !== undefined && { row: Number(row.rowid) }),
     narInfo: String(row.narinfo),
   };
 }

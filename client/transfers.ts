@@ -55,6 +55,11 @@ export class Transfers {
     return this.#jobs.get(fileHash)?.failed === false;
   }
 
+  /** Fetches that run, and those whose files are being put away or read. */
+  get load(): number {
+    return this.#running.size;
+  }
+
   /** A reader of the fetch of this NAR file if one runs. */
   running(fileHash: Sha256): NarReader | undefined {
     const job = this.#jobs.get(fileHash);
@@ -117,6 +122,8 @@ export class Transfers {
     if (pack === undefined) return [];
     const onSpoilt = (): void => catalogs.distrustPack(fileHash);
     const source = new PackSource({ fileHash, found: { ...found, pack }, connections, onSpoilt });
+    // For the next one, if not for this.
+    connections.warm(pack.infoHash, found.peers);
     return source.warm() ? [source] : [];
   }
 

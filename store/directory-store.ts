@@ -5,10 +5,11 @@
 
 import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, opendir, rename, rm, stat, unlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { NarswarmError } from '../nar/errors.ts';
 import { diskError, errorCode } from './disk-error.ts';
 import {
+  type CommitOptions,
   checkNarFileName,
   checkReadRange,
   type NarFileHandle,
@@ -209,11 +210,11 @@ class DirectoryWriter implements NarFileWriter {
     }
   }
 
-  commit(): Promise<void> {
+  commit({ durable = true }: CommitOptions = {}): Promise<void> {
     if (this.#state === 'aborted') return Promise.reject(this.#failure ?? writerClosed());
     if (this.#state === 'growing') {
       this.#state = 'committing';
-      this.#ending = this.#commit();
+      this.#ending = this.#commit(durable);
     }
     return this.#ending ?? Promise.resolve();
   }
@@ -243,14 +244,16 @@ class DirectoryWriter implements NarFileWriter {
     }
   }
 
-  async #commit(): Promise<void> {
+  async #commit(durable: boolean): Promise<void> {
     await this.#writes;
     try {
       if (this.#failure !== undefined) throw this.#failure;
-      await this.#file.sync();
-      await makeDurableDirectory(join(this.#path, '..'));
-      await rename(this.#temporary, this.#path);
-      await syncDirectory(join(this.#path, '..'));
+      if (durable) {
+        await this.#file.sync();
+        await makeDurableDirectory(dirname(this.#path));
+      }
+      await renameInto(this.#temporary, this.#path);
+      if (durable) await syncDirectory(dirname(this.#path));
       this.#state = 'committed';
       await this.#file.close();
     } catch (cause) {
@@ -297,6 +300,17 @@ async function readExactly(
     filled += bytesRead;
   }
   return buffer;
+}
+
+/** The directory is there, but for the first file in it. */
+async function renameInto(from: string, to: string): Promise<void> {
+  try {
+    await rename(from, to);
+  } catch (error) {
+    if (errorCode(error) !== 'ENOENT') throw error;
+    await mkdir(dirname(to), { recursive: true });
+    await rename(from, to);
+  }
 }
 
 /** A rename survives a power cut only when the directory is written as well. */

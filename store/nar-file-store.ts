@@ -30,6 +30,14 @@ export interface NarFileListing {
   sizeBytes: number;
 }
 
+export interface CommitOptions {
+  /**
+   * Whether the file is there, and whole, also after the machine lost its power; it is by default. Without, it survives the end of the
+   * process, costs a third of the time, and whoever finds it after a start of the machine must look whether it is what it was.
+   */
+  durable?: boolean;
+}
+
 /** A committed file, opened for reading. Reads may overlap. */
 export interface NarFileHandle {
   readonly sizeBytes: number;
@@ -52,7 +60,7 @@ export interface NarFileWriter {
   /** As in `NarFileHandle`, over what is written so far; goes on working after `commit`. */
   read(position: number, lengthBytes: number): Promise<Buffer>;
   /** Makes the file durable and visible under its name. May be called twice; throws after a failed write. */
-  commit(): Promise<void>;
+  commit(options?: CommitOptions): Promise<void>;
   /** Gives up and leaves no trace. Nothing happens after `commit`. May be called twice. */
   abort(): Promise<void>;
 }

@@ -84,11 +84,16 @@ export class PackConnections implements PackPeerEvents {
   readonly #closing = new Set<Promise<void>>();
   /** Until when somebody is not tried for a pack, by infohash and peer, or for any, by peer. */
   readonly #failed = new Map<string, number>();
+  /** How often in a row somebody failed for a pack. */
+  readonly #failures = new Map<string, number>();
   /** In how many packs somebody gave wrong bytes. */
   readonly #spoilt = new Map<string, number>();
   #connections = 0;
   #downloadedBytes = 0;
   #timer: NodeJS.Timeout | undefined;
+  /** A clock that goes on at each sweep, and never by much. */
+  #patientMs = 0;
+  #sweptMs = 0;
   #closed = false;
 
   constructor(options: PackConnectionsOptions = {}) {
@@ -124,7 +129,7 @@ export class PackConnections implements PackPeerEvents {
     const live = new Promise<void>((resolve) => {
       isLive = resolve;
     });
-    const wanted: Wanted = { range, peer: undefined, waitsSinceMs: performance.now(), isLive };
+    const wanted: Wanted = { range, peer: undefined, waitsSinceMs: this.#patientMs, isLive };
     pack.wanted.set(range, wanted);
     this.#assign(pack, wanted);
     if (range.error !== undefined) {
@@ -198,7 +203,7 @@ export class PackConnections implements PackPeerEvents {
     const wanted = pack?.wanted.get(range);
     if (pack === undefined || wanted === undefined) return;
     wanted.peer = undefined;
-    wanted.waitsSinceMs = performance.now();
+    wanted.waitsSinceMs = this.#patientMs;
     if (!peer.open) range.refusedBy.add(peer.key);
     // One that is being closed makes room for another first.
     if (!peer.isClosed) this.#assign(pack, wanted);
@@ -215,7 +220,7 @@ export class PackConnections implements PackPeerEvents {
     const pack = this.#packs.get(infoHash);
     pack?.peers.delete(key);
     if (this.#closed || pack === undefined) return;
-    if (!peer.greeted || peer.owed) this.#fail(failedId(infoHash, key), this.#limits.failedMs);
+    if (!peer.greeted || peer.owed) this.#failedAgain(failedId(infoHash, key), peer.gaveBytes);
     for (const wanted of [...pack.wanted.values()]) if (wanted.peer === undefined) this.#assign(pack, wanted);
     this.#tidy(pack);
   }
@@ -283,9 +288,13 @@ export class PackConnections implements PackPeerEvents {
     const key = printPeer(address);
     const { infoHash } = pack;
     this.#connections++;
-    this.#timer ??= setInterval(() => this.#sweep(), this.#limits.sweepMs);
-    const options = { infoHash, address, key, peerId: this.#peerId, limits: this.#limits, events: this };
-    pack.peers.set(key, new PackPeer(options));
+    if (this.#timer === undefined) {
+      this.#sweptMs = performance.now();
+      this.#timer = setInterval(() => this.#sweep(), this.#limits.sweepMs);
+    }
+    const clock = (): number => this.#patientMs;
+    const shared = { peerId: this.#peerId, limits: this.#limits, events: this, clock };
+    pack.peers.set(key, new PackPeer({ infoHash, address, key, ...shared }));
   }
 
   /** Makes room for a connection: the one that has been idle longest goes. False when all are in use. */
@@ -315,8 +324,16 @@ export class PackConnections implements PackPeerEvents {
     this.#timer = undefined;
   }
 
-  #sweep(): void {
+  /** Peers are not to blame for the time in which this process had no turn. */
+  #advance(): number {
     const nowMs = performance.now();
+    this.#patientMs += Math.min(nowMs - this.#sweptMs, this.#limits.sweepMs * 1.5);
+    this.#sweptMs = nowMs;
+    return this.#patientMs;
+  }
+
+  #sweep(): void {
+    const nowMs = this.#advance();
     for (const pack of [...this.#packs.values()]) {
       for (const peer of [...pack.peers.values()]) if (peer.failing(nowMs) !== undefined) peer.close();
       for (const { range, peer, waitsSinceMs } of pack.wanted.values()) {
@@ -329,6 +346,13 @@ export class PackConnections implements PackPeerEvents {
 
   #isFailed(id: string): boolean {
     return performance.now() < (this.#failed.get(id) ?? 0);
+  }
+
+  #failedAgain(id: string, gaveBytes: number): void {
+    const { failedMs, failedMostMs, failedPeers, provenBytes } = this.#limits;
+    const before = gaveBytes >= provenBytes ? 0 : (this.#failures.get(id) ?? 0);
+    remember(this.#failures, id, before + 1, failedPeers);
+    this.#fail(id, Math.min(failedMs * 2 ** before, failedMostMs));
   }
 
   #fail(id: string, ms: number): void {

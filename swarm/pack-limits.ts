@@ -11,7 +11,7 @@ export interface PackLimits {
   connectMs: number;
   /** A connection that nothing was wanted of for this long is closed: peers do so after two minutes. */
   idleMs: number;
-  /** Milliseconds without a byte from a peer that owes some, after which it is left. */
+  /** Milliseconds without a byte from a peer that owes some, after which it is left. Whoever waits may have gone on elsewhere before. */
   stallMs: number;
   /** Milliseconds over which the rate of a peer that owes something is looked at. */
   slowMs: number;
@@ -35,8 +35,12 @@ export interface PackLimits {
   chatter: number;
   /** Requests in a row that one peer may refuse before it is left: one that holds a part of a pack refuses some. */
   rejects: number;
-  /** Milliseconds that a peer is not tried again for a pack after it could not be reached, or was left. */
+  /** Milliseconds that a peer is not tried again for a pack after it could not be reached or was left; doubled each time in a row. */
   failedMs: number;
+  /** Where that doubling ends. */
+  failedMostMs: number;
+  /** Bytes that a peer must have given over a connection, for its failures before to be forgotten. */
+  provenBytes: number;
   /** The same after it gave wrong bytes. */
   spoiltMs: number;
   /** Packs in which a peer gave wrong bytes, after which it is tried for none. */
@@ -57,7 +61,7 @@ export const packLimits: Readonly<PackLimits> = {
   addressesPerPack: 50,
   connectMs: 2_000,
   idleMs: 60_000,
-  stallMs: 500,
+  stallMs: 1_000,
   slowMs: 2_000,
   leastBytesPerSecond: 16 * 1024,
   blockMs: 10_000,
@@ -69,7 +73,9 @@ export const packLimits: Readonly<PackLimits> = {
   turnBlocks: 16,
   chatter: 200,
   rejects: 100,
-  failedMs: 30_000,
+  failedMs: 500,
+  failedMostMs: 60_000,
+  provenBytes: 1024 * 1024,
   spoiltMs: 10 * 60_000,
   spoiltPacks: 3,
   failedPeers: 1_000,

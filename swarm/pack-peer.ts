@@ -44,12 +44,16 @@ export interface PackPeerOptions {
   peerId: Buffer;
   limits: PackLimits;
   events: PackPeerEvents;
+  /** Milliseconds by which the peer's patience is measured; coarse is enough. */
+  clock: () => number;
 }
 
 interface Asked {
   readonly range: PackRange;
   readonly block: BlockRequest;
+  /** By the clock, and to the microsecond. */
   readonly sinceMs: number;
+  readonly sentMs: number;
 }
 
 /** Of what was measured before, the part that stays at each new measurement. */
@@ -83,10 +87,11 @@ export class PackPeer implements WireVisitor {
   #requestsMax: number;
   #chatter = 0;
   #rejects = 0;
-  readonly #startedMs = performance.now();
+  readonly #clock: () => number;
+  readonly #startedMs: number;
   /** When a byte last came that was wanted, or the first one was asked for. */
   #heardMs = 0;
-  #usedMs = performance.now();
+  #usedMs: number;
   #slowSinceMs = 0;
   #slowBytes = 0;
   #rateSinceMs = 0;
@@ -103,6 +108,9 @@ export class PackPeer implements WireVisitor {
     this.infoHash = infoHash;
     this.address = address;
     this.#requestsMax = limits.assumedRequests;
+    this.#clock = options.clock;
+    this.#startedMs = options.clock();
+    this.#usedMs = this.#startedMs;
     this.#socket = connect({
       ...{ host: address.host, port: address.port, noDelay: true },
       onread: {
@@ -169,7 +177,7 @@ export class PackPeer implements WireVisitor {
 
   /** From now on the range is wanted of it. */
   want(range: PackRange): void {
-    this.#usedMs = performance.now();
+    this.#usedMs = this.#clock();
     this.#ranges.add(range);
     this.#turns.push(range);
     this.#ask();
@@ -242,7 +250,7 @@ export class PackPeer implements WireVisitor {
           break;
         }
         if (this.#asked.size === 0) this.#begins(nowMs);
-        this.#asked.set(position, { range, block, sinceMs: nowMs });
+        this.#asked.set(position, { range, block, sinceMs: this.#clock(), sentMs: nowMs });
         this.#askedBytes += block.lengthBytes;
         blocks.push(block);
       }
@@ -252,8 +260,8 @@ export class PackPeer implements WireVisitor {
 
   /** It owes something from now on. */
   #begins(nowMs: number): void {
-    this.#heardMs = nowMs;
-    this.#slowSinceMs = nowMs;
+    this.#heardMs = this.#clock();
+    this.#slowSinceMs = this.#heardMs;
     this.#slowBytes = 0;
     this.#rateSinceMs = nowMs;
     this.#rateBytes = 0;
@@ -379,7 +387,7 @@ export class PackPeer implements WireVisitor {
   pieceData(bytes: Buffer, offset: number): void {
     const { range, block } = this.#arriving ?? {};
     if (range === undefined || block === undefined) return;
-    this.#heardMs = performance.now();
+    this.#heardMs = this.#clock();
     this.#slowBytes += bytes.length;
     this.#rateBytes += bytes.length;
     this.#gaveBytes += bytes.length;
@@ -408,19 +416,20 @@ export class PackPeer implements WireVisitor {
     return isIt ? asked : undefined;
   }
 
-  #measureRoundTrip({ sinceMs }: Asked): void {
-    const ms = performance.now() - sinceMs;
+  #measureRoundTrip({ sentMs }: Asked): void {
+    const ms = performance.now() - sentMs;
     this.#roundTripMs = Math.min(ms, this.#roundTripMs ?? ms);
   }
 
   #measureRate(): void {
-    const ms = this.#heardMs - this.#rateSinceMs;
+    const nowMs = performance.now();
+    const ms = nowMs - this.#rateSinceMs;
     if (ms < rateMs) return;
     const rate = (this.#rateBytes * 1_000) / ms;
     // What it gave while little was wanted says nothing against it.
     const before = this.#bytesPerSecond ?? rate;
     this.#bytesPerSecond = Math.max(rate, before * rateMemory + rate * (1 - rateMemory));
-    this.#rateSinceMs = this.#heardMs;
+    this.#rateSinceMs = nowMs;
     this.#rateBytes = 0;
   }
 

@@ -10,6 +10,9 @@ import { parseRange } from './range.ts';
  */
 export const sendReadBytes = 512 * 1024;
 
+/** Made once: an abort without a reason makes an exception with a stack each time. */
+const sent = new NarswarmError('aborted', 'the answer is over');
+
 export interface SendSource {
   sizeBytes: number;
   /**
@@ -113,9 +116,9 @@ async function sendBody(
 ): Promise<{ sentBytes: number; complete: boolean }> {
   const end = start + lengthBytes;
   const gone = new AbortController();
-  const onClose = (): void => gone.abort();
+  const onClose = (): void => gone.abort(sent);
   response.once('close', onClose);
-  if (response.destroyed || response.closed) gone.abort();
+  if (response.destroyed || response.closed) gone.abort(sent);
   const readAt = (position: number): Promise<Uint8Array> =>
     source.read(position, Math.min(sendReadBytes, end - position), gone.signal);
   let position = start;
@@ -145,7 +148,7 @@ async function sendBody(
   } finally {
     response.off('close', onClose);
     // The source may be closed as soon as this returns, so no read may be left in it.
-    gone.abort();
+    gone.abort(sent);
     await next?.catch(() => undefined);
   }
   return { sentBytes: position - start, complete: position === end && response.writableFinished };
