@@ -67,6 +67,16 @@ export const commands: readonly CommandEntry[] = [
     summary: 'say how many seeds each NAR file of a catalog has',
     load: () => import('./report.ts'),
   },
+  {
+    name: 'doctor',
+    summary: "say what is wrong with this machine's setup, and what leaves the machine",
+    load: () => import('./doctor.ts'),
+  },
+  {
+    name: 'why',
+    summary: 'say how a store path came through the client, and why so',
+    load: () => import('./why.ts'),
+  },
   { name: 'status', summary: 'say what a running program does', load: () => import('./status.ts') },
 ];
 

@@ -72,6 +72,20 @@ export class History {
     return [...waiting, ...this.#written(storeHash)].slice(0, storiesOfPathMax);
   }
 
+  /**
+   * Store paths that were fetched and have that name, with or without its version, or that FileHash; the newest first. Reads all stories:
+   * some 20 ms, for whoever asks by hand.
+   */
+  search(word: string, limit: number): StoreHash[] {
+    const found = new Set<StoreHash>();
+    for (const story of [...this.#waiting].reverse()) if (isNamed(story, word)) found.add(story.storeHash);
+    for (const story of this.#everything(word)) {
+      if (found.size >= limit) break;
+      if (isNamed(story, word)) found.add(story.storeHash);
+    }
+    return [...found].slice(0, limit);
+  }
+
   status(): { stories: number } {
     return { stories: this.#rows + this.#waiting.length };
   }
@@ -94,6 +108,19 @@ export class History {
     } catch (error) {
       this.#failed(error);
       return [];
+    }
+  }
+
+  /** Those that mention the word somewhere, the newest first. */
+  *#everything(word: string): Generator<NarStory> {
+    if (this.#db === undefined || this.#closed) return;
+    try {
+      const rows = this.#db
+        .prepare('SELECT story FROM stories WHERE instr(story, ?) > 0 ORDER BY number DESC')
+        .iterate(word);
+      for (const { story } of rows) yield JSON.parse(String(story)) as NarStory;
+    } catch (error) {
+      this.#failed(error);
     }
   }
 
@@ -171,4 +198,11 @@ function openDatabase(path: string): DatabaseSync {
     db.close();
     throw error;
   }
+}
+
+/** `hello` is the name of hello-2.12, and not of hello-world-1.0. */
+function isNamed({ fileHash, storePath }: NarStory, word: string): boolean {
+  if (fileHash === word) return true;
+  const name = storePath.slice(storePath.lastIndexOf('/') + 1).slice(33);
+  return name === word || (name.startsWith(`${word}-`) && /^\d/.test(name.slice(word.length + 1)));
 }

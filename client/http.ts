@@ -9,11 +9,15 @@ import type { CacheInfo } from './cache-info.ts';
 import { ownPrefix, storeHashOfNarInfoName, urlKeyOf } from './local-url.ts';
 import type { NarServer } from './nar.ts';
 import { answerNarInfo, askedNarInfo, type NarInfoRouteOptions } from './narinfo-route.ts';
+import { addSetupRoute, type ClientSetup } from './setup.ts';
+import { addWhyRoute, type Why } from './why.ts';
 
 export interface ClientHttpOptions extends NarInfoRouteOptions {
   cacheInfo: CacheInfo;
   nars: NarServer;
   metrics: Metrics;
+  why: Why;
+  setup(): ClientSetup;
   status(): object;
 }
 
@@ -29,6 +33,8 @@ export function makeClientApp(options: ClientHttpOptions): RequestListener {
         status,
         metrics,
       });
+      addWhyRoute(router, options.why);
+      addSetupRoute(router, options.setup);
       // Not by routes of the paths: a NAR URL may be anything, with dots, percent signs and a query.
       router.get(/.*/, async (request, response, next) => {
         if (!(await answer(request, response))) next();

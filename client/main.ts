@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { cacheInfoDefaultStoreDir } from '../nar/cache-info.ts';
 import { NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
-import type { PublicKey } from '../nar/signature.ts';
+import { type PublicKey, printPublicKey } from '../nar/signature.ts';
 import { Closers } from '../parts/closers.ts';
 import { lockDataDir } from '../store/data-lock.ts';
 import { openDirectoryStore } from '../store/directory-store.ts';
@@ -17,7 +17,7 @@ import { defaultUpstreamLimits } from '../upstream/limits.ts';
 import { openHttpServer } from '../web/server.ts';
 import { Ahead } from './ahead.ts';
 import { HeldFiles } from './cache.ts';
-import { CacheInfo } from './cache-info.ts';
+import { CacheInfo, clientPriority } from './cache-info.ts';
 import { Catalogs } from './catalog-client.ts';
 import { type ClientConfig, type ClientLimits, defaultLimits } from './config.ts';
 import { Counts } from './counts.ts';
@@ -27,12 +27,14 @@ import { makeClientMetrics } from './metrics.ts';
 import { NarServer } from './nar.ts';
 import { NarInfoFinder } from './narinfo.ts';
 import { KeptPeerBook } from './peer-book.ts';
+import type { ClientSetup } from './setup.ts';
 import { Share } from './share.ts';
 import { ClientState } from './state.ts';
 import { Traffic } from './traffic.ts';
 import { Transfers } from './transfers.ts';
 import { parseUpstream, readNetrc, Upstreams } from './upstreams.ts';
 import { Views } from './views.ts';
+import { Why } from './why.ts';
 
 export type { ClientConfig, ClientLimits } from './config.ts';
 
@@ -256,12 +258,33 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       ahead: ahead.status(),
       history: history.status(),
     });
+    const setup = (): ClientSetup => {
+      const storeDir = cacheInfo.storeDir();
+      return {
+        ...(storeDir !== undefined && { storeDir }),
+        priority: clientPriority,
+        dataDir,
+        cacheSizeBytes: config.cacheSizeBytes,
+        heldBytes: held.status().bytes,
+        upstreams: upstreamUrls.map(({ url }) => url),
+        netrc: config.netrc !== undefined,
+        catalogs: catalogUrls,
+        catalogKeys: [...new Set(currentKeys().map(printPublicKey))],
+        trustedKeys: trustedKeys.map(printPublicKey),
+        views: [...names],
+        share: mode,
+        localNetworks: [],
+        ...share?.setup(),
+      };
+    };
     const app = makeClientApp({
       cacheInfo,
       narInfos,
       nars,
       onGiven: (given) => ahead.noteNarInfo(given),
       metrics: makeClientMetrics(counts, held, () => share?.status().uploadedBytes ?? 0),
+      why: new Why({ history, state, views }),
+      setup,
       status,
       logger,
     });

@@ -7,7 +7,7 @@ import type { InfoHash, Sha256 } from '../nar/hash.ts';
 import type { PublicKey } from '../nar/signature.ts';
 import { checkSchedule } from '../parts/schedule.ts';
 import { LocalNetworks } from '../swarm/local-networks.ts';
-import type { PeerAddress } from '../swarm/peer-address.ts';
+import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
 import { openSeedServer, type SeedServer } from '../swarm/seed-server.ts';
 import type { Torrent } from '../swarm/torrent.ts';
 import type { Logger } from '../web/log.ts';
@@ -16,6 +16,7 @@ import type { HeldFiles } from './cache.ts';
 import type { ClientLimits, ShareMode } from './config.ts';
 import { LocalPeers } from './local-peers.ts';
 import type { SharedSwarm } from './nar-sources.ts';
+import type { ClientSetup } from './setup.ts';
 import type { FetchedBytes, SharedFetch } from './shared-fetch.ts';
 import { askedFetchMinBytes, SharedFetches } from './shared-fetches.ts';
 import { SharedTorrents } from './shared-torrents.ts';
@@ -177,6 +178,19 @@ export class Share {
     this.#parts.announcer?.onKept();
     const infoHash = this.#options.state.torrent(fileHash)?.infoHash;
     if (infoHash !== undefined) this.#parts.local.onKept(infoHash);
+  }
+
+  /** For whoever looks for what is wrong. */
+  setup(): Pick<ClientSetup, 'peersAddress' | 'localNetworks' | 'localFault' | 'sharePaused'> {
+    const { local, allowance } = this.#parts;
+    const { networks = [], fault } = local.status() ?? {};
+    const { paused } = allowance.status();
+    return {
+      peersAddress: printPeer(this),
+      localNetworks: networks,
+      ...(fault !== undefined && { localFault: fault }),
+      ...(paused !== false && { sharePaused: paused }),
+    };
   }
 
   status() {

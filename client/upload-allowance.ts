@@ -29,6 +29,14 @@ export interface UploadAllowanceOptions {
 /** Why nothing is shared at the moment. */
 export type UploadPause = 'metered' | 'quota' | 'schedule';
 
+export interface UploadAllowanceStatus {
+  paused: UploadPause | false;
+  /** `null`: no limit. */
+  bytesPerSecond: number | null;
+  monthQuotaBytes: number | null;
+  metered: boolean | 'unknown' | 'not asked';
+}
+
 export class UploadAllowance {
   readonly #options: UploadAllowanceOptions;
   #scheduled: number | undefined;
@@ -79,7 +87,7 @@ export class UploadAllowance {
     if (this.#pause() !== this.#told?.pause) this.#tell();
   }
 
-  status() {
+  status(): UploadAllowanceStatus {
     const { quotaBytes, pauseOnMetered } = this.#options;
     const rate = this.#pause() === undefined ? this.#scheduled : 0;
     return {

@@ -115,3 +115,22 @@ t.test('without its file it tells what came last, and holds no more than that', 
 t.test('every reason is one sentence', async (t) => {
   for (const words of Object.values(legReasons)) t.match(words, /^[A-Z][^.]*\.$/);
 });
+
+t.test('stories are found by name, with or without the version, and by FileHash', async (t) => {
+  const path = join(await dirFor(t), 'history.sqlite');
+  const names = ['hello-2.12', 'hello-world-1.0', 'hello', 'libhello-2.12', 'hello-2.10'];
+  const made = names.map((name) => madeNar({ name, sizeBytes: 100 }));
+  const before = open(t, path);
+  for (const nar of made.slice(0, 3)) before.add(story(nar));
+  before.close();
+  const history = open(t, path);
+  for (const nar of made.slice(3)) history.add(story(nar));
+  const named = (word: string, limit = 10) =>
+    history.search(word, limit).map((hash) => names[made.findIndex(({ storeHash }) => storeHash === hash)]);
+  t.same(named('hello'), ['hello-2.10', 'hello', 'hello-2.12'], 'the newest first');
+  t.same(named('hello', 2), ['hello-2.10', 'hello']);
+  t.same(named('hello-2.12'), ['hello-2.12']);
+  t.same(named(made[1]?.fileHash ?? ''), ['hello-world-1.0']);
+  t.same(named('%'), []);
+  t.same(named('swarm'), [], 'no other word of a story counts');
+});
