@@ -23,6 +23,7 @@ export interface LocalPeersOptions {
   onPeer(infoHash: InfoHash, peer: PeerAddress): void;
   limits: ClientLimits;
   logger: Logger;
+  /** Milliseconds that never go back. */
   clock: () => number;
 }
 

@@ -99,7 +99,8 @@ export class Share {
       onListener: (infoHash, peer) => fetches.onListener(infoHash, peer),
     });
     const local: LocalPeers = await LocalPeers.open({
-      ...options,
+      ...{ limits, logger },
+      clock: () => performance.now(),
       networks,
       host: peers.host,
       port: server.port,

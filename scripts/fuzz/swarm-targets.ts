@@ -1,11 +1,17 @@
 /** Trackers, DHT and torrents: what strangers and other people's servers send. */
 
-import type { InfoHash } from '../../nar/hash.ts';
+import { type InfoHash, parseInfoHash } from '../../nar/hash.ts';
 import { addressKey } from '../../swarm/address-key.ts';
 import { bencode, parseBencode } from '../../swarm/bencode.ts';
 import { dhtPacketMaxBytes } from '../../swarm/dht-limits.ts';
 import { parseDhtPacket, printDhtPacket } from '../../swarm/dht-packets.ts';
 import { IpAddress } from '../../swarm/ip-address.ts';
+import {
+  localPacketMaxBytes,
+  localPacketMaxInfoHashes,
+  parseLocalAnnounce,
+  printLocalAnnounce,
+} from '../../swarm/local-packets.ts';
 import { compactPeer, parseCompactPeers, parsePeer, printPeer } from '../../swarm/peer-address.ts';
 import { infoDictionary, makeTorrent, parseInfoDictionary, pieceCount } from '../../swarm/torrent.ts';
 import { parseTorrentFile, torrentFile } from '../../swarm/torrent-file.ts';
@@ -307,6 +313,44 @@ const peerAddress: Target = {
   },
 };
 
+/** Anybody in the local network can send these. */
+const localAnnounce: Target = {
+  words: [
+    'BT-SEARCH * HTTP/1.1\r\n',
+    'Port: ',
+    'Infohash: ',
+    'cookie: ',
+    '\r\n',
+    '\r\n\r\n',
+    ':',
+    '-have',
+    '-ask',
+    '65536',
+  ],
+  make: (random) => {
+    const digits = (): string => Array.from({ length: 40 }, () => random.below(16).toString(16)).join('');
+    const infoHashes = Array.from({ length: 1 + random.below(localPacketMaxInfoHashes) }, () =>
+      parseInfoHash(digits()),
+    );
+    const cookie = random.oneIn(3) ? undefined : `${random.below(1_000)}-ask`;
+    return printLocalAnnounce('239.192.152.143:6771', { port: 1 + random.below(65_535), infoHashes, cookie });
+  },
+  run: (input) => {
+    const found = parseLocalAnnounce(input);
+    if (found === undefined) return 'refused';
+    const { port, infoHashes } = found;
+    holds(input.length <= localPacketMaxBytes, 'no packet is longer than one frame');
+    holds(port > 0 && port < 65_536 && infoHashes.length > 0, 'it says where what is to be had');
+    holds(new Set(infoHashes).size === infoHashes.length, 'each infohash once');
+    holds(infoHashes.length * 50 < input.length, 'no more than there is room for');
+    const again = parseLocalAnnounce(
+      printLocalAnnounce('g', { ...found, infoHashes: infoHashes.slice(0, localPacketMaxInfoHashes) }),
+    );
+    holds(again?.port === port && again.infoHashes[0] === infoHashes[0], 'it is read as it was written');
+    return 'accepted';
+  },
+};
+
 export const swarmTargets = {
   'tracker-query': trackerQuery,
   'tracker-answer': trackerAnswer,
@@ -314,4 +358,5 @@ export const swarmTargets = {
   'dht-packet': dhtPacket,
   torrent: torrentTarget,
   'peer-address': peerAddress,
+  'local-announce': localAnnounce,
 } satisfies Record<string, Target>;
