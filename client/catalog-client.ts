@@ -28,6 +28,9 @@ import { isWithin } from './waiting.ts';
 /** Questions wait this long for others to be asked with. */
 const gatherMs = 2;
 
+/** Requests to one catalog begin so far apart: what Nix asks meanwhile goes together. */
+const apartMs = 20;
+
 /** Requests to one catalog at once; what is asked meanwhile goes with the next. One slow answer does not hold up the others. */
 const requestsAtOnce = 4;
 
@@ -269,6 +272,7 @@ class Catalog {
   #waiting = new Map<Sha256, (answer: CatalogAnswer) => void>();
   #gathering = false;
   #underWay = 0;
+  #sentMs = Number.NEGATIVE_INFINITY;
   /** By the clock. */
   #restsSince = 0;
   #restMs = 0;
@@ -286,10 +290,13 @@ class Catalog {
       this.#waiting.set(fileHash, resolve);
       if (this.#gathering) return;
       this.#gathering = true;
-      setTimeout(() => {
-        this.#gathering = false;
-        this.#send();
-      }, gatherMs);
+      setTimeout(
+        () => {
+          this.#gathering = false;
+          this.#send();
+        },
+        Math.max(gatherMs, this.#sentMs + apartMs - performance.now()),
+      );
     });
   }
 
@@ -314,6 +321,7 @@ class Catalog {
       const batch = new Map([...this.#waiting].slice(0, resolveBatch));
       for (const fileHash of batch.keys()) this.#waiting.delete(fileHash);
       this.#underWay++;
+      this.#sentMs = performance.now();
       void this.#request(batch).then(() => {
         this.#underWay--;
         this.#send();

@@ -4,7 +4,7 @@ import { NarswarmError } from '../nar/errors.ts';
 import { printSha256, type Sha256 } from '../nar/hash.ts';
 
 /** FileHashes in one request: a closure's worth of small NAR files, and still an answer of bounded size. */
-export const resolveBatch = 250;
+export const resolveBatch = 1_000;
 
 /** The info dictionary of the largest torrent has 5 MiB, a third more in base64. */
 const lineMaxBytes = 8 * 1024 * 1024;

@@ -60,8 +60,9 @@ export class SeederUploads {
   options(): UploadOptions {
     const { schedules, bytesPerSecond, ...cap } = this.#upload;
     const seedsOf = patientSeedsOf(this.#tracker, this.#covering, cap.minSeeds);
+    const inParts = (infoHash: InfoHash): boolean => this.#catalog.packs.has(infoHash);
     return {
-      cap: { ...cap, records: uploadRecords(this.#catalog), seedsOf },
+      cap: { ...cap, records: uploadRecords(this.#catalog), inParts, seedsOf },
       bytesPerSecond: rateAt(schedules, bytesPerSecond, new Date()),
     };
   }

@@ -25,6 +25,8 @@ export interface UploadCap extends Omit<UploadRules, 'neverCappedBytes' | 'grace
   cappedBytesPerSecond: number;
   /** Where what was uploaded is remembered. */
   records: UploadRecords;
+  /** Whether it is a pack; none is by default. */
+  inParts?(infoHash: InfoHash): boolean;
   /** Seeds of a torrent besides this one; `undefined` when that cannot be known. */
   seedsOf(infoHash: InfoHash): number | undefined;
 }
@@ -69,6 +71,7 @@ export interface LanePeer {
 interface Flow {
   readonly infoHash: InfoHash;
   readonly sizeBytes: number;
+  readonly inParts: boolean;
   readonly lanes: Set<UploadLane>;
   record: UploadRecord;
   rarity: number;
@@ -153,7 +156,8 @@ export class UploadControl {
     let flow = this.#flows.get(infoHash);
     if (flow === undefined) {
       const record = this.#ledger.get(infoHash);
-      flow = { infoHash, sizeBytes, lanes: new Set(), record, rarity: 0, bucket: undefined };
+      const inParts = this.#inParts(infoHash);
+      flow = { infoHash, sizeBytes, inParts, lanes: new Set(), record, rarity: 0, bucket: undefined };
       this.#flows.set(infoHash, flow);
       this.#look(flow);
     }
@@ -225,7 +229,8 @@ export class UploadControl {
   #move(flow: Flow, sentBytes: number, otherSeeds: number | undefined): void {
     if (this.#cap === undefined) return;
     const piecesMissing = this.#piecesMissing(flow.infoHash);
-    const facts = { sizeBytes: flow.sizeBytes, sentBytes, otherSeeds, piecesMissing };
+    const { sizeBytes, inParts } = flow;
+    const facts = { sizeBytes, inParts, sentBytes, otherSeeds, piecesMissing };
     flow.record = this.#next(flow.infoHash, flow.record, facts);
     const capped = flow.record.state === 'capped';
     if (capped === (flow.bucket !== undefined)) return;
@@ -243,7 +248,8 @@ export class UploadControl {
     }
     if (this.#cap === undefined) return neverUploaded;
     const otherSeeds = this.#cap.seedsOf(infoHash);
-    const facts = { sizeBytes, sentBytes, otherSeeds, piecesMissing: false };
+    const inParts = this.#inParts(infoHash);
+    const facts = { sizeBytes, inParts, sentBytes, otherSeeds, piecesMissing: false };
     return this.#next(infoHash, this.#ledger.get(infoHash), facts);
   }
 
@@ -254,6 +260,10 @@ export class UploadControl {
     // A torrent that was looked at but never uploaded needs no row.
     if (record.uploadedBytes > 0) this.#ledger.set(infoHash, record);
     return record;
+  }
+
+  #inParts(infoHash: InfoHash): boolean {
+    return this.#cap?.inParts?.(infoHash) ?? false;
   }
 
   #bucket(bytesPerSecond: number): TokenBucket {

@@ -7,6 +7,9 @@
  *   swarming → capped    when `initialCopies` times the size has left since it began to swarm; a little later while those who fetch it
  *                        share it and lack pieces that none of them has: what left twice must not keep back what left never
  *   capped → swarming    when fewer than `minSeeds` others were seen for `lonelyAfterMs`; the copies are counted anew
+ *
+ * A torrent that is fetched in parts, as packs are, is capped only while it has `minSeeds` others: those who fetch a part of it seed nothing
+ * of it, so that no number of copies makes it less needed.
  */
 
 export type UploadState = 'swarming' | 'capped';
@@ -40,6 +43,8 @@ export interface UploadFacts {
   sentBytes: number;
   /** Peers share it among each other, and there are pieces that none of them has yet. */
   piecesMissing: boolean;
+  /** It is a pack: most who fetch from it want a part, and do not seed it. */
+  inParts?: boolean;
   /** Seeds besides ourselves, as the tracker sees them; `undefined` when it cannot know. */
   otherSeeds: number | undefined;
   /** Milliseconds since 1970. */
@@ -71,6 +76,7 @@ export function nextUploadRecord(record: UploadRecord, facts: UploadFacts, rules
 
 function fromSwarming(record: UploadRecord, facts: UploadFacts, rules: UploadRules): UploadRecord {
   const { sizeBytes, piecesMissing } = facts;
+  if (isLonelyPack(facts, rules)) return record;
   const copies = rules.initialCopies + (piecesMissing ? rules.graceCopies : 0);
   if (sizeBytes < rules.neverCappedBytes || record.roundBytes < copies * sizeBytes) return record;
   return { ...record, state: 'capped', lonelySinceMs: undefined };
@@ -79,7 +85,7 @@ function fromSwarming(record: UploadRecord, facts: UploadFacts, rules: UploadRul
 function fromCapped(record: UploadRecord, facts: UploadFacts, rules: UploadRules): UploadRecord {
   const { sizeBytes, otherSeeds, nowMs } = facts;
   // The limit may have been another one when it was capped.
-  if (sizeBytes < rules.neverCappedBytes) return swarmingAgain(record);
+  if (sizeBytes < rules.neverCappedBytes || isLonelyPack(facts, rules)) return swarmingAgain(record);
   if (otherSeeds === undefined) return record;
   if (otherSeeds >= rules.minSeeds) {
     return record.lonelySinceMs === undefined ? record : { ...record, lonelySinceMs: undefined };
@@ -88,6 +94,10 @@ function fromCapped(record: UploadRecord, facts: UploadFacts, rules: UploadRules
   const sinceMs = Math.min(record.lonelySinceMs ?? nowMs, nowMs);
   if (nowMs - sinceMs >= rules.lonelyAfterMs) return swarmingAgain(record);
   return sinceMs === record.lonelySinceMs ? record : { ...record, lonelySinceMs: sinceMs };
+}
+
+function isLonelyPack({ inParts, otherSeeds }: UploadFacts, { minSeeds }: UploadRules): boolean {
+  return inParts === true && (otherSeeds ?? 0) < minSeeds;
 }
 
 function swarmingAgain(record: UploadRecord): UploadRecord {

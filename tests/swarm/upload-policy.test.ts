@@ -38,6 +38,20 @@ t.test('a copy that leaves twice by accident does not hold back what never left'
   t.match(after(missing, { sentBytes: most, piecesMissing: true }), { state: 'capped' }, 'within bounds');
 });
 
+t.test(
+  'a pack is capped only while it has enough other seeds: who fetches a part of it seeds nothing',
+  async (t) => {
+    const pack = { inParts: true, sentBytes: 100 * mib };
+    t.match(after(neverUploaded, pack), { state: 'swarming' });
+    t.match(after(neverUploaded, { ...pack, otherSeeds: undefined }), { state: 'swarming' });
+    const seeded = { ...pack, otherSeeds: rules.minSeeds };
+    t.match(after(neverUploaded, seeded), { state: 'capped' });
+    t.match(after(neverUploaded, seeded, { inParts: true, otherSeeds: rules.minSeeds - 1 }), {
+      state: 'swarming',
+    });
+  },
+);
+
 t.test('a torrent is free until its first copies have left, counted in bytes', async (t) => {
   const almost = after(neverUploaded, { sentBytes: 3 * mib - 1 });
   t.equal(almost.state, 'swarming');
