@@ -13,7 +13,7 @@ import { openUpstream } from './upstreams.ts';
 import { type Alone, betterMs, boundOf, type Outcome, type Verdict, verdict } from './verdict.ts';
 
 /** Of one alone: beyond this it does not count as having the closure. */
-const aloneMs = 10_000;
+const aloneMs = 15_000;
 
 export interface CellResult extends Cell {
   readonly outcome: Outcome;

@@ -13,8 +13,8 @@ export interface MatrixUpstream {
   close(): Promise<void>;
 }
 
-/** So slow that whoever waits for it is found out: three seconds more than the swarm takes. */
-export const slowBytesPerSecond = 1_500_000;
+/** So slow that whoever waits for it is found out: a closure takes three seconds more than from a good source. */
+export const slowBytesPerSecond = 2_000_000;
 export const slowDelayMs = 20;
 /** What a file of wrong length has too little or too much. */
 const lengthOffBytes = 1_000;

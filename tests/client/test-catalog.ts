@@ -57,6 +57,10 @@ export class TestCatalog {
     return catalog;
   }
 
+  get seedPort(): number {
+    return this.#seeds?.port ?? 0;
+  }
+
   get uploadedBytes(): number {
     return this.#seeds?.status().uploadedBytes ?? 0;
   }

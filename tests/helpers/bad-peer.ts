@@ -13,8 +13,8 @@ export type PeerFault = (typeof peerFaults)[number];
 export interface BadPeer {
   /** `host:port` */
   readonly address: string;
-  /** Connections that are open now. */
-  connections(): number;
+  /** Connections ever made to it. */
+  accepted(): number;
   close(): Promise<void>;
 }
 
@@ -72,7 +72,7 @@ export async function openBadPeer(target: string, fault: PeerFault): Promise<Bad
   await once(server, 'listening');
   return {
     address: `127.0.0.1:${(server.address() as AddressInfo).port}`,
-    connections: () => sockets.size,
+    accepted: () => accepted,
     async close() {
       for (const socket of sockets) socket.destroy();
       server.close();
