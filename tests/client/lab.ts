@@ -25,6 +25,8 @@ export interface ClientStatus {
   cache: { files: number; bytes: number; evicted: number };
   catalogs: { refusedLines: number; requests: number; state: string }[];
   transfers: { running: unknown[] };
+  packs: { connections: number; warm: number; wanted: number; downloadedBytes: number };
+  ahead: { noted: number; fetched: number; used: number; unusedBytes: number; waitingBytes: number };
 }
 
 export class Lab {

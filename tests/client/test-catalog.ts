@@ -7,11 +7,23 @@ import { text } from 'node:stream/consumers';
 import { parseSha256 } from '../../nar/hash.ts';
 import { bencode } from '../../swarm/bencode.ts';
 import { openSeedServer, type SeedServer, type SeedSource } from '../../swarm/seed-server.ts';
-import { infoDictionary } from '../../swarm/torrent.ts';
+import { infoDictionary, type Torrent, TorrentHasher } from '../../swarm/torrent.ts';
 import { type MadeNar, torrentInfoText } from './made-nar.ts';
+
+/** Stands for a pack: nobody who fetches a NAR file of it knows more than its infohash. */
+interface MadePack {
+  readonly torrent: Torrent;
+  readonly bytes: Buffer;
+  readonly offsets: Map<MadeNar, number>;
+}
+
+/** What lies in front of the NAR files: not a multiple of anything. */
+const packStart = Buffer.from('StoreDir: /nix/store\n');
 
 export class TestCatalog {
   readonly nars: MadeNar[];
+  /** Named in `/resolve`, and served, once `makePack` was called. */
+  pack: MadePack | undefined;
   url = '';
   /** Called instead of answering, when it returns true. */
   intercept: ((request: IncomingMessage, response: ServerResponse) => boolean) | undefined;
@@ -36,9 +48,9 @@ export class TestCatalog {
   static async open(nars: MadeNar[], host = '127.0.0.1'): Promise<TestCatalog> {
     const catalog = new TestCatalog(nars);
     const source: SeedSource = {
-      mayHold: (infoHash) => nars.some(({ torrent }) => torrent.infoHash === infoHash),
+      mayHold: (infoHash) => catalog.#held().some(({ torrent }) => torrent.infoHash === infoHash),
       open: async (infoHash) => {
-        const nar = nars.find(({ torrent }) => torrent.infoHash === infoHash);
+        const nar = catalog.#held().find(({ torrent }) => torrent.infoHash === infoHash);
         if (nar === undefined) return undefined;
         return {
           torrent: nar.torrent,
@@ -59,6 +71,25 @@ export class TestCatalog {
 
   get seedPort(): number {
     return this.#seeds?.port ?? 0;
+  }
+
+  /** Puts all NAR files into one pack, in their order. */
+  makePack(): MadePack {
+    const offsets = new Map<MadeNar, number>();
+    let offset = packStart.length;
+    for (const nar of this.nars) {
+      offsets.set(nar, offset);
+      offset += nar.bytes.length;
+    }
+    const bytes = Buffer.concat([packStart, ...this.nars.map((nar) => nar.bytes)]);
+    const hasher = new TorrentHasher(bytes.length);
+    hasher.write(bytes);
+    this.pack = { torrent: hasher.finish(`${'0'.repeat(52)}.nar`), bytes, offsets };
+    return this.pack;
+  }
+
+  #held(): { torrent: Torrent; bytes: Buffer }[] {
+    return this.pack === undefined ? this.nars : [...this.nars, this.pack];
   }
 
   get uploadedBytes(): number {
@@ -105,7 +136,10 @@ export class TestCatalog {
   }
 
   #line(nar: MadeNar): string {
+    const { torrent, offsets } = this.pack ?? {};
+    const pack = torrent && { infoHash: torrent.infoHash, offset: offsets?.get(nar) };
     const line = {
+      ...(pack && { pack }),
       fileHash: nar.fileHash,
       torrentinfo: torrentInfoText(nar),
       info: infoDictionary(nar.torrent).toString('base64'),

@@ -36,6 +36,8 @@ export interface RealiseOptions {
   signal?: AbortSignal;
   /** Further `--option NAME VALUE` pairs. */
   options?: Record<string, string>;
+  /** Says what would be fetched. */
+  dryRun?: boolean;
   /** Name of a HOME of its own below the laboratory, for a Nix that remembers nothing of what others were answered. */
   home?: string;
 }
@@ -173,6 +175,7 @@ export class NixLab {
         this.#storeDir(options.store),
         '--realise',
         options.path,
+        ...(options.dryRun === true ? ['--dry-run'] : []),
         '--option',
         'substituters',
         options.substituters.join(' '),
