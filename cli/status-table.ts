@@ -7,15 +7,18 @@ const listMax = 10;
 /** More milliseconds than this, thirty years, are a moment since 1970 and not a length of time. */
 const momentMinMs = 946_684_800_000;
 
-/** Works for any status: what the programs add later shows up by itself. */
+/** Works for any status: what the programs add later shows up by itself. Its summary, if it has one, comes first, as it is. */
 export function statusTable(status: object): string {
   const sections: string[] = [];
   const top: Row[] = [];
+  const words: string[] = [];
   for (const [name, value] of Object.entries(status)) {
-    if (typeof value === 'object' && value !== null) sections.push(section(name, value));
+    if (name === 'summary' && Array.isArray(value))
+      words.push(`${value.map((line) => clean(String(line))).join('\n')}\n`);
+    else if (typeof value === 'object' && value !== null) sections.push(section(name, value));
     else top.push([name, show(name, value)]);
   }
-  return `${[printRows(top, ''), ...sections].filter((part) => part !== '').join('\n')}\n`;
+  return `${[...words, printRows(top, ''), ...sections].filter((part) => part !== '').join('\n')}\n`;
 }
 
 type Row = readonly [name: string, value: string];

@@ -29,7 +29,9 @@ import { NarInfoFinder } from './narinfo.ts';
 import { KeptPeerBook } from './peer-book.ts';
 import type { ClientSetup } from './setup.ts';
 import { Share } from './share.ts';
+import { SourceTotals } from './source-totals.ts';
 import { ClientState } from './state.ts';
+import { clientSummary } from './summary.ts';
 import { Traffic } from './traffic.ts';
 import { Transfers } from './transfers.ts';
 import { parseUpstream, readNetrc, Upstreams } from './upstreams.ts';
@@ -40,6 +42,8 @@ export type { ClientConfig, ClientLimits } from './config.ts';
 
 /** What `/_narswarm/status` says; more than is named here. */
 export interface ClientStatus {
+  /** The same in words, a line each. */
+  readonly summary: readonly string[];
   readonly role: string;
   readonly bytes: Readonly<Counts['bytes']>;
   readonly nars: Readonly<Counts['nars']>;
@@ -155,6 +159,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     const isRevoked = (fileHash: Sha256): boolean => views.revoked(fileHash) !== undefined;
 
     const counts = new Counts();
+    const totals = new SourceTotals();
     const shareOptions = {
       peers: config.peers,
       catalogs: catalogUrls,
@@ -237,7 +242,22 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       logger,
     });
 
+    const summary = (): string[] =>
+      clientSummary({
+        nars: counts.nars,
+        bytes: counts.bytes,
+        savedMs: totals.savedMs,
+        failed: counts.failed,
+        wrong: counts.wrong,
+        share: share?.status(),
+        traffic: traffic.status(),
+        upstreams: upstreams.status(),
+        catalogs: catalogs.status(),
+        views: views.status(),
+        clock,
+      });
     const status = (): ClientStatus => ({
+      summary: summary(),
       role: 'client',
       bytes: counts.bytes,
       nars: counts.nars,
@@ -247,6 +267,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       narinfos: counts.narInfos,
       share: share?.status() ?? { enabled: false, mode, uploadedBytes: 0 },
       traffic: traffic.status(),
+      sources: totals.status(),
       cache: held.status(),
       state: state.counts(),
       upstreams: upstreams.status(),
@@ -282,7 +303,12 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       narInfos,
       nars,
       onGiven: (given) => ahead.noteNarInfo(given),
-      metrics: makeClientMetrics(counts, held, () => share?.status().uploadedBytes ?? 0),
+      metrics: makeClientMetrics({
+        ...{ counts, held, totals, traffic },
+        share: () => share?.status(),
+        sources: () => [...upstreams.status(), ...catalogs.status()],
+        views: () => views.status(),
+      }),
       why: new Why({ history, state, views }),
       setup,
       status,

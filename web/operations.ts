@@ -10,7 +10,7 @@ export interface OperationsOptions {
   prefix: string;
   title: string;
   intro?: string;
-  /** Plain data, with `role` at least. */
+  /** Plain data, with `role` at least. `summary`: the same in words, a line each, which comes first where people read it. */
   status(): object | Promise<object>;
   metrics?: Metrics;
 }
@@ -31,7 +31,14 @@ export function addOperations(router: Router, options: OperationsOptions): void 
   answer('healthz', 'text/plain; charset=utf-8', () => 'ok\n');
   answer('status', 'application/json', async () => `${JSON.stringify(await status(), plainNumbers)}\n`);
   answer('', 'text/html; charset=utf-8', async () => {
-    return statusPage({ title, status: await status(), links, ...(intro === undefined ? {} : { intro }) });
+    const { summary, ...figures } = (await status()) as { summary?: readonly string[] };
+    return statusPage({
+      title,
+      status: figures,
+      links,
+      ...(intro && { intro }),
+      ...(summary && { summary }),
+    });
   });
   if (metrics !== undefined) answer('metrics', metricsContentType, () => metrics.text());
 }

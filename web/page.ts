@@ -12,6 +12,8 @@ export interface PageOptions {
   title: string;
   /** One or two sentences on what is seen here. */
   intro?: string;
+  /** The status in words, a line each. */
+  summary?: readonly string[];
   /** Plain data: what `/status` gives as JSON. */
   status: object;
   /** Other pages of the program. */
@@ -21,7 +23,7 @@ export interface PageOptions {
 }
 
 export function statusPage(options: PageOptions): string {
-  const { title, intro, status, links = [], refreshSeconds = 5 } = options;
+  const { title, intro, summary = [], status, links = [], refreshSeconds = 5 } = options;
   const refresh =
     refreshSeconds > 0 ? `<meta http-equiv="refresh" content="${Math.ceil(refreshSeconds)}">` : '';
   const nav = links
@@ -40,6 +42,7 @@ ${refresh}
 <main>
 <h1>${escapeHtml(title)}</h1>
 ${intro === undefined ? '' : `<p>${escapeHtml(intro)}</p>`}
+${summary.length === 0 ? '' : `<ul class="summary">${summary.map((line) => `<li>${escapeHtml(line)}</li>`).join('\n')}</ul>`}
 ${section(status, 0)}
 ${nav === '' ? '' : `<p class="links">${nav}</p>`}
 </main>
@@ -75,7 +78,7 @@ h1 { font-size: 1.5rem; margin: 0 0 .5rem; } h2 { font-size: 1.05rem; margin: 1.
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid #8884; vertical-align: top; overflow-wrap: anywhere; }
 table.figures th { font-weight: normal; opacity: .75; width: 40%; } td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-table.figures td.number { text-align: left; } .links { margin-top: 2rem; } .none { opacity: .6; }
+table.figures td.number { text-align: left; } .links { margin-top: 2rem; } .none { opacity: .6; } ul.summary { padding: 0; list-style: none; }
 `;
 
 /** The plain values of an object as one table, then each object or list in it under its own heading. */
