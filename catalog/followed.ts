@@ -19,7 +19,7 @@ import { catalogPageMax } from './catalog.ts';
 import { attempt, openDatabase } from './database.ts';
 import { followedKind } from './followed-schema.ts';
 import { type CatalogHead, parseHead } from './head.ts';
-import { bytesOf, numberOf, type Row, textOf, torrentInfoOf } from './rows.ts';
+import { bytesOf, digestOf, numberOf, type Row, textOf, torrentInfoOf } from './rows.ts';
 import type { TorrentInfo } from './torrentinfo.ts';
 
 /** A NAR file that was found wrong. */
@@ -81,7 +81,7 @@ export class FollowedCatalog {
 
   narInfo(storeHash: StoreHash): { text: string; fileHash: Sha256 } | undefined {
     const row = this.#get('narInfo', nix32Decode(storeHash));
-    return row && { text: textOf(row, 'text'), fileHash: sha256FromDigest(bytesOf(row, 'file_hash')) };
+    return row && { text: textOf(row, 'text'), fileHash: sha256FromDigest(digestOf(row, 'file_hash')) };
   }
 
   /** As it was signed; whether by a key that is trusted is not known here. */

@@ -129,9 +129,15 @@ export function numberOf(row: Row, column: string): number {
 }
 
 export function bytesOf(row: Row, column: string): Buffer {
+  const value = digestOf(row, column);
+  return Buffer.from(value.buffer, value.byteOffset, value.byteLength);
+}
+
+/** The same as it came: making it a Buffer takes longer than reading the row. */
+export function digestOf(row: Row, column: string): Uint8Array {
   const value = row[column];
   if (!(value instanceof Uint8Array)) throw corrupt(`${column} is no blob`);
-  return Buffer.from(value.buffer, value.byteOffset, value.byteLength);
+  return value;
 }
 
 function corrupt(what: string): NarswarmError {

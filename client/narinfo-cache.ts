@@ -80,12 +80,13 @@ export class NarInfoCache {
     this.#absent.delete(given.storeHash);
     this.#kept.set(given.storeHash, { kind, given, version, atMs, inserts: inserts() });
     this.#characters += given.narInfo.text.length;
-    for (const [storeHash, { given: oldest }] of this.#kept) {
-      const fits =
-        this.#kept.size <= limits.narInfosInMemory && this.#characters <= limits.narInfosInMemoryCharacters;
-      if (fits) break;
-      this.#kept.delete(storeHash);
-      this.#characters -= oldest.narInfo.text.length;
+    while (
+      this.#kept.size > limits.narInfosInMemory ||
+      this.#characters > limits.narInfosInMemoryCharacters
+    ) {
+      const oldest = this.#kept.keys().next();
+      if (oldest.done) break;
+      this.forget(oldest.value);
     }
   }
 

@@ -108,7 +108,10 @@ export class NarInfoFinder {
     const viewed = this.#inViews(storeHash);
     const recent = viewed === undefined ? this.#recent(storeHash) : undefined;
     if (viewed === undefined && recent === undefined) {
-      const { found, failures } = await this.#ask(storeHash, AbortSignal.timeout(limits.narInfoBudgetMs));
+      const { found, failures } = await this.#ask(
+        storeHash,
+        AbortSignal.any([this.#closing.signal, AbortSignal.timeout(limits.narInfoBudgetMs)]),
+      );
       if (found !== undefined) {
         counts.narInfos.found++;
         return this.#give(storeHash, found, 'cached', version);

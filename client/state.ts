@@ -8,8 +8,8 @@
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { NarswarmError } from '../nar/errors.ts';
 import type { InfoHash, Sha256 } from '../nar/hash.ts';
-import { type NarInfo, parseNarInfo } from '../nar/narinfo.ts';
 import type { StoreHash } from '../nar/store-path.ts';
+import { type GivenNarInfo, GivenNarInfos, givenSchema } from './given.ts';
 
 /** Raised by whoever changes the tables. An older database is made anew: it is a cache of what others have. */
 const schemaVersion = 1;
@@ -17,21 +17,7 @@ const schemaVersion = 1;
 /** Rows removed at once when a table is full, so that a full table is not trimmed at every insert. */
 const trimRows = 256;
 
-/** Narinfos kept in memory while the disk takes none, 2 KiB each: those of one large closure. */
-const unsavedMax = 5_000;
-
-/** A narinfo as it was given out. */
-export interface GivenNarInfo {
-  storeHash: StoreHash;
-  /** The path and query under which its NAR file is served here, without the leading slash. */
-  urlKey: string;
-  /** Base URL of the cache or catalog it came from. */
-  origin: string;
-  /** Its URL as the origin wrote it. */
-  narUrl: string;
-  /** Parsed from the text given out. */
-  narInfo: NarInfo;
-}
+export type { GivenNarInfo } from './given.ts';
 
 export interface StoredTorrent {
   fileHash: Sha256;
@@ -52,18 +38,7 @@ export interface HeldFile {
   row?: number;
 }
 
-const schema = `
-CREATE TABLE given (
-  store_hash TEXT NOT NULL,
-  url_key TEXT NOT NULL,
-  origin TEXT NOT NULL,
-  nar_url TEXT NOT NULL,
-  text TEXT NOT NULL,
-  used INTEGER NOT NULL,
-  PRIMARY KEY (store_hash, url_key)
-) STRICT;
-CREATE INDEX given_url ON given (url_key);
-CREATE INDEX given_used ON given (used);
+const schema = `${givenSchema}
 CREATE TABLE torrents (
   file_hash TEXT PRIMARY KEY,
   info_hash TEXT NOT NULL,
@@ -95,28 +70,23 @@ export class ClientState {
   readonly #db: DatabaseSync;
   readonly #clock: () => number;
   readonly #statements = new Map<string, StatementSync>();
-  readonly #limits: Record<'given' | 'torrents', number>;
-  readonly #rows: Record<'given' | 'torrents', number>;
-  /** By URL key: what was given out and could not be written. */
-  readonly #unsaved = new Map<string, GivenNarInfo>();
+  readonly #given: GivenNarInfos;
+  readonly #torrentsMax: number;
+  #torrents: number;
   #lastUsed = 0;
-  /** Given out in this turn of the event loop, and to be written at its end. */
-  #giving: GivenNarInfo[] = [];
-  #written: PromiseWithResolvers<void> | undefined;
-  /** Torrents that are written then, too. */
+  /** Torrents that are written at the end of this turn of the event loop. */
   readonly #putting = new Map<Sha256, StoredTorrent>();
   /** And the NAR files that are held from then on, and those that were used. */
   #adding: HeldFile[] = [];
   #added: PromiseWithResolvers<void> | undefined;
   readonly #touched = new Map<Sha256, number>();
   #writing: NodeJS.Immediate | undefined;
-  #inserts = 0;
   #open = true;
 
   /** Throws store-failed when the file cannot be opened or is no database. */
   constructor({ path, narInfos, torrents, clock }: ClientStateOptions) {
     this.#clock = clock;
-    this.#limits = { given: narInfos, torrents };
+    this.#torrentsMax = torrents;
     try {
       this.#db = new DatabaseSync(path);
       // Another process with the same data directory is refused at once, before it can remove what this one holds.
@@ -127,60 +97,37 @@ export class ClientState {
       const version = Number(this.#db.prepare('PRAGMA user_version').get()?.user_version);
       if (version !== schemaVersion) {
         this.#db.exec('DROP TABLE IF EXISTS given; DROP TABLE IF EXISTS torrents; DROP TABLE IF EXISTS held');
-        this.#db.exec('DROP TABLE IF EXISTS facts');
+        this.#db.exec('DROP TABLE IF EXISTS facts; DROP TABLE IF EXISTS given_waiting');
         this.#db.exec(schema);
         this.#db.exec(`PRAGMA user_version = ${schemaVersion}`);
       }
+      this.#given = new GivenNarInfos(this.#db, { limit: narInfos, now: () => this.#now() });
       this.#db.exec('COMMIT');
     } catch (cause) {
       throw new NarswarmError('store-failed', `state database ${path} cannot be opened`, { cause });
     }
-    this.#rows = { given: this.#count('given'), torrents: this.#count('torrents') };
+    this.#torrents = Number(this.#prepare('SELECT count(*) AS rows FROM torrents').get()?.rows);
   }
 
-  /**
-   * Remembers a narinfo before it is given out: resolves when it is known also after a kill. All of one turn of the event loop are one
-   * transaction, as closures are asked for with many requests at once. When this rejects, it is known until the client stops.
-   */
+  /** Remembers a narinfo before it is given out. See given.ts, also for the following. */
   give(given: GivenNarInfo): Promise<void> {
-    this.#giving.push(given);
-    this.#unsaved.set(given.urlKey, given);
-    this.#written ??= Promise.withResolvers();
-    this.#writing ??= setImmediate(() => this.#endTurn());
-    return this.#written.promise;
+    return this.#given.give(given);
   }
 
-  /** Narinfos that are new here, since the start: what is older than as many as are remembered may be forgotten. */
   get inserts(): number {
-    return this.#inserts;
+    return this.#given.inserts;
   }
 
-  /** The narinfo of a store path that was given out last, and when that was, in milliseconds since 1970. */
   givenByStoreHash(storeHash: StoreHash): { given: GivenNarInfo; atMs: number } | undefined {
-    const row = this.#prepare('SELECT * FROM given WHERE store_hash = ? ORDER BY used DESC LIMIT 1').get(
-      storeHash,
-    );
-    const given = givenFrom(row);
-    return given && { given, atMs: Math.floor(Number(row?.used) / 1000) };
+    return this.#given.byStoreHash(storeHash);
   }
 
-  /** The store path whose narinfo was last given out with a URL. */
-  storeHashByUrl(urlKey: string): StoreHash | undefined {
-    const unsaved = this.#unsaved.get(urlKey);
-    if (unsaved !== undefined) return unsaved.storeHash;
-    const row = this.#prepare(
-      'SELECT store_hash FROM given WHERE url_key = ? ORDER BY used DESC LIMIT 1',
-    ).get(urlKey);
-    return row?.store_hash as StoreHash | undefined;
-  }
-
-  /** The narinfo that was last given out with a URL. */
   givenByUrl(urlKey: string): GivenNarInfo | undefined {
-    const unsaved = this.#unsaved.get(urlKey);
-    if (unsaved !== undefined) return unsaved;
-    return givenFrom(
-      this.#prepare('SELECT * FROM given WHERE url_key = ? ORDER BY used DESC LIMIT 1').get(urlKey),
-    );
+    return this.#given.byUrl(urlKey);
+  }
+
+  storeHashByUrl(urlKey: string): StoreHash | undefined {
+    return this.#given.storeHashByUrl(urlKey);
   }
 
   /** Remembers a torrent, at the end of the turn. When it cannot be written it is forgotten: catalogs tell it again. */
@@ -204,7 +151,7 @@ export class ClientState {
   dropTorrent(fileHash: Sha256): void {
     this.#putting.delete(fileHash);
     const { changes } = this.#prepare('DELETE FROM torrents WHERE file_hash = ?').run(fileHash);
-    this.#rows.torrents -= Number(changes);
+    this.#torrents -= Number(changes);
   }
 
   /** Resolves when it is known also after a kill: with all others of this turn. Rejects when the disk refuses. */
@@ -258,7 +205,7 @@ export class ClientState {
   }
 
   counts(): { narinfos: number; torrents: number } {
-    return { narinfos: this.#rows.given, torrents: this.#rows.torrents };
+    return { narinfos: this.#given.count, torrents: this.#torrents };
   }
 
   close(): void {
@@ -266,30 +213,29 @@ export class ClientState {
     this.#open = false;
     clearImmediate(this.#writing);
     this.#endTurn();
+    this.#given.close();
     this.#db.close();
   }
 
   #endTurn(): void {
-    const [written, added] = [this.#written, this.#added];
-    this.#written = undefined;
+    const added = this.#added;
     this.#added = undefined;
     this.#writing = undefined;
-    settle(written, () => this.#writeGiven());
     settle(added, () => this.#writeHeld());
     // What cannot be written of the rest is no loss: others who need the disk more say so.
     settle(undefined, () => this.#writeTorrents());
     settle(undefined, () => this.#writeTouched());
   }
 
-  #transaction(rows: Record<'given' | 'torrents', number>, action: () => void): void {
-    const before = { ...rows };
+  #transaction(action: () => void): void {
+    const torrentsBefore = this.#torrents;
     try {
       this.#db.exec('BEGIN');
       action();
       this.#db.exec('COMMIT');
     } catch (error) {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
-      Object.assign(rows, before);
+      this.#torrents = torrentsBefore;
       throw error;
     }
   }
@@ -299,7 +245,7 @@ export class ClientState {
     this.#adding = [];
     if (adding.length === 0) return;
     const statement = this.#prepare('INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?)');
-    this.#transaction(this.#rows, () => {
+    this.#transaction(() => {
       for (const { fileHash, name, sizeBytes, narInfo } of adding)
         statement.run(fileHash, name, sizeBytes, narInfo, this.#now());
     });
@@ -310,7 +256,7 @@ export class ClientState {
     this.#touched.clear();
     if (touched.length === 0) return;
     const statement = this.#prepare('UPDATE held SET used = ? WHERE file_hash = ?');
-    this.#transaction(this.#rows, () => {
+    this.#transaction(() => {
       for (const [fileHash, used] of touched) statement.run(used, fileHash);
     });
   }
@@ -319,7 +265,7 @@ export class ClientState {
     const torrents = [...this.#putting.values()];
     this.#putting.clear();
     if (torrents.length === 0) return;
-    this.#transaction(this.#rows, () => {
+    this.#transaction(() => {
       for (const torrent of torrents) this.#saveTorrent(torrent);
     });
   }
@@ -336,43 +282,7 @@ export class ClientState {
       info,
       this.#now(),
     );
-    this.#trim('torrents');
-  }
-
-  #writeGiven(): void {
-    const giving = this.#giving;
-    this.#giving = [];
-    if (giving.length === 0) return;
-    try {
-      this.#transaction(this.#rows, () => {
-        for (const given of giving) this.#save(given);
-      });
-    } catch (error) {
-      for (const urlKey of this.#unsaved.keys()) {
-        if (this.#unsaved.size <= unsavedMax) break;
-        this.#unsaved.delete(urlKey);
-      }
-      throw error;
-    }
-    for (const given of giving)
-      if (this.#unsaved.get(given.urlKey) === given) this.#unsaved.delete(given.urlKey);
-  }
-
-  #save({ storeHash, urlKey, origin, narUrl, narInfo }: GivenNarInfo): void {
-    const values = [origin, narUrl, narInfo.text, this.#now()] as const;
-    const { changes } = this.#prepare('INSERT OR IGNORE INTO given VALUES (?, ?, ?, ?, ?, ?)').run(
-      storeHash,
-      urlKey,
-      ...values,
-    );
-    if (changes === 0) {
-      this.#prepare(
-        'UPDATE given SET origin = ?, nar_url = ?, text = ?, used = ? WHERE store_hash = ? AND url_key = ?',
-      ).run(...values, storeHash, urlKey);
-      return;
-    }
-    this.#inserts++;
-    this.#trim('given');
+    this.#trimTorrents();
   }
 
   #prepare(sql: string): StatementSync {
@@ -384,10 +294,6 @@ export class ClientState {
     return statement;
   }
 
-  #count(table: 'given' | 'torrents'): number {
-    return Number(this.#prepare(`SELECT count(*) AS rows FROM ${table}`).get()?.rows);
-  }
-
   /** Strictly ascending, so that "last" is well defined within a millisecond. */
   #now(): number {
     this.#lastUsed = Math.max(this.#lastUsed + 1, this.#clock() * 1000);
@@ -395,15 +301,14 @@ export class ClientState {
   }
 
   /** A row went in: takes the least recently used ones out when there are too many. */
-  #trim(table: 'given' | 'torrents'): void {
-    this.#rows[table]++;
-    if (this.#rows[table] <= this.#limits[table]) return;
-    const rows =
-      Math.min(trimRows, Math.ceil(this.#limits[table] / 8)) + this.#rows[table] - this.#limits[table];
+  #trimTorrents(): void {
+    this.#torrents++;
+    const tooMany = this.#torrents - this.#torrentsMax;
+    if (tooMany <= 0) return;
     const { changes } = this.#prepare(
-      `DELETE FROM ${table} WHERE rowid IN (SELECT rowid FROM ${table} ORDER BY used LIMIT ?)`,
-    ).run(rows);
-    this.#rows[table] -= Number(changes);
+      'DELETE FROM torrents WHERE rowid IN (SELECT rowid FROM torrents ORDER BY used LIMIT ?)',
+    ).run(tooMany + Math.min(trimRows, Math.ceil(this.#torrentsMax / 8)));
+    this.#torrents -= Number(changes);
   }
 }
 
@@ -418,17 +323,6 @@ function settle(waiting: PromiseWithResolvers<void> | undefined, action: () => v
 }
 
 type Row = Record<string, unknown>;
-
-function givenFrom(row: Row | undefined): GivenNarInfo | undefined {
-  if (row === undefined) return undefined;
-  return {
-    storeHash: row.store_hash as StoreHash,
-    urlKey: String(row.url_key),
-    origin: String(row.origin),
-    narUrl: String(row.nar_url),
-    narInfo: parseNarInfo(String(row.text)),
-  };
-}
 
 function torrentFrom(row: Row | undefined): StoredTorrent | undefined {
   if (row === undefined) return undefined;

@@ -180,6 +180,7 @@ class ViewedCatalog {
     try {
       const options = { keys: [this.#key], nixStoreDir: nixStoreDir(), now: clock, headOnly: true, signal };
       await followCatalog(this.#head, transports, options);
+      this.#readExpiry();
       const views = [[revocationsView, this.#revocations] as const, ...this.#views];
       for (const [name, into] of views) {
         const view = this.#head.head()?.views.find((each) => each.name === name);

@@ -1,9 +1,11 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import t, { type Test } from 'tap';
 import { ClientState } from '../../client/state.ts';
 import { infoDictionary } from '../../swarm/torrent.ts';
+import { until } from './lab.ts';
 import { madeNar, torrentInfoText } from './made-nar.ts';
 
 async function statePath(t: Test): Promise<string> {
@@ -76,4 +78,50 @@ t.test('a second program on the same data is refused', async (t) => {
   const state = open(path);
   t.teardown(() => state.close());
   t.throws(() => open(path), { code: 'store-failed' });
+});
+
+t.test('what was given out last counts, whether it waits to be put into the table or is there', async (t) => {
+  const path = await statePath(t);
+  const before = open(path, { narInfos: 80 });
+  // Ten may wait; more than that are moved at once.
+  for (let n = 0; n < 30; n++) await before.give({ ...given, urlKey: `nar/${n}`, origin: `http://${n}` });
+  await before.give({ ...given, urlKey: 'nar/3', origin: 'http://again' });
+  const check = (state: ClientState): void => {
+    t.equal(state.givenByUrl('nar/3')?.origin, 'http://again');
+    t.equal(state.givenByUrl('nar/0')?.origin, 'http://0');
+    t.equal(state.givenByUrl('nar/29')?.origin, 'http://29');
+    t.equal(state.storeHashByUrl('nar/29'), given.storeHash);
+    t.equal(state.givenByStoreHash(given.storeHash)?.given.origin, 'http://again');
+  };
+  check(before);
+  before.close();
+  const after = open(path, { narInfos: 80 });
+  t.teardown(() => after.close());
+  check(after);
+  t.equal(after.counts().narinfos, 30);
+});
+
+t.test('what waits is moved into the table when nothing was given out for a moment', async (t) => {
+  const state = open(await statePath(t), { narInfos: 8_000 });
+  t.teardown(() => state.close());
+  await Promise.all(Array.from({ length: 300 }, (_none, n) => state.give({ ...given, urlKey: `nar/${n}` })));
+  t.equal(state.inserts, 0);
+  await until(() => state.inserts === 300);
+  t.equal(state.counts().narinfos, 300);
+  for (const n of [0, 150, 299]) t.ok(state.givenByUrl(`nar/${n}`));
+});
+
+t.test('a state of before there was a place to wait in is gone on with', async (t) => {
+  const path = await statePath(t);
+  const before = open(path);
+  await before.give(given);
+  before.close();
+  const moved = open(path);
+  moved.close();
+  const db = new DatabaseSync(path);
+  db.exec('DROP TABLE given_waiting');
+  db.close();
+  const after = open(path);
+  t.teardown(() => after.close());
+  t.same(after.givenByUrl(given.urlKey), given);
 });
