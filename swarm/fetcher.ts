@@ -11,6 +11,7 @@ import { FetchAddresses } from './fetch-addresses.ts';
 import { type FetchLimits, fetchLimits } from './fetch-limits.ts';
 import { FetchPeer, type FetchPeerEvents, type FetchShare } from './fetch-peer.ts';
 import { FetchProgress } from './fetch-progress.ts';
+import { type HashThread, sha1Aside, sharedMemory } from './hash-thread.ts';
 import { blockBytes } from './limits.ts';
 import { type PeerAddress, parsePeer, printPeer } from './peer-address.ts';
 import type { PeerBook } from './peer-book.ts';
@@ -44,6 +45,8 @@ export interface TorrentFetchOptions {
   hold?: boolean;
   /** What is known of peers from before; without one nothing is, and nothing is remembered. */
   book?: PeerBook | undefined;
+  /** Hashes large pieces; without one they are hashed by Node's own threads. */
+  hashes?: HashThread | undefined;
 }
 
 export interface TorrentFetchShare extends FetchShare {
@@ -87,6 +90,7 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   #held: boolean;
   readonly #heldSinceMs = performance.now();
   readonly #book: PeerBook | undefined;
+  readonly #hashes: HashThread | undefined;
   readonly #torrent: Torrent;
   readonly #stallMs: number;
   readonly #limits: FetchLimits;
@@ -126,7 +130,9 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     const first = Math.floor(fromByte / torrent.pieceLength);
     const end = toByte > fromByte ? Math.min(toByte, torrent.length) / torrent.pieceLength : first;
     const range = { first, end: Math.ceil(end) };
-    this.#window = new PieceWindow(torrent, range, this.#limits.aheadBytes);
+    const aside = torrent.pieceLength >= this.#limits.hashAsideBytes;
+    this.#hashes = aside ? options.hashes : undefined;
+    this.#window = new PieceWindow(torrent, range, this.#limits.aheadBytes, this.#hashes && sharedMemory);
     this.#progress = new FetchProgress(stallMs, this.#limits, performance.now());
     this.live = new Promise((resolve) => {
       this.#isLive = resolve;
@@ -262,8 +268,12 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
       this.#checked(index, hash('sha1', bytes, 'buffer'));
       return;
     }
-    subtle.digest('SHA-1', bytes).then(
-      (digest) => this.#checked(index, Buffer.from(digest)),
+    const digesting =
+      this.#hashes === undefined
+        ? subtle.digest('SHA-1', bytes).then((digest) => Buffer.from(digest))
+        : sha1Aside(this.#hashes, bytes);
+    digesting.then(
+      (digest) => this.#checked(index, digest),
       (error: unknown) => {
         this.#fail(error);
         void this.close();

@@ -46,7 +46,7 @@ export type CheckResult =
   | { kind: 'spoilt'; liars: string[]; bytes: number };
 
 /** Whole pieces whose memory is kept to be used again: enough for what is being written while others arrive. */
-const recycledMax = 4;
+const recycledMax = 8;
 
 /** Whoever gives a block in less than one part in so many of the time that it will still take elsewhere is asked for it, too. */
 const overtakeFactor = 2;
@@ -84,13 +84,20 @@ export class PieceWindow {
   /** What peers send that another one is sending already: whoever is done first wins. At most a block for each peer. */
   readonly #spare = new Map<string, { index: number; begin: number; bytes: Buffer }>();
   readonly #recycled: Buffer[] = [];
+  readonly #allocate: (lengthBytes: number) => Buffer;
   /** Pieces that are whole and whose digest is not known yet. */
   #due = 0;
   #usedBytes = 0;
   #first: number;
 
   /** The pieces from `first` to before `end`. `aheadBytes`: what may be held; at least two pieces are. */
-  constructor(torrent: Torrent, { first, end }: { first: number; end: number }, aheadBytes: number) {
+  constructor(
+    torrent: Torrent,
+    { first, end }: { first: number; end: number },
+    aheadBytes: number,
+    allocate: (lengthBytes: number) => Buffer = Buffer.allocUnsafeSlow,
+  ) {
+    this.#allocate = allocate;
     this.#torrent = torrent;
     this.#end = end;
     this.#first = first;
@@ -316,7 +323,7 @@ export class PieceWindow {
     if (this.#active.length >= this.#room || index >= this.#end) return undefined;
     const size = pieceSize(this.#torrent, index);
     const recycled = size === this.#torrent.pieceLength ? this.#recycled.pop() : undefined;
-    const bytes = recycled ?? Buffer.allocUnsafeSlow(size);
+    const bytes = recycled ?? this.#allocate(size);
     const blocks = new Uint8Array(Math.ceil(bytes.length / blockBytes));
     const piece: ActivePiece = {
       index,

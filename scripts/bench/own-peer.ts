@@ -11,6 +11,7 @@ import { Agent, get as httpGet, type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import type { InfoHash } from '../../nar/hash.ts';
 import { TorrentFetch } from '../../swarm/fetcher.ts';
+import { HashThread } from '../../swarm/hash-thread.ts';
 import { openSeedServer } from '../../swarm/seed-server.ts';
 import type { Torrent } from '../../swarm/torrent.ts';
 import { parseTorrentFile } from '../../swarm/torrent-file.ts';
@@ -19,6 +20,9 @@ import { inputEnd, measureOnDemand } from './peer-process.ts';
 const [role, dir = '', portText, jobsText, out] = process.argv.slice(2);
 const port = Number(portText);
 const torrents = await readTorrents();
+
+/** As a client has it. */
+const hashes = new HashThread();
 
 switch (role) {
   case 'seed':
@@ -84,7 +88,7 @@ async function all(fetch: (torrent: Torrent, write: Write) => Promise<void>): Pr
 type Write = (bytes: Buffer) => Promise<void>;
 
 async function fetchOne(torrent: Torrent, write: Write): Promise<void> {
-  const fetch = new TorrentFetch({ torrent, stallMs: 5_000 });
+  const fetch = new TorrentFetch({ torrent, stallMs: 5_000, hashes });
   fetch.addPeers([{ host: '127.0.0.1', port }]);
   fetch.noMorePeers();
   for await (const piece of fetch) {
