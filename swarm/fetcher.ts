@@ -11,10 +11,11 @@ import { FetchAddresses } from './fetch-addresses.ts';
 import { type FetchLimits, fetchLimits } from './fetch-limits.ts';
 import { FetchPeer, type FetchPeerEvents, type FetchShare } from './fetch-peer.ts';
 import { FetchProgress } from './fetch-progress.ts';
-import { type HashThread, sha1Aside, sharedMemory } from './hash-thread.ts';
+import { type HashThread, sha1Aside } from './hash-thread.ts';
 import { blockBytes } from './limits.ts';
 import { type PeerAddress, parsePeer, printPeer } from './peer-address.ts';
 import type { PeerBook } from './peer-book.ts';
+import type { PieceMemory } from './piece-memory.ts';
 import { PieceWindow } from './piece-window.ts';
 import type { Torrent } from './torrent.ts';
 import type { BlockRequest } from './wire-encode.ts';
@@ -91,6 +92,7 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   readonly #heldSinceMs = performance.now();
   readonly #book: PeerBook | undefined;
   readonly #hashes: HashThread | undefined;
+  readonly #memory: PieceMemory | undefined;
   readonly #torrent: Torrent;
   readonly #stallMs: number;
   readonly #limits: FetchLimits;
@@ -132,7 +134,9 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     const range = { first, end: Math.ceil(end) };
     const aside = torrent.pieceLength >= this.#limits.hashAsideBytes;
     this.#hashes = aside ? options.hashes : undefined;
-    this.#window = new PieceWindow(torrent, range, this.#limits.aheadBytes, this.#hashes && sharedMemory);
+    // Who shares what is fetched holds it for others, for as long as they take.
+    this.#memory = this.#share === undefined ? this.#hashes?.memory : undefined;
+    this.#window = new PieceWindow(torrent, range, this.#limits.aheadBytes, this.#memory);
     this.#progress = new FetchProgress(stallMs, this.#limits, performance.now());
     this.live = new Promise((resolve) => {
       this.#isLive = resolve;
@@ -269,7 +273,7 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
       return;
     }
     const digesting =
-      this.#hashes === undefined
+      this.#hashes === undefined || this.#memory === undefined
         ? subtle.digest('SHA-1', bytes).then((digest) => Buffer.from(digest))
         : sha1Aside(this.#hashes, bytes);
     digesting.then(

@@ -1,21 +1,17 @@
 /**
  * A thread that hashes, so that the one that serves sockets does not: SHA-1 of pieces and SHA-256 of whole files cost as much as all else that
  * is done with a byte together. Node's own asynchronous digests copy their input first, which costs half of what they save; memory
- * from `sharedMemory` is read in place.
+ * from `memory` is read in place.
  */
 
 import { type Hash, hash } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
 import { NarswarmError } from '../nar/errors.ts';
 import type { HashAnswer, HashJob } from './hash-worker.ts';
+import { PieceMemory } from './piece-memory.ts';
 
 /** Mebibytes of its heap: it holds nothing but the states of running hashes. */
 const heapMaxMib = 32;
-
-/** Memory that the thread reads without a copy. */
-export function sharedMemory(lengthBytes: number): Buffer {
-  return Buffer.from(new SharedArrayBuffer(lengthBytes));
-}
 
 /** A SHA-256 that grows. */
 export interface RunningSha256 {
@@ -27,6 +23,7 @@ export interface RunningSha256 {
 }
 
 export class HashThread {
+  readonly memory = new PieceMemory({ shared: true });
   #worker: Worker | undefined;
   #online = false;
   #failure: NarswarmError | undefined;

@@ -5,6 +5,7 @@
 
 import { hash } from 'node:crypto';
 import { blockBytes } from './limits.ts';
+import { PieceMemory } from './piece-memory.ts';
 import { pieceHashBytes, pieceSize, type Torrent } from './torrent.ts';
 import type { BlockRequest } from './wire-encode.ts';
 
@@ -45,9 +46,6 @@ export type CheckResult =
   /** The piece, of `bytes` bytes, is wanted anew; `liars` is empty when several peers can have spoilt it. */
   | { kind: 'spoilt'; liars: string[]; bytes: number };
 
-/** Whole pieces whose memory is kept to be used again: enough for what is being written while others arrive. */
-const recycledMax = 8;
-
 /** Whoever gives a block in less than one part in so many of the time that it will still take elsewhere is asked for it, too. */
 const overtakeFactor = 2;
 /** Milliseconds in which a block that was asked of another one is not asked of a third: round trips are uneven. */
@@ -83,8 +81,7 @@ export class PieceWindow {
   readonly #active: ActivePiece[] = [];
   /** What peers send that another one is sending already: whoever is done first wins. At most a block for each peer. */
   readonly #spare = new Map<string, { index: number; begin: number; bytes: Buffer }>();
-  readonly #recycled: Buffer[] = [];
-  readonly #allocate: (lengthBytes: number) => Buffer;
+  readonly #memory: PieceMemory;
   /** Pieces that are whole and whose digest is not known yet. */
   #due = 0;
   #usedBytes = 0;
@@ -95,9 +92,9 @@ export class PieceWindow {
     torrent: Torrent,
     { first, end }: { first: number; end: number },
     aheadBytes: number,
-    allocate: (lengthBytes: number) => Buffer = Buffer.allocUnsafeSlow,
+    memory = new PieceMemory({ shared: false }),
   ) {
-    this.#allocate = allocate;
+    this.#memory = memory;
     this.#torrent = torrent;
     this.#end = end;
     this.#first = first;
@@ -302,8 +299,7 @@ export class PieceWindow {
 
   /** Takes back the bytes of a delivered piece, which nobody reads any more, for one yet to come. */
   recycle(bytes: Buffer): void {
-    if (this.#recycled.length < recycledMax && bytes.length === this.#torrent.pieceLength)
-      this.#recycled.push(bytes);
+    this.#memory.giveBack(bytes);
   }
 
   /** In the order of delivery, each opened when its turn comes; with `spread` the next one first, then the others from there on. */
@@ -322,8 +318,7 @@ export class PieceWindow {
     const index = this.#first + this.#active.length;
     if (this.#active.length >= this.#room || index >= this.#end) return undefined;
     const size = pieceSize(this.#torrent, index);
-    const recycled = size === this.#torrent.pieceLength ? this.#recycled.pop() : undefined;
-    const bytes = recycled ?? this.#allocate(size);
+    const bytes = this.#memory.take(size);
     const blocks = new Uint8Array(Math.ceil(bytes.length / blockBytes));
     const piece: ActivePiece = {
       index,

@@ -1,9 +1,10 @@
 /** The thread that hashes. */
 import { createHash, hash, randomBytes } from 'node:crypto';
-import { setImmediate } from 'node:timers/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { TorrentFetch } from '../../swarm/fetcher.ts';
-import { HashThread, sha1Aside, sharedMemory } from '../../swarm/hash-thread.ts';
+import { HashThread, sha1Aside } from '../../swarm/hash-thread.ts';
+import { PieceMemory } from '../../swarm/piece-memory.ts';
 import { provesNothingStaysOpen } from '../helpers/open-resources.ts';
 import { TestPeer } from '../helpers/test-peer.ts';
 import { collect, fileOf } from './fetch-fixture.ts';
@@ -13,12 +14,12 @@ t.beforeEach((t) => provesNothingStaysOpen(t));
 async function started(t: Test): Promise<HashThread> {
   const thread = new HashThread();
   t.teardown(() => thread.close());
-  while (!thread.ready) await setImmediate();
+  while (!thread.ready) await sleep(5);
   return thread;
 }
 
 function shared(bytes: Buffer): Buffer {
-  const memory = sharedMemory(bytes.length);
+  const memory = new PieceMemory({ shared: true }).take(bytes.length);
   bytes.copy(memory);
   return memory;
 }
@@ -81,7 +82,7 @@ t.test(
       fetch.addPeers([peer]);
       if (!recycles) {
         t.ok((await collect(fetch)).bytes.equals(file.bytes));
-        while (!thread.ready) await setImmediate();
+        while (!thread.ready) await sleep(5);
         continue;
       }
       const digest = createHash('sha1');
