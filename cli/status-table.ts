@@ -25,7 +25,7 @@ type Row = readonly [name: string, value: string];
 
 function section(name: string, value: object): string {
   const rows = rowsOf(value, '', name === 'bytes');
-  return rows.length === 0 ? '' : `${name}\n${printRows(rows, '  ')}`;
+  return rows.length === 0 ? '' : `${clean(name)}\n${printRows(rows, '  ')}`;
 }
 
 function rowsOf(value: object, prefix: string, bytes: boolean): Row[] {
@@ -39,17 +39,31 @@ function rowsOf(value: object, prefix: string, bytes: boolean): Row[] {
   });
 }
 
+/** Objects have a line each, and one above them that says what the columns are. */
 function listRows(list: unknown[], name: string): Row[] {
-  const rows = list.slice(0, listMax).map((item, index): Row => [index === 0 ? name : '', words(item)]);
+  const shown = list.slice(0, listMax);
+  const records = shown.filter((item) => typeof item === 'object' && item !== null);
+  const lines = records.length === shown.length ? columns(records) : shown.map((item) => clean(String(item)));
+  const rows = lines.map((line, index): Row => [index === 0 ? name : '', line]);
   if (list.length > listMax) rows.push(['', `and ${list.length - listMax} more`]);
   return rows;
 }
 
-function words(item: unknown): string {
-  if (typeof item !== 'object' || item === null) return clean(String(item));
-  return Object.entries(item)
-    .map(([name, value]) => show(name, value))
-    .join('  ');
+function columns(records: readonly object[]): string[] {
+  const names = [...new Set(records.flatMap((record) => Object.keys(record)))];
+  if (names.length === 0) return [];
+  const cells = records.map((record) => {
+    const values = new Map<string, unknown>(Object.entries(record));
+    return names.map((name) => (values.has(name) ? show(name, values.get(name)) : '–'));
+  });
+  const lines = [names.map(clean), ...cells];
+  const widths = names.map((_name, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)));
+  return lines.map((line) =>
+    line
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join('  ')
+      .trimEnd(),
+  );
 }
 
 /** The unit is at the end of the name. */
@@ -72,5 +86,5 @@ function clean(text: string): string {
 
 function printRows(rows: readonly Row[], indent: string): string {
   const width = Math.max(0, ...rows.map(([name]) => name.length));
-  return rows.map(([name, value]) => `${indent}${name.padEnd(width)}  ${value}`).join('\n');
+  return rows.map(([name, value]) => `${indent}${clean(name).padEnd(width)}  ${value}`).join('\n');
 }
