@@ -84,6 +84,12 @@ export class FollowedCatalog {
     return row && { text: textOf(row, 'text'), fileHash: sha256FromDigest(digestOf(row, 'file_hash')) };
   }
 
+  /** Its text alone, for half: blobs are dear. */
+  narInfoText(storeHash: StoreHash): string | undefined {
+    const row = this.#get('narInfoText', nix32Decode(storeHash));
+    return row && textOf(row, 'text');
+  }
+
   /** As it was signed; whether by a key that is trusted is not known here. */
   torrentInfo(fileHash: Sha256): TorrentInfo | undefined {
     const row = this.#get('narFile', sha256ToDigest(fileHash));
@@ -242,6 +248,7 @@ function prepareStatements(db: DatabaseSync) {
     narInfo: db.prepare(
       'SELECT n.text, f.file_hash FROM narinfo n JOIN nar_file f ON f.ordinal = n.ordinal WHERE n.store_hash = ?',
     ),
+    narInfoText: db.prepare('SELECT text FROM narinfo WHERE store_hash = ?'),
     narFile: db.prepare(`
       SELECT file_hash, file_size, compression, nar_hash, nar_size, info_hash, nar_info_hash, sigs
       FROM nar_file WHERE file_hash = ?`),

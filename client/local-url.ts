@@ -13,6 +13,9 @@ export const ownPrefix = '_narswarm/';
 /** NAR files under names of our own making. */
 const ownNarPrefix = `${ownPrefix}nar/`;
 
+/** One that the URL parser leaves as it is: nearly all of them, and it takes longer than finding out so. */
+const plainTarget = /^(?:\/[0-9A-Za-z_+=-][0-9A-Za-z._+=-]*)+$/;
+
 /**
  * The path and query of a request, without the leading slash: what NAR URLs are looked up by.
  *
@@ -21,6 +24,7 @@ const ownNarPrefix = `${ownPrefix}nar/`;
  */
 export function urlKeyOf(target: string): string | undefined {
   if (!target.startsWith('/')) return undefined;
+  if (plainTarget.test(target)) return target.slice(1);
   try {
     const { pathname, search } = new URL(`http://narswarm.invalid${target}`);
     return pathname.slice(1) + search;

@@ -33,7 +33,7 @@ export interface NarInfoFinderOptions {
   sources(): readonly HttpCache[];
   /** True for a source that is not to be waited for: it is as good as one that failed. */
   resting(source: HttpCache): boolean;
-  views: Pick<Views, 'narInfo' | 'revoked' | 'version'>;
+  views: Pick<Views, 'narInfoText' | 'revoked' | 'version'>;
   state: ClientState;
   counts: Counts;
   limits: ClientLimits;
@@ -144,7 +144,7 @@ export class NarInfoFinder {
     const [cache] = sources();
     if (cache === undefined) return undefined;
     try {
-      const text = views.narInfo(storeHash)?.text;
+      const text = views.narInfoText(storeHash);
       return text === undefined ? undefined : { narInfo: this.#parse(text), cache };
     } catch (error) {
       logger.warn('narinfo-source-failed', { storeHash, source: 'view', error });

@@ -96,6 +96,15 @@ export class Views {
     return undefined;
   }
 
+  /** Its text alone, for half. */
+  narInfoText(storeHash: StoreHash): string | undefined {
+    for (const catalog of this.#catalogs) {
+      const text = catalog.narInfoText(storeHash);
+      if (text !== undefined) return text;
+    }
+    return undefined;
+  }
+
   /** Another number whenever `narInfo` or `revoked` may say something else than before. Cheap, for asking at each request. */
   version(): number {
     if (this.#clock() >= this.#expiresMs) this.#changed();
@@ -213,6 +222,15 @@ class ViewedCatalog {
     for (const view of this.#views.values()) {
       const found = view.narInfo(storeHash);
       if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
+  narInfoText(storeHash: StoreHash): string | undefined {
+    if (this.#options.clock() >= this.expiresMs) return undefined;
+    for (const view of this.#views.values()) {
+      const text = view.narInfoText(storeHash);
+      if (text !== undefined) return text;
     }
     return undefined;
   }

@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import t from 'tap';
 import { isOwnNarKey, ownUrlOf, urlKeyOf, urlKeyOfNarUrl } from '../../client/local-url.ts';
 import { madeNar } from './made-nar.ts';
@@ -42,4 +43,33 @@ t.test('a request target that is no path has no key', async (t) => {
   t.equal(urlKeyOf('*'), undefined);
   t.equal(urlKeyOf('http://elsewhere/x'), undefined);
   t.equal(urlKeyOf('//host/x'), '/host/x');
+});
+
+t.test('a plain target means what the URL parser says, found out for less', async (t) => {
+  const part = fc.constantFrom(
+    '/',
+    '.',
+    '..',
+    '%2e',
+    'nar',
+    'a-b',
+    '+',
+    '=',
+    '?',
+    '#',
+    '\\',
+    ' ',
+    'é',
+    ':',
+    '@',
+    ';',
+  );
+  fc.assert(
+    fc.property(fc.array(fc.oneof(part, fc.string({ maxLength: 3 })), { maxLength: 8 }), (parts) => {
+      const target = `/${parts.join('')}`;
+      const parsed = URL.parse(`http://narswarm.invalid${target}`);
+      return urlKeyOf(target) === (parsed === null ? undefined : parsed.pathname.slice(1) + parsed.search);
+    }),
+  );
+  t.equal(urlKeyOf('/nar/0abc.nar.xz'), 'nar/0abc.nar.xz');
 });
