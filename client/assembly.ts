@@ -35,6 +35,7 @@ export class Assembly {
   readonly writer: NarFileWriter;
   readonly #options: AssemblyOptions;
   readonly #hash = createHash('sha256');
+  #checked: boolean;
   #appended = 0;
   #released = 0;
   #complete = false;
@@ -47,6 +48,7 @@ export class Assembly {
   constructor(options: AssemblyOptions) {
     this.writer = options.writer;
     this.#options = options;
+    this.#checked = options.checked;
   }
 
   /** Where the next source goes on. */
@@ -59,6 +61,11 @@ export class Assembly {
     return this.#released;
   }
 
+  /** Bytes from the start that may be read by others and are known to be those of the torrent. */
+  get checkedBytes(): number {
+    return this.#checked || this.#complete ? this.#released : 0;
+  }
+
   /** True once FileHash was found to match: every byte is released. */
   get complete(): boolean {
     return this.#complete;
@@ -66,7 +73,7 @@ export class Assembly {
 
   /** Throws file-size-mismatch when it would become too long, file-hash-mismatch when it is whole and wrong. */
   async append(bytes: Buffer): Promise<void> {
-    const { sizeBytes, checked } = this.#options;
+    const { sizeBytes } = this.#options;
     if (sizeBytes !== undefined && this.#appended + bytes.length > sizeBytes) {
       throw new NarswarmError('file-size-mismatch', `more than ${sizeBytes} bytes`);
     }
@@ -79,7 +86,7 @@ export class Assembly {
     if (this.#appended - this.#written > unwrittenMaxBytes) await writing;
     this.#throwIfDiskIsNeeded();
     if (this.#appended === sizeBytes) this.finish();
-    else if (checked) this.#released = this.#appended;
+    else if (this.#checked) this.#released = this.#appended;
     else this.#released = Math.max(0, this.#appended - heldBackBytes);
   }
 
@@ -97,9 +104,28 @@ export class Assembly {
     this.#complete = true;
   }
 
+  /** All that was appended has turned out to be right, piece by piece, and so will be what follows. */
+  trust(): void {
+    this.#checked = true;
+    // The last bytes are released by nothing but FileHash.
+    if (this.#appended !== this.#options.sizeBytes) this.#released = this.#appended;
+  }
+
   /** Released bytes; at least one and at most `lengthBytes`. `position` must have been released. */
-  async read(position: number, lengthBytes: number): Promise<Buffer> {
-    const length = Math.min(lengthBytes, this.#released - position);
+  read(position: number, lengthBytes: number): Promise<Buffer> {
+    return this.#read(position, Math.min(lengthBytes, this.#released - position));
+  }
+
+  /** All of these bytes, released or not. They must have been appended. */
+  async readAppended(position: number, lengthBytes: number): Promise<Buffer> {
+    const parts: Buffer[] = [];
+    for (let at = position; at < position + lengthBytes; at += parts.at(-1)?.length ?? 0) {
+      parts.push(await this.#read(at, position + lengthBytes - at));
+    }
+    return parts.length === 1 && parts[0] ? parts[0] : Buffer.concat(parts);
+  }
+
+  async #read(position: number, length: number): Promise<Buffer> {
     if (position < this.#recentStart) {
       return this.writer.read(position, Math.min(length, this.#recentStart - position));
     }

@@ -3,6 +3,7 @@
 import type { PublicKey } from '../nar/signature.ts';
 import type { ScheduledRate } from '../parts/upload-schedule.ts';
 import type { Logger } from '../web/log.ts';
+import { type RaceLimits, raceLimits } from './race-policy.ts';
 
 /** With whom what is fetched and kept is shared: nobody, the local network, or everybody. */
 export const shareModes = ['off', 'lan', 'on'] as const;
@@ -54,7 +55,7 @@ export interface ClientConfig {
 }
 
 /** Times in milliseconds, sizes in bytes. */
-export interface ClientLimits {
+export interface ClientLimits extends RaceLimits {
   /** For a narinfo from all sources together. The promise is 404 within 2 s; the rest is for the answer itself. */
   narInfoBudgetMs: number;
   /** The longest that a source of narinfos is waited for before the next is asked as well. */
@@ -71,7 +72,7 @@ export interface ClientLimits {
   narInfosInMemoryCharacters: number;
   /** Paths kept that no source has, 100 bytes each. */
   absentPaths: number;
-  /** For finding torrent and peers while HTTP could start instead. */
+  /** For finding torrent and peers while HTTP runs. */
   resolveBudgetMs: number;
   /** The same when there is no HTTP to start: waiting is then all that can be done. */
   resolvePatienceMs: number;
@@ -103,7 +104,7 @@ export interface ClientLimits {
   peersFreshMs: number;
   /** A catalog that failed is left alone for this long, so that a dead one does not delay every NAR file. */
   catalogCooldownMs: number;
-  /** Without a byte from the swarm for this long, HTTP goes on. */
+  /** Without a byte from the swarm for this long, it has failed. HTTP has been asked before, when it was late. */
   swarmStallMs: number;
   /** The same when there is no HTTP to go on with. */
   swarmPatienceMs: number;
@@ -143,6 +144,7 @@ export interface ClientLimits {
 }
 
 export const defaultLimits: Readonly<ClientLimits> = {
+  ...raceLimits,
   narInfoBudgetMs: 1_700,
   narInfoHedgeMs: 400,
   narInfoFreshMs: 10 * 60_000,

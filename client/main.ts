@@ -203,6 +203,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       clock,
       share,
       onKept: (fileHash) => share?.onKept(fileHash),
+      onStory: (story) => history.add(story),
     });
     closers.push(() => transfers.close());
     const ahead = new Ahead({
@@ -211,7 +212,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       packs,
       isHere: (fileHash) => transfers.isRunning(fileHash) || held.has(fileHash) || isRevoked(fileHash),
       load: () => transfers.load,
-      fetch: (given, fileHash) => transfers.join(given, fileHash),
+      fetch: (given, fileHash) => transfers.join(given, fileHash, true),
       limits,
       clock,
     });
@@ -261,6 +262,8 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       role: 'client',
       bytes: counts.bytes,
       nars: counts.nars,
+      unusedBytes: counts.unusedBytes,
+      savedMs: { ...counts.savedMs, total: counts.savedTotalMs },
       failed: counts.failed,
       wrong: counts.wrong,
       passedThrough: counts.passedThrough,

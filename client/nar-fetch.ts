@@ -1,9 +1,7 @@
-/** Gets one NAR file whole: from one source after the other into an assembly, each going on where the last one stopped. */
+/** Gets one NAR file whole: a race of its sources, and another one from the first byte when all that came was wrong. Tells how it went. */
 
-import { setTimeout as delay } from 'node:timers/promises';
-import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
+import { isNarswarmError, type NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
-import { PieceChecker } from '../parts/piece-checker.ts';
 import type { NarFileWriter } from '../store/nar-file-store.ts';
 import type { Torrent } from '../swarm/torrent.ts';
 import type { Logger } from '../web/log.ts';
@@ -11,33 +9,24 @@ import { Assembly } from './assembly.ts';
 import type { BadSources } from './bad-sources.ts';
 import type { ClientLimits } from './config.ts';
 import type { Counts } from './counts.ts';
-import type { NarSource } from './nar-sources.ts';
-import { SourcePlan } from './source-plan.ts';
-import { aborted } from './waiting.ts';
-
-/** Before a source that failed is tried again: longer each time. */
-const retryDelayMs = 100;
+import { type NarPlan, Race } from './race.ts';
+import { expectedMs, type SourcePasts } from './source-past.ts';
+import { type NarStory, type StoryLeg, storyLegsMax } from './story.ts';
 
 /** Beginnings from the first byte, for when everything so far was wrong and nothing of it was released. */
 const beginningsMax = 4;
-
-/** What a fetch goes by, found out before it starts. */
-export interface NarPlan {
-  /** Every byte is compared with it before it is released. */
-  torrent: Torrent | undefined;
-  sources: NarSource[];
-  /** Tried when the others have failed. */
-  lastResorts: NarSource[];
-}
 
 export interface NarFetchOptions {
   fileHash: Sha256;
   /** FileSize of the narinfo. */
   sizeBytes: number | undefined;
+  /** It is fetched before Nix asks for it. */
+  ahead: boolean;
   limits: ClientLimits;
   logger: Logger;
   counts: Counts;
   bad: BadSources;
+  pasts: SourcePasts;
   signal: AbortSignal;
   createWriter(): Promise<NarFileWriter>;
   /** Finds torrent and sources; `trustTorrent` is false when the torrent turned out to be wrong. */
@@ -48,9 +37,17 @@ export interface NarFetchOptions {
   onProgress(): void;
 }
 
+/** What a fetch adds to a story. */
+export type FetchStory = Pick<NarStory, 'sizeBytes' | 'tookMs' | 'legs' | 'httpMs'>;
+
 export class NarFetch {
+  /** Bytes of what there is so far, by where they came from. */
   readonly fetched = { swarm: 0, http: 0 };
   readonly #options: NarFetchOptions;
+  readonly #startMs = performance.now();
+  readonly #legs: StoryLeg[] = [];
+  #http: string | undefined;
+  #completeMs: number | undefined;
   #sizeBytes: number | undefined;
   #assembly: Assembly | undefined;
 
@@ -71,36 +68,52 @@ export class NarFetch {
 
   /** Resolves when the file is whole and its FileHash right. Throws when no source could give it. May be called once. */
   async run(): Promise<void> {
-    const { fileHash, counts, bad, logger, plan: findPlan, distrustTorrent } = this.#options;
+    const { fileHash, counts, bad, plan: findPlan, distrustTorrent } = this.#options;
     let trustTorrent = true;
     for (let beginning = 1; ; beginning++) {
       const plan = await findPlan(trustTorrent);
+      this.#http ??= plan.sources.find(({ kind }) => kind === 'http')?.name;
       this.#sizeBytes ??= plan.torrent?.length;
       const assembly = await this.#begin(plan.torrent);
-      const { failure, wrong } = await this.#fetchFrom(plan, assembly);
+      const { failure, wrong, torrent } = await this.#race(plan, assembly, beginning > 1);
       if (failure === undefined) {
         // The torrent was right, so whoever gave other bytes was not.
         for (const source of wrong) bad.note(fileHash, source);
         return;
       }
       const wholeIsWrong = isNarswarmError(failure, 'file-hash-mismatch', 'file-size-mismatch');
-      if (wrong.size > 0) {
+      if (wholeIsWrong) {
         counts.wrong++;
-        logger.warn('nar-wrong', {
-          fileHash,
-          sources: [...wrong],
-          torrent: plan.torrent?.infoHash,
-          error: failure,
-        });
+        this.#logWrong([...wrong], torrent, failure);
       }
       // With a torrent the sources gave what it asked for: then it is the torrent that is wrong.
-      if (plan.torrent === undefined) for (const source of wrong) bad.note(fileHash, source);
+      if (torrent === undefined) for (const source of wrong) bad.note(fileHash, source);
       else if (wholeIsWrong) distrustTorrent();
       if (assembly.released > 0 || wrong.size === 0 || beginning >= beginningsMax) throw failure;
       // Nothing left the house, so it can begin again.
-      trustTorrent = plan.torrent === undefined && trustTorrent;
+      trustTorrent = torrent === undefined && trustTorrent;
       this.#sizeBytes = this.#options.sizeBytes;
     }
+  }
+
+  story(): FetchStory {
+    const tookMs = (this.#completeMs ?? performance.now()) - this.#startMs;
+    const httpMs = this.#httpMs();
+    return {
+      sizeBytes: this.#sizeBytes,
+      tookMs: Math.round(tookMs * 10) / 10,
+      legs: this.#legs.slice(0, storyLegsMax),
+      ...(httpMs !== undefined && { httpMs: Math.round(httpMs * 10) / 10 }),
+    };
+  }
+
+  /** Measured when one leg over HTTP gave all of it. */
+  #httpMs(): number | undefined {
+    const last = this.#legs.at(-1);
+    const whole = this.#legs.find(({ kind, usedBytes }) => kind === 'http' && usedBytes === this.#sizeBytes);
+    if (whole !== undefined && last !== undefined) return whole.endedMs - whole.startedMs;
+    if (this.#http === undefined || this.#sizeBytes === undefined) return undefined;
+    return expectedMs(this.#sizeBytes, this.#options.pasts.of(this.#http).view());
   }
 
   async #begin(torrent: Torrent | undefined): Promise<Assembly> {
@@ -113,97 +126,51 @@ export class NarFetch {
       sizeBytes: this.#sizeBytes,
       checked: torrent !== undefined,
     });
+    this.fetched.swarm = 0;
+    this.fetched.http = 0;
     this.#assembly = assembly;
     return assembly;
   }
 
-  /** Until the file is complete or no source is left. `wrong` are the sources of bytes that did not belong there. */
-  async #fetchFrom(
-    plan: NarPlan,
-    assembly: Assembly,
-  ): Promise<{ failure: NarswarmError | undefined; wrong: Set<string> }> {
-    const { fileHash, limits, logger, bad, signal } = this.#options;
-    const usable = (source: NarSource): boolean => !bad.has(fileHash, source.name);
-    const sources = new SourcePlan(plan.sources.filter(usable), plan.lastResorts.filter(usable), limits);
-    const contributors = new Set<string>();
-    const wrong = new Set<string>();
-    let failure = new NarswarmError('upstream-failed', `nobody has ${fileHash}`);
-    for (let next = sources.next(); next !== undefined; next = sources.next()) {
-      const { source, failures } = next;
-      const before = assembly.appended;
-      try {
-        if (failures > 0) await delay(retryDelayMs * failures, undefined, { signal });
-        const has = await this.#take(source, plan.torrent, assembly, contributors);
-        if (assembly.complete) return { failure: undefined, wrong };
-        if (!has) sources.gone(source);
-        else throw new NarswarmError('upstream-failed', `${source.name} ended too early`);
-      } catch (error) {
-        if (signal.aborted) throw aborted(signal);
-        if (assembly.complete) return { failure: undefined, wrong };
-        failure = asNarswarmError(error);
-        logger.warn('source-failed', {
-          fileHash,
-          source: source.name,
-          fromByte: assembly.appended,
-          error: failure,
-        });
-        // A full disk is nobody's fault, and no other source helps.
-        if (failure.code === 'store-failed') throw failure;
-        if (failure.code === 'piece-mismatch') {
-          wrong.add(source.name);
-          source.spoilt?.();
-          sources.gone(source);
-        } else if (failure.code === 'file-size-mismatch' && assembly.appended === before) {
-          // It said so beforehand, so nothing is spoilt: that cache has another file there.
-          sources.gone(source);
-        } else if (failure.code === 'file-hash-mismatch' || failure.code === 'file-size-mismatch') {
-          return { failure, wrong: contributors.add(source.name) };
-        } else {
-          sources.failed(source, assembly.appended > before);
-        }
-      }
-    }
-    return { failure, wrong };
-  }
-
-  /** False when the source does not have the file; otherwise it gave what it would. */
-  async #take(
-    source: NarSource,
-    torrent: Torrent | undefined,
-    assembly: Assembly,
-    contributors: Set<string>,
-  ): Promise<boolean> {
-    const { onProgress, signal } = this.#options;
-    const opened = await source.open(assembly.appended, signal);
-    if (opened === undefined) return false;
-    this.#sizeBytes ??= opened.lengthBytes;
-    const checker = torrent && new PieceChecker(torrent, assembly.appended);
-    for await (const { bytes, checked } of opened.bytes) {
-      // The end of an HTTP body is waited for, so that its connection can be used again; but nothing may follow.
-      if (assembly.complete) break;
-      if (source.kind === 'http') this.#count('http', bytes.length);
-      for (const part of checked || checker === undefined ? [bytes] : checker.push(bytes)) {
-        contributors.add(source.name);
-        await assembly.append(part);
-        if (source.kind === 'swarm') this.#count('swarm', part.length);
+  async #race(plan: NarPlan, assembly: Assembly, again: boolean) {
+    const { counts, onProgress } = this.#options;
+    const race = new Race({
+      ...this.#options,
+      plan,
+      assembly,
+      sizeBytes: this.#sizeBytes,
+      ...(again && { why: 'again' }),
+      onSize: (sizeBytes) => {
+        this.#sizeBytes ??= sizeBytes;
+      },
+      onUsed: (kind, bytes) => {
+        this.fetched[kind] += bytes;
+        counts.bytes[kind] += bytes;
+      },
+      onProgress: () => {
+        if (assembly.complete) this.#completeMs ??= performance.now();
         onProgress();
+      },
+      onWrong: (source, error) => {
+        counts.wrong++;
+        this.#logWrong([source], plan.torrent, error);
+      },
+      onWrongTorrent: this.#options.distrustTorrent,
+    });
+    try {
+      return await race.run();
+    } finally {
+      const nowMs = performance.now();
+      for (const leg of race.legs) {
+        const story = leg.story(this.#startMs, nowMs);
+        this.#legs.push(story);
+        counts.unusedBytes[story.kind] += story.unusedBytes;
       }
-      if (assembly.complete && source.kind === 'swarm') break;
     }
-    if (torrent === undefined && source.kind === 'http') {
-      assembly.finish();
-      onProgress();
-    }
-    return true;
   }
 
-  #count(kind: 'swarm' | 'http', bytes: number): void {
-    this.fetched[kind] += bytes;
-    this.#options.counts.bytes[kind] += bytes;
+  #logWrong(sources: string[], torrent: Torrent | undefined, error: NarswarmError): void {
+    const { logger, fileHash } = this.#options;
+    logger.warn('nar-wrong', { fileHash, sources, torrent: torrent?.infoHash, error });
   }
-}
-
-export function asNarswarmError(error: unknown): NarswarmError {
-  if (error instanceof NarswarmError) return error;
-  return new NarswarmError('upstream-failed', 'a source failed', { cause: error });
 }

@@ -11,14 +11,20 @@ import type { Sha256 } from '../nar/hash.ts';
 import { isDiskFull } from '../store/disk-error.ts';
 import type { NarFileHandle } from '../store/nar-file-store.ts';
 import type { HeldFiles } from './cache.ts';
-import { asNarswarmError, NarFetch, type NarFetchOptions } from './nar-fetch.ts';
+import { NarFetch, type NarFetchOptions } from './nar-fetch.ts';
+import { asNarswarmError } from './race.ts';
 import type { GivenNarInfo } from './state.ts';
+import type { NarStory } from './story.ts';
 import { Bell } from './waiting.ts';
 
 export interface NarJobOptions
   extends Omit<NarFetchOptions, 'signal' | 'sizeBytes' | 'createWriter' | 'plan' | 'onProgress'> {
   given: GivenNarInfo;
   held: HeldFiles;
+  /** Milliseconds since 1970. */
+  clock(): number;
+  /** The fetch is over, and this is how it went. */
+  onStory(story: NarStory): void;
   /** As for a NarFetch. `sizeBytes` tells the size as soon as it is known. */
   plan(
     sizeBytes: () => number | undefined,
@@ -81,6 +87,11 @@ export class NarJob {
   /** Bytes from the start that can be read. */
   get releasedBytes(): number {
     return this.#fetch.assembly?.released ?? 0;
+  }
+
+  /** Of those, the bytes that are known to be those of the torrent. */
+  get checkedBytes(): number {
+    return this.#fetch.assembly?.checkedBytes ?? 0;
   }
 
   /** True when a new request must start a new job. */
@@ -149,18 +160,22 @@ export class NarJob {
   }
 
   async #run(): Promise<void> {
-    const { logger, counts } = this.#options;
+    const { logger, counts, clock } = this.#options;
     const { fileHash } = this;
+    const startedMs = clock();
     try {
       await this.#fetch.run();
-      counts.fetched(this.#fetch.fetched);
-      logger.info('nar-fetched', { fileHash, sizeBytes: this.sizeBytes, ...this.#fetch.fetched });
+      const { tookMs, httpMs } = this.#tell('fetched', startedMs);
+      const savedMs = httpMs === undefined ? undefined : httpMs - tookMs;
+      counts.fetched(this.#fetch.fetched, savedMs);
+      logger.info('nar-fetched', { fileHash, sizeBytes: this.sizeBytes, tookMs, ...this.#fetch.fetched });
     } catch (error) {
       this.#failure = asNarswarmError(error);
       if (!this.#stop.signal.aborted) {
         counts.failed++;
         logger.warn('nar-failed', { fileHash, error: this.#failure });
       }
+      this.#tell(this.#stop.signal.aborted ? 'stopped' : 'failed', startedMs);
       await this.#makeRoom(this.#failure);
     }
     this.#bell.ring();
@@ -168,6 +183,16 @@ export class NarJob {
     this.#ended = true;
     this.#options.onEnd(this.#kept);
     if (this.#readers === 0) await this.#dispose();
+  }
+
+  #tell(outcome: NarStory['outcome'], startedMs: number): NarStory {
+    const { given, ahead, onStory } = this.#options;
+    const { fileHash } = this;
+    const { storePath } = given.narInfo;
+    const { storeHash } = given;
+    const story = { fileHash, storeHash, storePath, startedMs, outcome, ahead, ...this.#fetch.story() };
+    onStory(story);
+    return story;
   }
 
   /** Into the store, if it fits. Readers go on meanwhile. */

@@ -8,6 +8,7 @@ import type { PeerBook } from '../swarm/peer-book.ts';
 import type { Torrent } from '../swarm/torrent.ts';
 import type { HttpCache, OpenNar } from '../upstream/http-cache.ts';
 import type { Found } from './catalog-client.ts';
+import type { ClientLimits } from './config.ts';
 import type { SharedFetch } from './shared-fetch.ts';
 import type { GivenNarInfo } from './state.ts';
 import { StallGuard } from './waiting.ts';
@@ -27,14 +28,18 @@ export interface OpenNarBytes {
   bytes: AsyncIterable<NarBytes>;
   /** Resolves when the first peer can give, before it was asked for anything. Absent: it is not known before the first bytes. */
   live?: Promise<void>;
+  /** Before the first bytes were asked for: begins at another byte. What is given then begins there, too. */
+  startAt?(fromByte: number): void;
+  /** Bytes that came, those included that are not given yet because their piece is not whole. */
+  receivedBytes?(): number;
 }
 
 export interface NarSource {
   readonly kind: 'swarm' | 'http';
   /** For logs, and for remembering that it gave wrong bytes. */
   readonly name: string;
-  /** `undefined` when it does not have the file. Throws when it could not tell. */
-  open(fromByte: number, signal: AbortSignal): Promise<OpenNarBytes | undefined>;
+  /** `undefined` when it does not have the file. Throws when it could not tell. `patient`: there is no other source to go on with. */
+  open(fromByte: number, signal: AbortSignal, patient?: boolean): Promise<OpenNarBytes | undefined>;
   /** True when somebody there can give at once: connected, unchoked. Absent: nothing is known. */
   warm?(): boolean;
   /** Its bytes were wrong. */
@@ -129,59 +134,62 @@ export interface SharedSwarm {
 export class SwarmSource implements NarSource {
   readonly kind = 'swarm';
   readonly name = 'swarm';
-  readonly #find: (signal: AbortSignal) => Promise<Found | undefined>;
-  readonly #stallMs: number;
-  readonly #share: (torrent: Torrent) => SharedSwarm | undefined;
-  readonly #book: PeerBook;
+  readonly #options: SwarmSourceOptions;
 
-  /** `find` is called at each attempt, for the peers of that moment. `share`: whether the NAR file is shared while it is fetched. */
-  constructor(
-    find: (signal: AbortSignal) => Promise<Found | undefined>,
-    stallMs: number,
-    share: (torrent: Torrent) => SharedSwarm | undefined,
-    book: PeerBook,
-  ) {
-    this.#book = book;
-    this.#find = find;
-    this.#stallMs = stallMs;
-    this.#share = share;
+  constructor(options: SwarmSourceOptions) {
+    this.#options = options;
   }
 
-  async open(fromByte: number, signal: AbortSignal): Promise<OpenNarBytes | undefined> {
-    const found = await this.#find(signal);
+  async open(fromByte: number, signal: AbortSignal, patient = false): Promise<OpenNarBytes | undefined> {
+    const { find, limits, share, book } = this.#options;
+    const found = await find(signal, patient);
     if (found === undefined) return undefined;
-    const shared = this.#share(found.torrent);
+    const { torrent } = found;
+    const shared = share(torrent);
     // Those whom the others ask may be there in a moment.
     if (found.peers.length === 0) await shared?.found(signal);
     if (found.peers.length === 0 && !shared?.fetch.peers.length) return undefined;
-    return { lengthBytes: found.torrent.length, bytes: this.#pieces(found, fromByte, signal) };
-  }
-
-  async *#pieces(
-    { torrent, peers: addresses }: Found,
-    fromByte: number,
-    signal: AbortSignal,
-  ): AsyncGenerator<NarBytes> {
-    const shared = this.#share(torrent);
     const fetch = new TorrentFetch({
       torrent,
       fromByte,
-      stallMs: this.#stallMs,
+      hold: true,
+      stallMs: patient ? limits.swarmPatienceMs : limits.swarmStallMs,
       signal,
-      book: this.#book,
+      book,
       ...(shared?.fetch.tellsPeers && { share: shared.fetch }),
     });
     const forget = shared?.fetch.namePeersTo(fetch);
-    try {
-      fetch.addPeers(addresses);
-      if (shared === undefined) fetch.noMorePeers();
-      else void shared.asked().then(() => fetch.noMorePeers());
-      for await (const { offset, bytes, peers } of fetch) {
-        yield { bytes: bytes.subarray(Math.max(0, fromByte - offset)), checked: true, peers };
-      }
-    } finally {
-      forget?.();
-      await fetch.close();
-    }
+    if (forget !== undefined) void fetch.ended.then(forget);
+    fetch.addPeers(found.peers);
+    if (shared === undefined) fetch.noMorePeers();
+    else void shared.asked().then(() => fetch.noMorePeers());
+    let first = fromByte;
+    return {
+      lengthBytes: torrent.length,
+      live: Promise.race([fetch.live, fetch.ended]),
+      startAt: (byte) => {
+        first = byte;
+        fetch.start(byte);
+      },
+      receivedBytes: () => fetch.stats().downloadedBytes,
+      bytes: (async function* () {
+        try {
+          for await (const { offset, bytes, peers } of fetch) {
+            yield { bytes: bytes.subarray(Math.max(0, first - offset)), checked: true, peers };
+          }
+        } finally {
+          await fetch.close();
+        }
+      })(),
+    };
   }
+}
+
+export interface SwarmSourceOptions {
+  /** Called at each attempt, for the peers of that moment; `patient` when there is nothing else to wait for. */
+  find(signal: AbortSignal, patient: boolean): Promise<Found | undefined>;
+  limits: Pick<ClientLimits, 'swarmStallMs' | 'swarmPatienceMs'>;
+  book: PeerBook;
+  /** Whether the NAR file is shared while it is fetched. */
+  share(torrent: Torrent): SharedSwarm | undefined;
 }

@@ -14,8 +14,8 @@ const peersMax = 200;
 
 /** The fetch that it belongs to. */
 export interface FetchedBytes {
-  /** Bytes from the start that `read` can give. */
-  readonly releasedBytes: number;
+  /** Bytes from the start that `read` can give and that are those of the torrent. */
+  readonly checkedBytes: number;
   /** At least one byte from `position`. */
   read(position: number, lengthBytes: number): Promise<Buffer>;
 }
@@ -113,7 +113,7 @@ export class SharedFetch implements HeldPieces {
     const pieces = pieceCount(this.torrent);
     for (; this.#released < pieces; this.#released++) {
       const index = this.#released;
-      if (index * pieceLength + pieceSize(this.torrent, index) > this.#bytes.releasedBytes) return;
+      if (index * pieceLength + pieceSize(this.torrent, index) > this.#bytes.checkedBytes) return;
       this.#early.delete(index);
       if (!this.has(index)) this.#add(index);
     }
@@ -185,7 +185,7 @@ export class SharedFetch implements HeldPieces {
 
   #fetchedBytes(at: number, end: number): Promise<Buffer> {
     // After it began anew, what was there is gone.
-    if (at >= this.#bytes.releasedBytes) throw new NarswarmError('not-held', 'the piece is gone again');
+    if (at >= this.#bytes.checkedBytes) throw new NarswarmError('not-held', 'the piece is gone again');
     return this.#bytes.read(at, end - at);
   }
 

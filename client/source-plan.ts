@@ -7,11 +7,15 @@ export interface SourcePlanLimits {
   attemptsPerSource: number;
 }
 
+interface Ranked {
+  readonly kind: 'swarm' | 'http';
+}
+
 /**
  * The sources that failed least go first, among equals in the order given. So a swarm that stalls is followed by HTTP,
  * and HTTP that breaks by the next upstream or the swarm again.
  */
-export class SourcePlan<Source> {
+export class SourcePlan<Source extends Ranked> {
   readonly #failures: Map<Source, number>;
   readonly #limits: SourcePlanLimits;
   #attempts = 0;
@@ -19,19 +23,55 @@ export class SourcePlan<Source> {
   /** `lastResorts` come up when the others have failed once or twice. */
   constructor(sources: readonly Source[], lastResorts: readonly Source[], limits: SourcePlanLimits) {
     this.#failures = new Map(sources.map((source) => [source, 0]));
-    for (const source of lastResorts) this.#failures.set(source, limits.attemptsPerSource - 1);
     this.#limits = limits;
+    this.addLastResorts(lastResorts);
   }
 
-  /** The next source and how often it failed; `undefined` when it is time to give up. */
-  next(): { source: Source; failures: number } | undefined {
+  /** Sources that became known meanwhile; they go before those that are there. */
+  add(sources: readonly Source[]): void {
+    const others = [...this.#failures];
+    this.#failures.clear();
+    for (const source of sources) this.#failures.set(source, 0);
+    for (const [source, failures] of others) this.#failures.set(source, failures);
+  }
+
+  addLastResorts(sources: readonly Source[]): void {
+    for (const source of sources) this.#failures.set(source, this.#limits.attemptsPerSource - 1);
+  }
+
+  /**
+   * The best source besides those that `running` has, and how often it failed; `undefined` when there is none, or when it is time to
+   * give up. Of two that failed as often the one of another kind than those that run.
+   */
+  next(running: ReadonlySet<Source> = new Set()): { source: Source; failures: number } | undefined {
     if (this.#attempts >= this.#limits.attempts) return undefined;
+    const kinds = new Set([...running].map(({ kind }) => kind));
     let best: { source: Source; failures: number } | undefined;
     for (const [source, failures] of this.#failures) {
-      if (best === undefined || failures < best.failures) best = { source, failures };
+      if (running.has(source)) continue;
+      const other = best && kinds.has(best.source.kind) && !kinds.has(source.kind);
+      if (best === undefined || failures < best.failures || (failures === best.failures && other)) {
+        best = { source, failures };
+      }
     }
-    if (best !== undefined) this.#attempts++;
     return best;
+  }
+
+  /** The first of that kind which has not failed yet. */
+  first(kind: 'swarm' | 'http'): Source | undefined {
+    for (const [source, failures] of this.#failures)
+      if (failures === 0 && source.kind === kind) return source;
+    return undefined;
+  }
+
+  /** Whether a source of that kind, besides those, could be asked yet, now or later. */
+  has(kind: 'swarm' | 'http', besides: ReadonlySet<Source>): boolean {
+    return [...this.#failures.keys()].some((source) => source.kind === kind && !besides.has(source));
+  }
+
+  /** A source is asked. */
+  started(): void {
+    this.#attempts++;
   }
 
   /** A source stopped. One that gave bytes before is not worse than one that failed once. */

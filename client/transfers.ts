@@ -12,13 +12,15 @@ import type { HeldFiles } from './cache.ts';
 import type { Catalogs, Found } from './catalog-client.ts';
 import type { ClientLimits } from './config.ts';
 import type { Counts } from './counts.ts';
-import type { NarPlan } from './nar-fetch.ts';
 import { NarJob, type NarReader } from './nar-job.ts';
 import { HttpSource, type NarSource, type SharedSwarm, SwarmSource } from './nar-sources.ts';
 import { PackSource } from './pack-source.ts';
+import type { LaterPlan, NarPlan } from './race.ts';
 import type { Share } from './share.ts';
 import type { SharedFetch } from './shared-fetch.ts';
+import { SourcePasts } from './source-past.ts';
 import type { GivenNarInfo } from './state.ts';
+import type { NarStory } from './story.ts';
 import type { CachesInOrder } from './upstreams.ts';
 
 /** NAR files fetched at once. Nix asks for 16 to 25; this is for several machines behind one client. */
@@ -37,6 +39,8 @@ export interface TransfersOptions {
   /** With `--share`. */
   share: Share | undefined;
   onKept(fileHash: Sha256): void;
+  /** A fetch is over. */
+  onStory(story: NarStory): void;
 }
 
 export class Transfers {
@@ -44,6 +48,7 @@ export class Transfers {
   readonly #jobs = new Map<Sha256, NarJob>();
   readonly #running = new Set<NarJob>();
   readonly #bad: BadSources;
+  readonly #pasts = new SourcePasts();
   #closed = false;
 
   constructor(options: TransfersOptions) {
@@ -66,16 +71,21 @@ export class Transfers {
     return job === undefined || job.failed ? undefined : job.join();
   }
 
-  /** A reader of the fetch of this NAR file, started if need be. Throws when there are too many. */
-  join(given: GivenNarInfo, fileHash: Sha256): NarReader {
+  /**
+   * A reader of the fetch of this NAR file, started if need be. Throws when there are too many. `ahead`: Nix has not asked for it.
+   */
+  join(given: GivenNarInfo, fileHash: Sha256, ahead = false): NarReader {
     const running = this.running(fileHash);
     if (running !== undefined) return running;
     if (this.#closed) throw new NarswarmError('aborted', 'the client is stopping');
     if (this.#running.size >= jobsMax)
       throw new NarswarmError('upstream-failed', `${jobsMax} fetches are running`);
-    const { catalogs, counts, held, limits, logger, share, onKept } = this.#options;
+    const { catalogs, clock, counts, held, limits, logger, share, onKept, onStory } = this.#options;
     let shared: SharedFetch | undefined;
+    let ended = false;
     const sharing = (torrent: Torrent): SharedSwarm | undefined => {
+      // Its torrent may become known when it is over; from then on it is shared as one that is held.
+      if (ended) return undefined;
       shared ??= share?.begin(fileHash, given.narInfo.text, torrent, job);
       return shared && share?.swarm(shared);
     };
@@ -87,10 +97,15 @@ export class Transfers {
       counts,
       held,
       bad: this.#bad,
+      pasts: this.#pasts,
+      ahead,
+      clock,
+      onStory,
       plan: (sizeBytes, trustTorrent, signal) =>
         this.#plan({ given, fileHash, sizeBytes, trustTorrent, sharing, signal }),
       onProgress: () => shared?.onReleased(),
       onEnd: (kept) => {
+        ended = true;
         if (shared !== undefined) share?.end(shared, kept);
       },
       distrustTorrent: () => catalogs.distrust(fileHash),
@@ -106,7 +121,10 @@ export class Transfers {
   }
 
   status() {
-    return { running: [...this.#running].map((job) => ({ fileHash: job.fileHash, ...job.status() })) };
+    return {
+      running: [...this.#running].map((job) => ({ fileHash: job.fileHash, ...job.status() })),
+      sources: this.#pasts.status(),
+    };
   }
 
   /** Breaks all fetches off. */
@@ -128,18 +146,11 @@ export class Transfers {
   }
 
   /**
-   * The swarm first, when torrent and peers are to be had at once; then HTTP: the cache that gave the narinfo, the other
-   * upstreams in order, and at the very end a catalog as a web server. Without HTTP the swarm gets more patience.
+   * The swarm, if torrent and peers are known; HTTP: the cache that gave the narinfo and the other upstreams in order; and at the very
+   * end a catalog as a web server. What is not known yet is looked up meanwhile, and waited for only when there is no HTTP.
    */
-  async #plan(wanted: {
-    given: GivenNarInfo;
-    fileHash: Sha256;
-    sizeBytes: () => number | undefined;
-    trustTorrent: boolean;
-    sharing: (torrent: Torrent) => SharedSwarm | undefined;
-    signal: AbortSignal;
-  }): Promise<NarPlan> {
-    const { given, fileHash, sizeBytes, trustTorrent, sharing, signal } = wanted;
+  async #plan(wanted: PlanWanted): Promise<NarPlan> {
+    const { given, fileHash, sizeBytes, trustTorrent, signal } = wanted;
     const { caches: inOrder, catalogs, limits } = this.#options;
     const { upstreams, catalogCaches } = inOrder;
     const http = (cache: HttpCache): NarSource => new HttpSource(cache, given, limits.httpStallMs, sizeBytes);
@@ -148,34 +159,82 @@ export class Transfers {
     const catalogCache = catalogCaches.filter(({ url }) => url === given.origin).map(http);
     if (!trustTorrent) return { torrent: undefined, sources: caches, lastResorts: catalogCache };
     const patient = caches.every(({ name }) => this.#bad.has(fileHash, name));
-    const budgetMs = patient ? limits.resolvePatienceMs : limits.resolveBudgetMs;
-    const { share } = this.#options;
-    const find = async (budget: AbortSignal): Promise<Found | undefined> => {
-      const named = await catalogs.find(given.narInfo, budgetMs, budget);
-      if (named === undefined || share === undefined) return named;
-      // It is shared from whatever source it comes, and the local network is asked for it at once.
-      sharing(named.torrent);
-      return { ...named, peers: [...share.localPeers(named.torrent.infoHash), ...named.peers] };
+    let found = this.#withLocalPeers(wanted, catalogs.known(given.narInfo));
+    if (patient && (found === undefined || found.peers.length === 0))
+      found = await this.#find(wanted, limits.resolvePatienceMs, signal);
+    if (found !== undefined && found.peers.length > 0) {
+      const sources = [...this.#packSources(fileHash, found), this.#swarm(wanted, found), ...caches];
+      return { torrent: found.torrent, sources, lastResorts: catalogCache };
+    }
+    const last = patient && found !== undefined ? [this.#swarm(wanted, found)] : [];
+    return {
+      torrent: found?.torrent,
+      sources: caches,
+      lastResorts: [...last, ...catalogCache],
+      ...(!patient && { later: this.#later(wanted, found) }),
     };
-    const found = await find(signal);
-    let first = found;
-    const swarm = new SwarmSource(
-      async (again) => {
+  }
+
+  /** What catalogs and peers say while HTTP runs already. */
+  async #later(wanted: PlanWanted, known: Found | undefined): Promise<LaterPlan | undefined> {
+    const { limits, held, onKept } = this.#options;
+    const { signal, sharing, fileHash } = wanted;
+    try {
+      // Nobody waits for it.
+      const found = (await this.#find(wanted, limits.resolveDeadlineMs, signal)) ?? known;
+      if (found === undefined) return undefined;
+      const { torrent, peers } = found;
+      // It may be over by now: then it was kept before there was a torrent by which it could be shared.
+      if (held.has(fileHash)) onKept(fileHash);
+      const swarm = this.#swarm(wanted, found);
+      const shared = sharing(torrent);
+      if (peers.length === 0) await shared?.found(signal);
+      if (peers.length === 0 && !shared?.fetch.peers.length)
+        return { torrent, sources: [], lastResorts: [swarm] };
+      return { torrent, sources: [...this.#packSources(fileHash, found), swarm], lastResorts: [] };
+    } catch (error) {
+      if (!signal.aborted) this.#options.logger.error('lookup-failed', { fileHash, error });
+      return undefined;
+    }
+  }
+
+  async #find(wanted: PlanWanted, budgetMs: number, signal: AbortSignal): Promise<Found | undefined> {
+    const { catalogs } = this.#options;
+    return this.#withLocalPeers(wanted, await catalogs.find(wanted.given.narInfo, budgetMs, signal));
+  }
+
+  /** It is shared from whatever source it comes, and the local network is asked for it at once. */
+  #withLocalPeers({ sharing }: PlanWanted, found: Found | undefined): Found | undefined {
+    const { share } = this.#options;
+    if (found === undefined || share === undefined) return found;
+    sharing(found.torrent);
+    return { ...found, peers: [...share.localPeers(found.torrent.infoHash), ...found.peers] };
+  }
+
+  #swarm(wanted: PlanWanted, found: Found): NarSource {
+    const { limits, book } = this.#options;
+    let first: Found | undefined = found.peers.length > 0 ? found : undefined;
+    return new SwarmSource({
+      limits,
+      book,
+      share: wanted.sharing,
+      find: async (signal, patient) => {
         const known = first;
         first = undefined;
         if (known !== undefined) return known;
-        const now = await find(again);
-        return now?.torrent.infoHash === (found ?? now)?.torrent.infoHash ? now : undefined;
+        const budgetMs = patient ? limits.resolvePatienceMs : limits.resolveBudgetMs;
+        const now = await this.#find(wanted, budgetMs, signal);
+        return now?.torrent.infoHash === found.torrent.infoHash ? now : undefined;
       },
-      patient ? limits.swarmPatienceMs : limits.swarmStallMs,
-      sharing,
-      this.#options.book,
-    );
-    const ready = found !== undefined && found.peers.length > 0;
-    return {
-      torrent: found?.torrent,
-      sources: ready ? [...this.#packSources(fileHash, found), swarm, ...caches] : caches,
-      lastResorts: ready ? catalogCache : [swarm, ...catalogCache],
-    };
+    });
   }
+}
+
+interface PlanWanted {
+  given: GivenNarInfo;
+  fileHash: Sha256;
+  sizeBytes: () => number | undefined;
+  trustTorrent: boolean;
+  sharing: (torrent: Torrent) => SharedSwarm | undefined;
+  signal: AbortSignal;
 }

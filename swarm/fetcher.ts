@@ -88,15 +88,19 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   /** Resolves when a peer can give what is wanted next: it has it, and lets us ask. Stays pending when none ever does; never rejects. */
   readonly live: Promise<void>;
   #isLive: () => void = () => {};
+  /** Resolves when nothing more comes of it, also while nobody iterates it. */
+  readonly ended: Promise<void>;
+  #isOver: () => void = () => {};
   #held: boolean;
   readonly #heldSinceMs = performance.now();
   readonly #book: PeerBook | undefined;
   readonly #hashes: HashThread | undefined;
   readonly #memory: PieceMemory | undefined;
   readonly #torrent: Torrent;
+  readonly #toByte: number;
   readonly #stallMs: number;
   readonly #limits: FetchLimits;
-  readonly #window: PieceWindow;
+  #window: PieceWindow;
   readonly #share: TorrentFetchShare | undefined;
   readonly #peerId: Buffer;
   readonly #signal: AbortSignal | undefined;
@@ -129,17 +133,18 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     this.#peerId = options.peerId ?? options.share?.peerId ?? makePeerId();
     this.#stallMs = stallMs;
     this.#limits = { ...fetchLimits, ...options.limits };
-    const first = Math.floor(fromByte / torrent.pieceLength);
-    const end = toByte > fromByte ? Math.min(toByte, torrent.length) / torrent.pieceLength : first;
-    const range = { first, end: Math.ceil(end) };
     const aside = torrent.pieceLength >= this.#limits.hashAsideBytes;
     this.#hashes = aside ? options.hashes : undefined;
     // Who shares what is fetched holds it for others, for as long as they take.
     this.#memory = this.#share === undefined ? this.#hashes?.memory : undefined;
-    this.#window = new PieceWindow(torrent, range, this.#limits.aheadBytes, this.#memory);
+    this.#toByte = toByte;
+    this.#window = this.#windowFrom(fromByte);
     this.#progress = new FetchProgress(stallMs, this.#limits, performance.now());
     this.live = new Promise((resolve) => {
       this.#isLive = resolve;
+    });
+    this.ended = new Promise((resolve) => {
+      this.#isOver = resolve;
     });
     this.#held = options.hold ?? false;
     this.#book = options.book;
@@ -155,10 +160,14 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     return this.#closed || this.#error !== undefined;
   }
 
-  /** Begins to ask, if it was held until now. What is asked for before it is iterated waits, as far as there is room. */
-  start(): void {
+  /**
+   * Begins to ask, if it was held until now; with `fromByte` not where it was to begin, but there. What is asked for before it is iterated
+   * waits, as far as there is room.
+   */
+  start(fromByte?: number): void {
     if (!this.#held) return;
     this.#held = false;
+    if (fromByte !== undefined) this.#window = this.#windowFrom(fromByte);
     this.#firstSinceMs = performance.now();
     this.#heardMs = this.#firstSinceMs;
     this.#progress.waits(this.#firstSinceMs);
@@ -334,6 +343,13 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     this.#fail(error);
   }
 
+  #windowFrom(fromByte: number): PieceWindow {
+    const { length, pieceLength } = this.#torrent;
+    const first = Math.floor(fromByte / pieceLength);
+    const end = this.#toByte > fromByte ? Math.ceil(Math.min(this.#toByte, length) / pieceLength) : first;
+    return new PieceWindow(this.#torrent, { first, end }, this.#limits.aheadBytes, this.#memory);
+  }
+
   get #full(): boolean {
     const { peers, heldPeers } = this.#limits;
     return this.#peers.size >= (this.#held ? heldPeers : peers);
@@ -486,6 +502,7 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   /** Pieces that are whole are still delivered. */
   #fail(error: unknown): void {
     this.#error ??= error;
+    this.#isOver();
     this.#wake?.();
   }
 }

@@ -23,6 +23,9 @@ export interface ClientStatus {
   narinfos: { found: number; cached: number; remembered: number; absent: number };
   share: { enabled: boolean; uploadedBytes: number; announcedTorrents: number };
   cache: { files: number; bytes: number; evicted: number };
+  state: { narinfos: number; torrents: number };
+  unusedBytes: { swarm: number; http: number };
+  savedMs: { swarm: number; http: number; mixed: number; total: number };
   catalogs: { refusedLines: number; requests: number; state: string }[];
   transfers: { running: unknown[] };
   packs: { connections: number; warm: number; wanted: number; downloadedBytes: number };
@@ -147,6 +150,23 @@ export async function fetchNar(
   const url = /^URL: (.*)$/m.exec(narInfo.body.toString())?.[1] ?? '';
   return get(client.url, url, options);
 }
+
+/** The same, but not before the catalogs have named torrent and peers: then the swarm is asked before HTTP, unless the file is tiny. */
+export async function fetchKnownNar(client: Client, nar: MadeNar, options: GetOptions = {}): Promise<Answer> {
+  await get(client.url, `${nar.storeHash}.narinfo`);
+  const { torrents } = statusOf(client).state;
+  if (torrents === 0) await until(() => statusOf(client).state.torrents > 0);
+  return fetchNar(client, nar, options);
+}
+
+/** Nobody is late, however busy this machine is: for tests of who is asked first. */
+export const unhurried = {
+  liveWithinMs: 20_000,
+  lateLeastMs: 20_000,
+  lateMostMs: 20_000,
+  lateFirstByteMs: 20_000,
+  lateGapMs: 20_000,
+};
 
 /** Waits for what another part of the process is about to do. */
 export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {

@@ -1,0 +1,671 @@
+/**
+ * Fetches one NAR file from sources that race, help and replace each other. Each runs as a leg from a byte of its own on; bytes behind
+ * the front are dropped, those ahead of it wait. When and whom is decided in race-policy.ts; here it is done.
+ */
+
+import { hash } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
+import type { Sha256 } from '../nar/hash.ts';
+import { pieceHashBytes, type Torrent } from '../swarm/torrent.ts';
+import type { Logger } from '../web/log.ts';
+import { type Assembly, heldBackBytes } from './assembly.ts';
+import type { BadSources } from './bad-sources.ts';
+import { byteChecker } from './byte-checker.ts';
+import type { ClientLimits } from './config.ts';
+import type { NarSource, OpenNarBytes } from './nar-sources.ts';
+import { Leg, waitingMaxBytes } from './race-leg.ts';
+import { beaten, joining, type LegView, legsMax, opening, startAhead, tinyBytes } from './race-policy.ts';
+import type { SourcePasts } from './source-past.ts';
+import { SourcePlan } from './source-plan.ts';
+import type { LegEnd, LegReason } from './story.ts';
+import { aborted } from './waiting.ts';
+
+/** Before a source that failed is tried again: longer each time. */
+const retryDelayMs = 100;
+
+/** For the end of a body whose last byte is here, so that its connection can be used again. */
+const endOfBodyMs = 250;
+
+/** A leg without a torrent begins at a multiple of it when it begins ahead. */
+const aheadStepBytes = 64 * 1024;
+
+/** Milliseconds that HTTP must still need for a swarm that becomes known meanwhile to be connected to. */
+const joinWorthMs = 100;
+
+/** What a fetch goes by. */
+export interface NarPlan {
+  /** Every byte is compared with it before it is released. */
+  torrent: Torrent | undefined;
+  /** Known at once, in the order in which they are preferred. */
+  sources: readonly NarSource[];
+  /** Tried when the others have failed. */
+  lastResorts: readonly NarSource[];
+  /** The torrent and sources that are being looked up. Never rejects. */
+  later?: Promise<LaterPlan | undefined>;
+}
+
+export type LaterPlan = Omit<NarPlan, 'torrent' | 'later'> & { torrent: Torrent };
+
+export interface RaceOptions {
+  plan: NarPlan;
+  assembly: Assembly;
+  fileHash: Sha256;
+  /** FileSize, when it is known. */
+  sizeBytes: number | undefined;
+  /** Nobody waits for it yet. */
+  ahead: boolean;
+  limits: ClientLimits;
+  logger: Logger;
+  bad: BadSources;
+  pasts: SourcePasts;
+  signal: AbortSignal;
+  /** Why its first leg starts, if not for the usual reasons. */
+  why?: LegReason;
+  /** The size became known. */
+  onSize(sizeBytes: number): void;
+  /** Bytes of the file, each once. */
+  onUsed(kind: 'swarm' | 'http', bytes: number): void;
+  /** More was released. */
+  onProgress(): void;
+  /** A source gave wrong bytes. */
+  onWrong(source: string, error: NarswarmError): void;
+  /** The torrent is not of these bytes. */
+  onWrongTorrent(): void;
+}
+
+/** `failure` is missing when the file is complete. `wrong`: sources of bytes that did not belong there. */
+export interface RaceResult {
+  failure?: NarswarmError;
+  wrong: ReadonlySet<string>;
+  /** The one that bytes were compared with. */
+  torrent: Torrent | undefined;
+}
+
+export class Race {
+  /** Also those that have ended, in the order of their start. */
+  readonly legs: Leg[] = [];
+  readonly #options: RaceOptions;
+  readonly #plan: SourcePlan<NarSource>;
+  readonly #pumps: Promise<void>[] = [];
+  readonly #result = Promise.withResolvers<RaceResult>();
+  readonly #wrong = new Set<string>();
+  /** Who gave bytes that nothing was known of when they were taken. */
+  readonly #unsure = new Set<string>();
+  /** Everybody who gave bytes. */
+  readonly #gave = new Set<string>();
+  readonly #failedSources = new Set<string>();
+  readonly #lastResorts: Set<NarSource>;
+  readonly #slowJoins = new Map<NarSource, number>();
+  #running: Leg[] = [];
+  #torrent: Torrent | undefined;
+  #sizeBytes: number | undefined;
+  #later: boolean;
+  #failure: NarswarmError;
+  #lastEnd: LegReason | undefined;
+  #advancing = false;
+  /** Bytes from the start that were taken before there was a torrent, to the end of a piece; and how many of them are right. */
+  #unchecked: { toByte: number; rightTo: number; running: boolean; gate: boolean } | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #over = false;
+  #fellBack = false;
+
+  constructor(options: RaceOptions) {
+    const { plan, fileHash, limits } = options;
+    this.#options = options;
+    this.#plan = new SourcePlan(this.#usable(plan.sources), this.#usable(plan.lastResorts), limits);
+    this.#lastResorts = new Set(plan.lastResorts);
+    this.#torrent = plan.torrent;
+    this.#sizeBytes = options.sizeBytes;
+    this.#later = plan.later !== undefined;
+    this.#failure = new NarswarmError('upstream-failed', `nobody has ${fileHash}`);
+  }
+
+  /** Until the file is complete or no source is left. Throws `aborted`, and `store-failed` when the disk is in the way. Once. */
+  async run(): Promise<RaceResult> {
+    const { signal, plan } = this.#options;
+    const onAbort = (): void => this.#fail(aborted(signal));
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      if (signal.aborted) throw aborted(signal);
+      void plan.later?.then((later) => this.#found(later));
+      this.#open();
+      return await this.#result.promise;
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+      this.#over = true;
+      clearTimeout(this.#timer);
+      await this.#settle();
+    }
+  }
+
+  #usable(sources: readonly NarSource[]): NarSource[] {
+    const { bad, fileHash } = this.#options;
+    return sources.filter(({ name }) => !bad.has(fileHash, name));
+  }
+
+  // Who runs
+
+  #open(): void {
+    const { why } = this.#options;
+    const swarms = this.#options.plan.sources.filter(({ kind }) => kind === 'swarm');
+    const warm = this.#usable(swarms).find((source) => source.warm?.() === true);
+    const swarm = warm ?? this.#plan.first('swarm');
+    const http = this.#plan.first('http');
+    const begin = opening({
+      tiny: this.#tiny,
+      swarm: swarm && { warm: warm !== undefined },
+      http: http !== undefined,
+    });
+    const source = begin?.kind === 'swarm' ? swarm : http;
+    if (begin !== undefined && source !== undefined) this.#start(source, why ?? begin.why, 0);
+    this.#look();
+  }
+
+  get #tiny(): boolean {
+    return this.#sizeBytes !== undefined && this.#sizeBytes <= tinyBytes;
+  }
+
+  get #front(): number {
+    return this.#options.assembly.appended;
+  }
+
+  #found(later: LaterPlan | undefined): void {
+    this.#later = false;
+    if (this.#over) return;
+    if (later !== undefined && this.#adopt(later.torrent)) {
+      const sources = this.#usable(later.sources);
+      this.#plan.add(sources);
+      this.#plan.addLastResorts(this.#usable(later.lastResorts));
+      for (const source of later.lastResorts) this.#lastResorts.add(source);
+      const [swarm] = sources;
+      if (swarm !== undefined && this.#worthJoining()) this.#start(swarm, 'peers-found', 0);
+    }
+    this.#look();
+  }
+
+  /** Whether a swarm may still be of use beside what runs. A tiny file is over before. */
+  #worthJoining(): boolean {
+    if (this.#tiny || this.#running.length === 0 || this.#running.length >= legsMax) return false;
+    const [leader] = this.#views(performance.now()).filter(({ atFront }) => atFront);
+    const rate = leader?.bytesPerMs ?? leader?.past.bytesPerMs;
+    if (rate === undefined || this.#sizeBytes === undefined) return true;
+    return (this.#sizeBytes - this.#front) / rate > joinWorthMs;
+  }
+
+  /** Does what is due. */
+  #look(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    for (let round = 0; !this.#over && round <= legsMax; round++) {
+      const nowMs = performance.now();
+      const views = this.#views(nowMs);
+      const lost = beaten(views, nowMs);
+      const losers = lost.stop.flatMap((at) => this.#running[at] ?? []);
+      for (const leg of losers) this.#stop(leg, 'beaten');
+      if (losers.length > 0) continue;
+      if (!views.some(({ atFront }) => atFront)) {
+        if (!this.#replace()) return;
+        continue;
+      }
+      const next = this.#helper();
+      const join = joining({
+        limits: this.#options.limits,
+        nowMs,
+        tiny: this.#tiny && !this.#options.ahead,
+        missingBytes: this.#sizeBytes === undefined ? undefined : this.#sizeBytes - this.#front,
+        legs: views,
+        next: next && {
+          kind: next.source.kind,
+          past: this.#options.pasts.of(next.source.name).view(),
+          usedWhenSlow: (this.#slowJoins.get(next.source) ?? 0) >= 2,
+        },
+      });
+      if (join.why !== undefined && next !== undefined) {
+        if (join.why === 'slow')
+          this.#slowJoins.set(next.source, (this.#slowJoins.get(next.source) ?? 0) + 1);
+        this.#start(next.source, join.why, next.failures);
+        continue;
+      }
+      const releaseMs = this.#release(nowMs, next === undefined);
+      this.#lookAgain(Math.min(lost.lookMs ?? Infinity, join.lookMs ?? Infinity, releaseMs) - nowMs);
+      return;
+    }
+  }
+
+  #lookAgain(ms: number): void {
+    if (Number.isFinite(ms)) this.#timer = setTimeout(() => this.#look(), Math.max(1, ms));
+  }
+
+  /** Who holds asks all the same when there is nobody else, or after a while: then it fails for a reason. Gives when that is. */
+  #release(nowMs: number, nobodyElse: boolean): number {
+    let nextMs = Number.POSITIVE_INFINITY;
+    const alone =
+      nobodyElse && this.#running.every(({ state }) => state === 'opening' || state === 'holding');
+    for (const leg of this.#running) {
+      if (leg.state !== 'holding') continue;
+      const atMs = leg.startedMs + this.#options.limits.swarmPatienceMs;
+      if (!alone && atMs > nowMs) {
+        nextMs = Math.min(nextMs, atMs);
+        continue;
+      }
+      leg.released = true;
+      leg.bell.ring();
+    }
+    return nextMs;
+  }
+
+  #views(nowMs: number): LegView[] {
+    return this.#running.map((leg) => leg.view(this.#front, this.#sizeBytes, nowMs));
+  }
+
+  /** Who could help those that run. Last resorts do not: they are for when nobody runs. */
+  #helper(): { source: NarSource; failures: number } | undefined {
+    const next = this.#plan.next(this.#sources());
+    return next !== undefined && this.#lastResorts.has(next.source) ? undefined : next;
+  }
+
+  #sources(): Set<NarSource> {
+    return new Set(this.#running.map(({ source }) => source));
+  }
+
+  /** Nobody gives what is next. False when that is all there is to do. */
+  #replace(): boolean {
+    const why =
+      this.#lastEnd ??
+      this.#options.why ??
+      (this.#plan.has('http', this.#lastResorts) ? 'peers-unknown' : 'no-http');
+    const next = this.#plan.next(this.#sources());
+    if (next !== undefined) {
+      this.#start(next.source, why, next.failures);
+      return true;
+    }
+    // The only ones left are ahead, with a gap before them.
+    const [ahead] = this.#running;
+    if (ahead !== undefined) {
+      this.#stop(ahead, 'beaten');
+      return true;
+    }
+    if (!this.#later) this.#finish({ failure: this.#failure });
+    return false;
+  }
+
+  #start(source: NarSource, why: LegReason, failures: number): void {
+    const { pasts } = this.#options;
+    const nowMs = performance.now();
+    const past = pasts.of(source.name);
+    this.#logFallback(source, why);
+    // Whoever comes because another one is slow begins where that one will be.
+    const fromByte = why === 'slow' ? this.#ahead(past.view(), nowMs, 0) : this.#front;
+    if (fromByte === undefined) return;
+    this.#plan.started();
+    const leg = new Leg({ source, why, fromByte, nowMs, past });
+    this.legs.push(leg);
+    this.#running.push(leg);
+    this.#pumps.push(this.#pump(leg, failures * retryDelayMs));
+  }
+
+  #ahead(past: LegView['past'], nowMs: number, reachedMs: number): number | undefined {
+    const front = this.#front;
+    const running = this.#views(nowMs).filter(({ atFront, state }) => {
+      return atFront && (state === 'asked' || state === 'giving');
+    });
+    return startAhead({
+      nowMs,
+      front,
+      sizeBytes: this.#sizeBytes ?? Number.POSITIVE_INFINITY,
+      pieceLength: this.#torrent?.pieceLength ?? aheadStepBytes,
+      past,
+      reachedMs,
+      running: running.find(({ leads }) => leads) ?? running[0],
+    });
+  }
+
+  #logFallback(source: NarSource, why: LegReason): void {
+    const { logger, fileHash } = this.#options;
+    const reasons: readonly LegReason[] = ['no-live-peer', 'late', 'slow', 'failed', 'absent', 'wrong'];
+    if (this.#fellBack || !reasons.includes(why)) return;
+    this.#fellBack = true;
+    const last = this.#running.at(-1) ?? this.legs.at(-1);
+    logger.info('nar-fallback', { fileHash, why, from: last?.source.name, to: source.name });
+  }
+
+  #stop(leg: Leg, end: LegEnd): void {
+    leg.stop(end, performance.now(), new NarswarmError('aborted', 'another source was faster'));
+    this.#leave(leg);
+  }
+
+  #leave(leg: Leg): void {
+    this.#running = this.#running.filter((each) => each !== leg);
+  }
+
+  // What they give
+
+  async #pump(leg: Leg, delayMs: number): Promise<void> {
+    const { signal } = leg.stopping;
+    try {
+      if (delayMs > 0) await delay(delayMs, undefined, { signal });
+      const patient = leg.source.kind === 'swarm' && !this.#plan.has('http', this.#lastResorts);
+      const opened = await leg.source.open(leg.fromByte, signal, patient);
+      if (opened === undefined) return this.#absent(leg);
+      if (leg.end !== undefined) return void closeBytes(opened);
+      this.#learnSize(opened.lengthBytes);
+      if (!(await this.#asks(leg, opened))) return void closeBytes(opened);
+      await this.#take(leg, opened);
+      await this.#atEnd(leg);
+    } catch (error) {
+      if (leg.end === undefined && !this.#over) this.#failed(leg, asNarswarmError(error));
+    }
+  }
+
+  #learnSize(lengthBytes: number | undefined): void {
+    if (this.#sizeBytes !== undefined || lengthBytes === undefined) return;
+    this.#sizeBytes = lengthBytes;
+    this.#options.onSize(lengthBytes);
+  }
+
+  /** It begins to ask: at once, or when a peer can give. False when nothing is left for it by then. */
+  async #asks(leg: Leg, opened: OpenNarBytes): Promise<boolean> {
+    if (leg.state !== 'opening') return true;
+    const { live } = opened;
+    if (live !== undefined) {
+      leg.state = 'holding';
+      void live.then(() => {
+        leg.released = true;
+        leg.bell.ring();
+      });
+      this.#look();
+      while (!leg.released) await leg.bell.next(leg.stopping.signal);
+    }
+    const nowMs = performance.now();
+    const fromByte =
+      opened.startAt === undefined
+        ? leg.fromByte
+        : this.#ahead(leg.past.view(), nowMs, nowMs - leg.startedMs);
+    if (fromByte === undefined) {
+      this.#stop(leg, 'beaten');
+      return false;
+    }
+    opened.startAt?.(fromByte);
+    leg.asks(fromByte, nowMs);
+    leg.receives = opened.receivedBytes;
+    this.#look();
+    return true;
+  }
+
+  async #take(leg: Leg, opened: OpenNarBytes): Promise<void> {
+    const { assembly } = this.#options;
+    for await (const { bytes, checked, peers } of opened.bytes) {
+      // The end of an HTTP body is waited for, so that its connection can be used again; but nothing may follow.
+      if (assembly.complete) return;
+      leg.arrived(bytes.length, peers, performance.now());
+      leg.byTorrent = checked;
+      for (const part of this.#checked(leg, bytes)) {
+        leg.push(part);
+        await this.#advance();
+      }
+      if (assembly.complete && leg.source.kind === 'swarm') return;
+      if (leg.waitingBytes >= waitingMaxBytes) await this.#room(leg);
+      if (this.#running.length > 1) this.#look();
+      leg.waits(performance.now());
+    }
+  }
+
+  async #room(leg: Leg): Promise<void> {
+    const sinceMs = performance.now();
+    while (leg.waitingBytes >= waitingMaxBytes) await leg.bell.next(leg.stopping.signal);
+    leg.kept(performance.now() - sinceMs);
+  }
+
+  *#checked(leg: Leg, bytes: Buffer): Generator<Buffer> {
+    const { fileHash } = this.#options;
+    const [torrent, sizeBytes] = [this.#torrent, this.#sizeBytes];
+    const { byTorrent, at: fromByte } = leg;
+    leg.checker ??= byteChecker({ torrent, fileHash, sizeBytes, fromByte, byTorrent });
+    if (leg.checker === undefined) return void (yield bytes);
+    for (const part of leg.checker.push(bytes)) {
+      if (!leg.checker.sure) this.#unsure.add(leg.source.name);
+      yield part;
+    }
+  }
+
+  /** All that it has was taken from it, or waits. */
+  async #atEnd(leg: Leg): Promise<void> {
+    const { assembly } = this.#options;
+    while (leg.waiting.length > 0 && !assembly.complete) await leg.bell.next(leg.stopping.signal);
+    if (!assembly.complete && leg.at === this.#front && leg.at === (this.#sizeBytes ?? leg.at)) {
+      // Nobody has said before how long it is, or it is empty.
+      try {
+        assembly.finish();
+      } catch (error) {
+        return this.#spoilt(asNarswarmError(error));
+      }
+      this.#completed(leg);
+    }
+    if (assembly.complete || leg.end !== undefined) return;
+    if (leg.at !== this.#sizeBytes) {
+      throw new NarswarmError('upstream-failed', `${leg.source.name} ended too early`);
+    }
+    leg.ended('finished', performance.now());
+    this.#leave(leg);
+    this.#look();
+  }
+
+  /** Moves the front as far as there are bytes for it. */
+  async #advance(): Promise<void> {
+    if (this.#advancing) return;
+    this.#advancing = true;
+    const { assembly, onUsed, onProgress } = this.#options;
+    try {
+      for (let moved = true; moved && !this.#over; ) {
+        moved = false;
+        for (const leg of [...this.#running]) {
+          if (this.#unchecked?.gate === true && leg.byTorrent) continue;
+          const bytes = leg.shiftAt(assembly.appended, performance.now());
+          if (bytes === undefined) continue;
+          moved = true;
+          leg.usedBytes += bytes.length;
+          this.#gave.add(leg.source.name);
+          this.#lead(leg);
+          await assembly.append(bytes);
+          onUsed(leg.source.kind, bytes.length);
+          onProgress();
+          if (assembly.complete) return this.#completed(leg);
+          if (this.#over) return;
+        }
+      }
+      for (const leg of this.#running) if (leg.waitingBytes < waitingMaxBytes) leg.bell.ring();
+      if (this.#unchecked !== undefined) void this.#compare();
+    } catch (error) {
+      this.#spoilt(asNarswarmError(error));
+    } finally {
+      this.#advancing = false;
+    }
+  }
+
+  #lead(leg: Leg): void {
+    if (leg.leads) return;
+    for (const other of this.#running) other.leads = false;
+    leg.leads = true;
+    if (this.#running.length > 1) queueMicrotask(() => this.#look());
+  }
+
+  // A torrent that became known meanwhile
+
+  /** False when the torrent is of another file. */
+  #adopt(torrent: Torrent): boolean {
+    const { assembly, logger, fileHash } = this.#options;
+    if (this.#torrent !== undefined) return this.#torrent.infoHash === torrent.infoHash;
+    if (this.#sizeBytes !== undefined && this.#sizeBytes !== torrent.length) {
+      logger.warn('torrent-of-other-size', {
+        fileHash,
+        sizeBytes: this.#sizeBytes,
+        torrent: torrent.infoHash,
+      });
+      return false;
+    }
+    // What is held back whole is compared with FileHash itself.
+    if (torrent.length <= heldBackBytes && this.#sizeBytes !== undefined) return true;
+    this.#torrent = torrent;
+    this.#learnSize(torrent.length);
+    let toByte = this.#front;
+    for (const leg of this.#running) {
+      if (leg.checker === undefined) continue;
+      toByte = Math.max(toByte, leg.at);
+      leg.checker = byteChecker({
+        torrent,
+        fileHash,
+        sizeBytes: torrent.length,
+        fromByte: leg.at,
+        byTorrent: false,
+      });
+    }
+    toByte = Math.min(Math.ceil(toByte / torrent.pieceLength) * torrent.pieceLength, torrent.length);
+    if (toByte === 0) assembly.trust();
+    else this.#unchecked = { toByte, rightTo: 0, running: false, gate: true };
+    void this.#compare();
+    return true;
+  }
+
+  /** Compares what was taken before there was a torrent; bytes of the swarm wait until its whole pieces are known to be right. */
+  async #compare(): Promise<void> {
+    const { assembly, onProgress } = this.#options;
+    const unchecked = this.#unchecked;
+    const torrent = this.#torrent;
+    if (unchecked === undefined || torrent === undefined || unchecked.running) return;
+    const { pieceLength } = torrent;
+    unchecked.running = true;
+    try {
+      for (;;) {
+        const end = Math.min(unchecked.rightTo + pieceLength, torrent.length);
+        if (end > unchecked.toByte || end > this.#front || unchecked.rightTo >= end) break;
+        const piece = await assembly.readAppended(unchecked.rightTo, end - unchecked.rightTo);
+        if (this.#over) return;
+        const start = (unchecked.rightTo / pieceLength) * pieceHashBytes;
+        const expected = torrent.pieces.subarray(start, start + pieceHashBytes);
+        if (!hash('sha1', piece, 'buffer').equals(expected)) {
+          for (const source of this.#unsure) this.#wrong.add(source);
+          return this.#finish({
+            failure: new NarswarmError(
+              'piece-mismatch',
+              `what came before the torrent is not ${torrent.name}`,
+            ),
+          });
+        }
+        unchecked.rightTo = end;
+      }
+    } catch (error) {
+      if (!this.#over) this.#fail(error);
+      return;
+    } finally {
+      unchecked.running = false;
+    }
+    if (unchecked.rightTo >= unchecked.toByte) {
+      this.#unchecked = undefined;
+      assembly.trust();
+      onProgress();
+    }
+    if (!unchecked.gate) return;
+    unchecked.gate = false;
+    await this.#advance();
+  }
+
+  // How it ends
+
+  #absent(leg: Leg): void {
+    this.#plan.gone(leg.source);
+    this.#ended(leg, 'absent', 'absent');
+  }
+
+  #failed(leg: Leg, error: NarswarmError): void {
+    const { logger, fileHash, bad, onWrong, onWrongTorrent } = this.#options;
+    const { source } = leg;
+    this.#failure = error;
+    if (!this.#failedSources.has(source.name)) {
+      this.#failedSources.add(source.name);
+      logger.warn('source-failed', { fileHash, source: source.name, fromByte: this.#front, error });
+    }
+    // A full disk is nobody's fault, and no other source helps.
+    if (error.code === 'store-failed') {
+      this.#fail(error);
+      return;
+    }
+    const mismatch = ['piece-mismatch', 'file-hash-mismatch', 'file-size-mismatch'].includes(error.code);
+    if (!mismatch) {
+      this.#plan.failed(source, leg.usedBytes > 0);
+      this.#ended(leg, 'failed', 'failed', error);
+      return;
+    }
+    this.#plan.gone(source);
+    // One that says beforehand that its file is another one has spoilt nothing.
+    if (leg.receivedBytes === 0) {
+      this.#ended(leg, 'failed', 'failed', error);
+      return;
+    }
+    source.spoilt?.();
+    onWrong(source.name, error);
+    // Nothing was mixed with it, so it is known to be wrong; a torrent may itself be.
+    if (leg.byTorrent) onWrongTorrent();
+    else if (error.code === 'piece-mismatch') this.#wrong.add(source.name);
+    else bad.note(fileHash, source.name);
+    this.#ended(leg, 'failed', 'wrong', error);
+  }
+
+  #ended(leg: Leg, end: LegEnd, why: LegReason, error?: NarswarmError): void {
+    leg.ended(end, performance.now(), error);
+    this.#lastEnd = why;
+    this.#leave(leg);
+    this.#look();
+  }
+
+  /** The whole is wrong although no part was known to be, or the disk is in the way. */
+  #spoilt(error: NarswarmError): void {
+    if (this.#over) return;
+    if (isNarswarmError(error, 'file-hash-mismatch', 'file-size-mismatch')) {
+      for (const source of this.#gave) this.#wrong.add(source);
+      this.#finish({ failure: error });
+    } else this.#fail(error);
+  }
+
+  #completed(leg: Leg): void {
+    leg.ended('finished', performance.now());
+    this.#leave(leg);
+    for (const other of [...this.#running]) this.#stop(other, 'beaten');
+    this.#finish({});
+  }
+
+  #finish(result: { failure?: NarswarmError }): void {
+    this.#over = true;
+    this.#result.resolve({ ...result, wrong: this.#wrong, torrent: this.#torrent });
+  }
+
+  #fail(error: unknown): void {
+    this.#over = true;
+    this.#result.reject(error);
+  }
+
+  /** Nobody is left running. */
+  async #settle(): Promise<void> {
+    const reason = this.#options.signal.aborted
+      ? aborted(this.#options.signal)
+      : new NarswarmError('aborted', 'the file is here');
+    for (const leg of [...this.#running]) leg.stop('stopped', performance.now(), reason);
+    this.#running = [];
+    const pumps = Promise.allSettled(this.#pumps);
+    const timer = setTimeout(() => {
+      for (const leg of this.legs) leg.stopping.abort(reason);
+    }, endOfBodyMs);
+    await pumps;
+    clearTimeout(timer);
+  }
+}
+
+/** An iteration that never began does not close what it would read from; the signal of the leg does, when it is stopped. */
+function closeBytes({ bytes }: OpenNarBytes): void {
+  void bytes[Symbol.asyncIterator]().return?.();
+}
+
+export function asNarswarmError(error: unknown): NarswarmError {
+  if (error instanceof NarswarmError) return error;
+  return new NarswarmError('upstream-failed', 'a source failed', { cause: error });
+}

@@ -1,0 +1,304 @@
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { History } from '../../client/history.ts';
+import type { NarStory } from '../../client/story.ts';
+import { silentLogger } from '../../web/log.ts';
+import { openSlowPath, type SlowPathOptions } from '../helpers/slow-path.ts';
+import { fetchKnownNar, fetchNar, get, Lab, statusOf, unhurried, until } from './lab.ts';
+import { type MadeNar, madeNar } from './made-nar.ts';
+import type { TestCatalog } from './test-catalog.ts';
+import type { TestUpstream } from './test-upstream.ts';
+
+const tiny = madeNar({ name: 'tiny', sizeBytes: 30_000 });
+const large = madeNar({ name: 'large', sizeBytes: 4_000_000, compression: 'none' });
+const huge = madeNar({ name: 'huge', sizeBytes: 40_000_000, compression: 'none' });
+
+async function slowUpstream(
+  t: Test,
+  upstream: TestUpstream,
+  path: Omit<SlowPathOptions, 'target'>,
+): Promise<string> {
+  const { hostname: host, port } = new URL(upstream.url);
+  const slow = await openSlowPath({ target: { host, port: Number(port) }, ...path });
+  t.teardown(() => slow.close());
+  return `http://${slow.host}:${slow.port}`;
+}
+
+async function slowPeers(
+  t: Test,
+  catalog: TestCatalog,
+  path: Omit<SlowPathOptions, 'target'>,
+): Promise<void> {
+  const slow = await openSlowPath({ target: { host: '127.0.0.1', port: catalog.seedPort }, ...path });
+  t.teardown(() => slow.close());
+  catalog.peers = [`${slow.host}:${slow.port}`];
+}
+
+/** How the last fetch of it went. Closes the client. */
+async function storyOf(lab: Lab, client: { close(): Promise<void> }, nar: MadeNar): Promise<NarStory> {
+  await client.close();
+  const path = join(lab.dir, 'data', 'history.sqlite');
+  const history = new History({ path, stories: 1_000, logger: silentLogger });
+  const [story] = history.ofStoreHash(nar.storeHash);
+  history.close();
+  if (story === undefined) throw new Error('no story');
+  return story;
+}
+
+/** Does not answer for NAR files. Gives whether the client is still there. */
+function hang(upstream: TestUpstream): { open(): number } {
+  let open = 0;
+  upstream.intercept = (request, response) => {
+    if (!request.url?.includes('nar/')) return false;
+    open++;
+    response.once('close', () => open--);
+    return true;
+  };
+  return { open: () => open };
+}
+
+t.test('with a dead swarm HTTP gives a large file, and the reason is kept', async (t) => {
+  const lab = await Lab.open(t);
+  const catalog = await lab.catalog([large]);
+  // Accepts connections and says nothing.
+  const { createServer } = await import('node:net');
+  const sockets = new Set<import('node:net').Socket>();
+  const silent = createServer((socket) => void sockets.add(socket.on('error', () => undefined).resume()));
+  await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+  t.teardown(async () => {
+    for (const socket of sockets) socket.destroy();
+    await new Promise((resolve) => silent.close(resolve));
+  });
+  catalog.peers = [`127.0.0.1:${(silent.address() as import('node:net').AddressInfo).port}`];
+  const client = await lab.client([await lab.upstream([large])], [catalog]);
+  const answer = await fetchKnownNar(client, large);
+  t.ok(answer.body.equals(large.bytes));
+  t.match(statusOf(client).nars, { http: 1, swarm: 0, mixed: 0 });
+  const story = await storyOf(lab, client, large);
+  t.match(story, { outcome: 'fetched', ahead: false, sizeBytes: large.bytes.length });
+  t.match(
+    story.legs.map(({ kind, why, end }) => ({ kind, why, end })),
+    [
+      { kind: 'swarm', why: 'peers-known', end: 'beaten' },
+      { kind: 'http', why: 'no-live-peer', end: 'finished' },
+    ],
+  );
+  t.ok(story.httpMs !== undefined && story.httpMs <= story.tookMs);
+});
+
+t.test('HTTP does not wait for an answer of a catalog, and the swarm joins when it comes', async (t) => {
+  const lab = await Lab.open(t);
+  const upstream = await lab.upstream([huge]);
+  const catalog = await lab.catalog([huge]);
+  const answered = Promise.withResolvers<void>();
+  catalog.beforeResolve = () => answered.promise;
+  const url = await slowUpstream(t, upstream, { delayMs: 5, bytesPerSecond: 10_000_000 });
+  const limits = { ...unhurried, resolveBudgetMs: 20_000 };
+  const client = await lab.client([url], [catalog], { limits });
+  const answer = await fetchNar(client, huge, { onBytes: () => answered.resolve() });
+  t.ok(answer.complete && answer.body.equals(huge.bytes));
+  const { nars, bytes, unusedBytes } = statusOf(client);
+  t.match(nars, { mixed: 1 });
+  t.ok(bytes.swarm > 0);
+  const wasted = unusedBytes.swarm + unusedBytes.http;
+  t.ok(wasted < huge.bytes.length / 4, `${wasted} bytes for nothing`);
+  const { legs } = await storyOf(lab, client, huge);
+  t.match(legs[0], { why: 'peers-unknown', end: 'beaten', fromByte: 0 });
+  t.match(legs[1], { why: 'peers-found' });
+  t.ok((legs[1]?.fromByte ?? 0) > 0, 'it began ahead');
+});
+
+t.test('HTTP begins for cold peers, the swarm begins ahead of it and takes over there', async (t) => {
+  const lab = await Lab.open(t);
+  const upstream = await lab.upstream([huge]);
+  const catalog = await lab.catalog([huge]);
+  await slowPeers(t, catalog, { delayMs: 40 });
+  const url = await slowUpstream(t, upstream, { delayMs: 20, bytesPerSecond: 10_000_000 });
+  const limits = { ...unhurried, liveWithinMs: 20 };
+  const client = await lab.client([url], [catalog], { limits });
+  const answer = await fetchKnownNar(client, huge);
+  t.ok(answer.complete && answer.body.equals(huge.bytes));
+  const { nars, bytes, unusedBytes } = statusOf(client);
+  t.equal(bytes.swarm + bytes.http, huge.bytes.length);
+  const wasted = unusedBytes.swarm + unusedBytes.http;
+  t.ok(wasted < huge.bytes.length / 4, `${wasted} bytes for nothing`);
+  const { legs } = await storyOf(lab, client, huge);
+  t.match(nars, { mixed: 1 });
+  t.match(legs[0], { kind: 'swarm', why: 'peers-known' });
+  t.match(legs[1], { kind: 'http', why: 'no-live-peer', end: 'beaten', fromByte: 0 });
+  t.ok((legs[0]?.fromByte ?? 0) > 0, 'it began ahead');
+});
+
+t.test('a slow swarm does not keep a file from being as fast as over HTTP', async (t) => {
+  const lab = await Lab.open(t);
+  const upstream = await lab.upstream([large]);
+  const catalog = await lab.catalog([large]);
+  // Twenty seconds for all of it.
+  await slowPeers(t, catalog, { delayMs: 5, bytesPerSecond: 200_000 });
+  const client = await lab.client([upstream], [catalog]);
+  const answer = await fetchKnownNar(client, large);
+  t.ok(answer.complete && answer.body.equals(large.bytes));
+  t.ok(answer.ms < 5_000, `${answer.ms} ms`);
+});
+
+t.test('a swarm that falls silent midway is helped by HTTP before it counts as failed', async (t) => {
+  const lab = await Lab.open(t);
+  const upstream = await lab.upstream([large]);
+  const catalog = await lab.catalog([large]);
+  const silence = Promise.withResolvers<void>();
+  t.teardown(() => silence.resolve());
+  catalog.beforeRead = async (position) => {
+    if (position >= 2_000_000) await silence.promise;
+  };
+  const limits = { liveWithinMs: 20_000, swarmStallMs: 20_000 };
+  const client = await lab.client([upstream], [catalog], { limits });
+  const answer = await fetchKnownNar(client, large);
+  silence.resolve();
+  t.ok(answer.complete && answer.body.equals(large.bytes));
+  t.match(statusOf(client).nars, { mixed: 1 });
+  const { legs } = await storyOf(lab, client, large);
+  t.match(legs[0], { kind: 'swarm', end: 'beaten' });
+  t.match(legs[1], { kind: 'http', why: 'late', end: 'finished' });
+});
+
+t.test('an upstream that hangs is helped by the swarm, and given up at once when that gives', async (t) => {
+  const lab = await Lab.open(t);
+  const [upstream, catalog] = [await lab.upstream([tiny, large]), await lab.catalog([tiny, large])];
+  const hanging = hang(upstream);
+  const client = await lab.client([upstream], [catalog]);
+  for (const nar of [tiny, large]) {
+    const answer = await fetchNar(client, nar);
+    t.ok(answer.complete && answer.body.equals(nar.bytes));
+    t.ok(answer.ms < 5_000, `${answer.ms} ms`);
+    await until(() => hanging.open() === 0);
+  }
+  t.match(statusOf(client).nars, { swarm: 2, http: 0, mixed: 0 });
+});
+
+t.test('an upstream that hangs is helped by the next one', async (t) => {
+  const lab = await Lab.open(t);
+  const [first, second] = [await lab.upstream([large]), await lab.upstream([large])];
+  const hanging = hang(first);
+  const client = await lab.client([first, second]);
+  const answer = await fetchNar(client, large);
+  t.ok(answer.complete && answer.body.equals(large.bytes));
+  t.ok(answer.ms < 5_000, `${answer.ms} ms`);
+  await until(() => hanging.open() === 0);
+  const { legs } = await storyOf(lab, client, large);
+  t.match(legs, [
+    { source: first.url, why: 'peers-unknown', end: 'beaten', usedBytes: 0 },
+    { source: second.url, why: 'late', end: 'finished', usedBytes: large.bytes.length },
+  ]);
+});
+
+t.test('a body that is cut costs no time when the swarm runs ahead of it', async (t) => {
+  const lab = await Lab.open(t);
+  const [upstream, catalog] = [await lab.upstream([large]), await lab.catalog([large])];
+  const asked = Promise.withResolvers<void>();
+  catalog.beforeResolve = () => asked.promise;
+  upstream.intercept = (request, response) => {
+    if (!request.url?.includes('nar/')) return false;
+    response.writeHead(200, { 'content-length': large.bytes.length });
+    response.write(large.bytes.subarray(0, 1_000_000), () => asked.resolve());
+    void until(() => catalog.uploadedBytes > 0).then(() => response.destroy());
+    return true;
+  };
+  const client = await lab.client([upstream], [catalog], { limits: { swarmStallMs: 20_000 } });
+  const answer = await fetchNar(client, large);
+  t.ok(answer.complete && answer.body.equals(large.bytes));
+  t.match(statusOf(client).nars, { mixed: 1 });
+});
+
+t.test('liars on both sides spoil nothing of what others give, and are known afterwards', async (t) => {
+  const lab = await Lab.open(t);
+  const wrong = (at: number): Buffer => {
+    const bytes = Buffer.from(large.bytes);
+    bytes[at] = ~(bytes[at] ?? 0);
+    return bytes;
+  };
+  const [bad, good] = [await lab.upstream([large]), await lab.upstream([large])];
+  bad.put(large.narInfo.url, wrong(1_000_000));
+  const catalog = await lab.catalog([{ ...large, bytes: wrong(2_000_000) }]);
+  const client = await lab.client([bad, good], [catalog]);
+  const answer = await fetchKnownNar(client, large);
+  t.ok(answer.complete && answer.body.equals(large.bytes));
+  await client.close();
+});
+
+t.test('when all of them lie nothing wrong ends cleanly', async (t) => {
+  const lab = await Lab.open(t);
+  const bad = await lab.upstream([tiny, large]);
+  const liars: MadeNar[] = [];
+  for (const nar of [tiny, large]) {
+    const bytes = Buffer.from(nar.bytes);
+    bytes[nar.bytes.length - 1] = ~(bytes[nar.bytes.length - 1] ?? 0);
+    bad.put(nar.narInfo.url, bytes);
+    liars.push({ ...nar, bytes });
+  }
+  const client = await lab.client([bad], [await lab.catalog(liars)]);
+  for (const nar of [tiny, large]) {
+    const answer = await fetchKnownNar(client, nar);
+    t.notOk(answer.complete && answer.status === 200, nar.narInfo.storePath);
+    t.ok(large.bytes.subarray(0, answer.body.length).equals(answer.body) || answer.status === 404);
+  }
+});
+
+t.test('a tiny file that two caches give is held against FileHash for each of them alone', async (t) => {
+  const lab = await Lab.open(t);
+  const [cut, bad, good] = [
+    await lab.upstream([tiny]),
+    await lab.upstream([tiny]),
+    await lab.upstream([tiny]),
+  ];
+  cut.intercept = (request, response) => {
+    if (!request.url?.includes('nar/')) return false;
+    response.writeHead(200, { 'content-length': tiny.bytes.length });
+    response.write(tiny.bytes.subarray(0, 10_000), () => response.destroy());
+    return true;
+  };
+  bad.put(tiny.narInfo.url, Buffer.alloc(tiny.bytes.length, 1));
+  const client = await lab.client([cut, bad, good]);
+  t.ok((await fetchNar(client, tiny)).body.equals(tiny.bytes));
+  t.equal(statusOf(client).wrong, 1);
+  const { legs } = await storyOf(lab, client, tiny);
+  t.match(
+    legs.map(({ source, end }) => ({ source, end })),
+    [
+      { source: cut.url, end: 'failed' },
+      { source: bad.url, end: 'failed' },
+      { source: good.url, end: 'finished' },
+    ],
+  );
+});
+
+t.test('wrong bytes that came before the torrent are found, and asked for again without them', async (t) => {
+  const lab = await Lab.open(t);
+  const [upstream, catalog] = [await lab.upstream([large]), await lab.catalog([large])];
+  const answered = Promise.withResolvers<void>();
+  catalog.beforeResolve = () => answered.promise;
+  const wrong = Buffer.from(large.bytes);
+  wrong[10] = ~(wrong[10] ?? 0);
+  upstream.intercept = (request, response) => {
+    if (!request.url?.includes('nar/')) return false;
+    response.writeHead(200, { 'content-length': wrong.length });
+    response.write(wrong.subarray(0, 1_000_000), () => answered.resolve());
+    return true;
+  };
+  const limits = { resolveBudgetMs: 20_000, ...unhurried };
+  const client = await lab.client([upstream], [catalog], { limits });
+  const broken = await fetchNar(client, large);
+  t.notOk(broken.complete);
+  const answer = await get(client.url, large.narInfo.url);
+  t.ok(answer.complete && answer.body.equals(large.bytes));
+});
+
+t.test('with no upstream the swarm is waited for', async (t) => {
+  const lab = await Lab.open(t);
+  const catalog = await lab.catalog([large]);
+  await slowPeers(t, catalog, { delayMs: 150 });
+  const client = await lab.client([], [catalog], { noUpstream: true });
+  const answer = await fetchNar(client, large);
+  t.ok(answer.complete && answer.body.equals(large.bytes));
+  const { legs } = await storyOf(lab, client, large);
+  t.match(legs[0], { why: 'no-http', fromByte: 0, unusedBytes: 0 });
+});
