@@ -157,6 +157,8 @@ export class Transfers {
     const others = upstreams.filter(({ url }) => url !== given.origin);
     const caches = [...upstreams.filter(({ url }) => url === given.origin), ...others].map(http);
     const catalogCache = catalogCaches.filter(({ url }) => url === given.origin).map(http);
+    // The job that this is for exists when its constructor has returned; it may be shared from here on.
+    await Promise.resolve();
     if (!trustTorrent) return { torrent: undefined, sources: caches, lastResorts: catalogCache };
     const patient = caches.every(({ name }) => this.#bad.has(fileHash, name));
     let found = this.#withLocalPeers(wanted, catalogs.known(given.narInfo));
