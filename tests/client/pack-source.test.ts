@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap';
 import type { Client } from '../../client/main.ts';
 import { spoilt, TestPeer, type TestPeerOptions } from '../helpers/test-peer.ts';
-import { get, Lab, statusOf, until } from './lab.ts';
+import { get, Lab, statusOf, unhurried, until } from './lab.ts';
 import { type MadeNar, madeNar } from './made-nar.ts';
 import type { TestCatalog } from './test-catalog.ts';
 import type { TestUpstream } from './test-upstream.ts';
@@ -18,14 +18,18 @@ interface Opened {
 }
 
 /** A client whose catalog names one peer for the pack, and nothing is fetched ahead. */
-async function opened(t: Test, options: Partial<TestPeerOptions> = {}): Promise<Opened> {
+async function opened(
+  t: Test,
+  options: Partial<TestPeerOptions> = {},
+  limits: Partial<ClientLimits> = {},
+): Promise<Opened> {
   const lab = await Lab.open(t);
   const catalog = await lab.catalog(nars);
   const pack = catalog.makePack();
   const peer = await TestPeer.open(t, { torrent: pack.torrent, bytes: pack.bytes, ...options });
   catalog.peers = [peer.key];
   const upstream = await lab.upstream(nars);
-  const client = await lab.client([upstream], [catalog], { limits: { aheadFileBytes: 0 } });
+  const client = await lab.client([upstream], [catalog], { limits: { aheadFileBytes: 0, ...limits } });
   return { client, catalog, upstream, peer };
 }
 
@@ -40,7 +44,7 @@ async function allRight(t: Test, { client }: Opened, wanted: readonly MadeNar[] 
 }
 
 t.test('NAR files come out of a pack over one connection, and HTTP is spared', async (t) => {
-  const all = await opened(t);
+  const all = await opened(t, {}, unhurried);
   await whenWarm(all);
   await allRight(t, all);
   t.match(statusOf(all.client), { nars: { swarm: nars.length, http: 0 }, wrong: 0 });
