@@ -10,7 +10,7 @@ import type { Client } from '../../client/main.ts';
 import { type Sha256, sha256FromDigest } from '../../nar/hash.ts';
 import { nix32Encode } from '../../nar/nix32.ts';
 import { parseStoreHash, type StoreHash } from '../../nar/store-path.ts';
-import { fetchNar, get, Lab, statusOf, until } from './lab.ts';
+import { fetchNar, get, Lab, statusOf, unhurried, until } from './lab.ts';
 import { type MadeNar, madeNar } from './made-nar.ts';
 import type { TestCatalog } from './test-catalog.ts';
 import type { TestUpstream } from './test-upstream.ts';
@@ -48,7 +48,7 @@ t.test('who asks for narinfos alone fetches nothing', async (t) => {
 });
 
 t.test('once Nix fetches, small NAR files are there before it asks, each fetched once', async (t) => {
-  const all = await opened(t, nars);
+  const all = await opened(t, nars, unhurried);
   const { client, catalog, upstream } = all;
   await askNarInfos(all, nars);
   const [first, ...others] = nars;

@@ -1,5 +1,6 @@
 /** NAR files out of packs, when whoever has the pack, or says where in it they are, is not to be trusted. */
 import t, { type Test } from 'tap';
+import type { ClientLimits } from '../../client/config.ts';
 import type { Client } from '../../client/main.ts';
 import { spoilt, TestPeer, type TestPeerOptions } from '../helpers/test-peer.ts';
 import { get, Lab, statusOf, unhurried, until } from './lab.ts';
