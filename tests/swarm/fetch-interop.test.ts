@@ -1,4 +1,4 @@
-/** The fetcher downloads from the seeds of other programs. */
+/** The fetcher, and the connections to packs, download from the seeds of other programs. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import t, { type Test } from 'tap';
+import { PackConnections } from '../../swarm/pack-connections.ts';
 import { torrentFile } from '../../swarm/torrent-file.ts';
 import { collect, fetchFrom, fileOf, pieceBytes } from './fetch-fixture.ts';
 
@@ -61,4 +62,36 @@ for (const { name, skip, command } of seeds) {
       );
     }
   });
+
+  t.test(
+    `${name} gives parts that begin and end anywhere, as the client takes them from packs`,
+    { skip },
+    async (t) => {
+      const file = fileOf(5 * 1024 * 1024 + 4_321);
+      const { bytes } = file;
+      const { infoHash } = file.torrent;
+      const peer = await seed(t, command, file);
+      const connections = new PackConnections({ limits: { stallMs: 5_000, connectMs: 5_000 } });
+      t.teardown(() => connections.close());
+      const { signal } = new AbortController();
+      const places = [1, 140_002, 777_777, bytes.length - 300].map((offset) => ({
+        offset,
+        lengthBytes: Math.min(140_001, bytes.length - offset),
+      }));
+      const parts = places.map(async (place) => {
+        const read = connections.open({ ...place, infoHash, peers: [peer], stepBytes: pieceBytes }, signal);
+        const chunks: Buffer[] = [];
+        for await (const chunk of read?.bytes ?? []) chunks.push(chunk);
+        return Buffer.concat(chunks);
+      });
+      for (const [index, part] of (await Promise.all(parts)).entries()) {
+        const { offset, lengthBytes } = places[index] ?? { offset: 0, lengthBytes: 0 };
+        t.ok(
+          part.equals(bytes.subarray(offset, offset + lengthBytes)),
+          `${lengthBytes} bytes from ${offset}`,
+        );
+      }
+      t.equal(connections.status().connections, 1);
+    },
+  );
 }
