@@ -62,6 +62,7 @@ export class HashThread {
 
   #start(): void {
     const worker = new Worker(new URL('./hash-worker.ts', import.meta.url), {
+      execArgv: [],
       resourceLimits: { maxOldGenerationSizeMb: heapMaxMib },
     });
     this.#worker = worker;
