@@ -9,7 +9,8 @@ import { Assembly } from './assembly.ts';
 import type { BadSources } from './bad-sources.ts';
 import type { ClientLimits } from './config.ts';
 import type { Counts } from './counts.ts';
-import { type NarPlan, Race } from './race.ts';
+import type { NarPlan } from './nar-plan.ts';
+import { Race } from './race.ts';
 import { expectedMs, type SourcePasts } from './source-past.ts';
 import { type NarStory, type StoryLeg, storyLegsMax } from './story.ts';
 

@@ -3,22 +3,18 @@
  * the front are dropped, those ahead of it wait. When and whom is decided in race-policy.ts; here it is done.
  */
 
-import { hash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
-import type { Sha256 } from '../nar/hash.ts';
-import { pieceHashBytes, type Torrent } from '../swarm/torrent.ts';
-import type { Logger } from '../web/log.ts';
-import { type Assembly, heldBackBytes } from './assembly.ts';
-import type { BadSources } from './bad-sources.ts';
+import type { Torrent } from '../swarm/torrent.ts';
+import { heldBackBytes } from './assembly.ts';
 import { byteChecker } from './byte-checker.ts';
-import type { ClientLimits } from './config.ts';
+import type { LaterPlan, RaceOptions, RaceResult } from './nar-plan.ts';
 import type { NarSource, OpenNarBytes } from './nar-sources.ts';
 import { Leg, waitingMaxBytes } from './race-leg.ts';
 import { beaten, joining, type LegView, legsMax, opening, startAhead, tinyBytes } from './race-policy.ts';
-import type { SourcePasts } from './source-past.ts';
 import { SourcePlan } from './source-plan.ts';
 import type { LegEnd, LegReason } from './story.ts';
+import { UncheckedStart } from './unchecked-start.ts';
 import { aborted } from './waiting.ts';
 
 /** Before a source that failed is tried again: longer each time. */
@@ -32,55 +28,6 @@ const aheadStepBytes = 64 * 1024;
 
 /** Milliseconds that HTTP must still need for a swarm that becomes known meanwhile to be connected to. */
 const joinWorthMs = 100;
-
-/** What a fetch goes by. */
-export interface NarPlan {
-  /** Every byte is compared with it before it is released. */
-  torrent: Torrent | undefined;
-  /** Known at once, in the order in which they are preferred. */
-  sources: readonly NarSource[];
-  /** Tried when the others have failed. */
-  lastResorts: readonly NarSource[];
-  /** The torrent and sources that are being looked up. Never rejects. */
-  later?: Promise<LaterPlan | undefined>;
-}
-
-export type LaterPlan = Omit<NarPlan, 'torrent' | 'later'> & { torrent: Torrent };
-
-export interface RaceOptions {
-  plan: NarPlan;
-  assembly: Assembly;
-  fileHash: Sha256;
-  /** FileSize, when it is known. */
-  sizeBytes: number | undefined;
-  /** Nobody waits for it yet. */
-  ahead: boolean;
-  limits: ClientLimits;
-  logger: Logger;
-  bad: BadSources;
-  pasts: SourcePasts;
-  signal: AbortSignal;
-  /** Why its first leg starts, if not for the usual reasons. */
-  why?: LegReason;
-  /** The size became known. */
-  onSize(sizeBytes: number): void;
-  /** Bytes of the file, each once. */
-  onUsed(kind: 'swarm' | 'http', bytes: number): void;
-  /** More was released. */
-  onProgress(): void;
-  /** A source gave wrong bytes. */
-  onWrong(source: string, error: NarswarmError): void;
-  /** The torrent is not of these bytes. */
-  onWrongTorrent(): void;
-}
-
-/** `failure` is missing when the file is complete. `wrong`: sources of bytes that did not belong there. */
-export interface RaceResult {
-  failure?: NarswarmError;
-  wrong: ReadonlySet<string>;
-  /** The one that bytes were compared with. */
-  torrent: Torrent | undefined;
-}
 
 export class Race {
   /** Also those that have ended, in the order of their start. */
@@ -104,8 +51,8 @@ export class Race {
   #failure: NarswarmError;
   #lastEnd: LegReason | undefined;
   #advancing = false;
-  /** Bytes from the start that were taken before there was a torrent, to the end of a piece; and how many of them are right. */
-  #unchecked: { toByte: number; rightTo: number; running: boolean; gate: boolean } | undefined;
+  /** What was taken before there was a torrent, until it is known to be right. */
+  #unchecked: UncheckedStart | undefined;
   #timer: NodeJS.Timeout | undefined;
   #over = false;
   #fellBack = false;
@@ -460,7 +407,7 @@ export class Race {
       for (let moved = true; moved && !this.#over; ) {
         moved = false;
         for (const leg of [...this.#running]) {
-          if (this.#unchecked?.gate === true && leg.byTorrent) continue;
+          if (this.#unchecked?.holds === true && leg.byTorrent) continue;
           const bytes = leg.shiftAt(assembly.appended, performance.now());
           if (bytes === undefined) continue;
           moved = true;
@@ -520,54 +467,35 @@ export class Race {
         byTorrent: false,
       });
     }
-    toByte = Math.min(Math.ceil(toByte / torrent.pieceLength) * torrent.pieceLength, torrent.length);
     if (toByte === 0) assembly.trust();
-    else this.#unchecked = { toByte, rightTo: 0, running: false, gate: true };
+    else this.#unchecked = new UncheckedStart(torrent, assembly, toByte);
     void this.#compare();
     return true;
   }
 
-  /** Compares what was taken before there was a torrent; bytes of the swarm wait until its whole pieces are known to be right. */
+  /** Compares what was taken before there was a torrent, as far as it is there. */
   async #compare(): Promise<void> {
     const { assembly, onProgress } = this.#options;
     const unchecked = this.#unchecked;
-    const torrent = this.#torrent;
-    if (unchecked === undefined || torrent === undefined || unchecked.running) return;
-    const { pieceLength } = torrent;
-    unchecked.running = true;
+    if (unchecked === undefined) return;
     try {
-      for (;;) {
-        const end = Math.min(unchecked.rightTo + pieceLength, torrent.length);
-        if (end > unchecked.toByte || end > this.#front || unchecked.rightTo >= end) break;
-        const piece = await assembly.readAppended(unchecked.rightTo, end - unchecked.rightTo);
-        if (this.#over) return;
-        const start = (unchecked.rightTo / pieceLength) * pieceHashBytes;
-        const expected = torrent.pieces.subarray(start, start + pieceHashBytes);
-        if (!hash('sha1', piece, 'buffer').equals(expected)) {
-          for (const source of this.#unsure) this.#wrong.add(source);
-          return this.#finish({
-            failure: new NarswarmError(
-              'piece-mismatch',
-              `what came before the torrent is not ${torrent.name}`,
-            ),
-          });
-        }
-        unchecked.rightTo = end;
+      const held = unchecked.holds;
+      const right = await unchecked.compare();
+      if (this.#over) return;
+      if (right === false) {
+        for (const source of this.#unsure) this.#wrong.add(source);
+        const what = `what came before the torrent is not ${this.#torrent?.name}`;
+        this.#finish({ failure: new NarswarmError('piece-mismatch', what) });
+      } else if (right === true && this.#unchecked === unchecked) {
+        this.#unchecked = undefined;
+        assembly.trust();
+        onProgress();
       }
+      // Bytes of the swarm waited for it.
+      if (held && !unchecked.holds) await this.#advance();
     } catch (error) {
       if (!this.#over) this.#fail(error);
-      return;
-    } finally {
-      unchecked.running = false;
     }
-    if (unchecked.rightTo >= unchecked.toByte) {
-      this.#unchecked = undefined;
-      assembly.trust();
-      onProgress();
-    }
-    if (!unchecked.gate) return;
-    unchecked.gate = false;
-    await this.#advance();
   }
 
   // How it ends

@@ -1,0 +1,53 @@
+/** The bytes of a NAR file that were taken before its torrent was known: compared with it piece by piece as soon as it is. */
+
+import { hash } from 'node:crypto';
+import { pieceHashBytes, type Torrent } from '../swarm/torrent.ts';
+import type { Assembly } from './assembly.ts';
+
+export class UncheckedStart {
+  readonly #torrent: Torrent;
+  readonly #assembly: Assembly;
+  /** Where they end: at the end of a piece. */
+  readonly #toByte: number;
+  #rightTo = 0;
+  #comparing = false;
+  #compared = false;
+
+  /** `toByte`: up to there bytes were taken, or are on their way past all checks. */
+  constructor(torrent: Torrent, assembly: Assembly, toByte: number) {
+    const pieces = Math.ceil(toByte / torrent.pieceLength);
+    this.#torrent = torrent;
+    this.#assembly = assembly;
+    this.#toByte = Math.min(pieces * torrent.pieceLength, torrent.length);
+  }
+
+  /** Whether nothing may be mixed with them yet: whole pieces were not compared. The rest of the last one will be when it is whole. */
+  get holds(): boolean {
+    return !this.#compared;
+  }
+
+  /** True when all of them are right, false when any is not, `undefined` when some have yet to come. */
+  async compare(): Promise<boolean | undefined> {
+    if (this.#comparing) return undefined;
+    this.#comparing = true;
+    try {
+      while (this.#rightTo < this.#toByte) {
+        const end = Math.min(this.#rightTo + this.#torrent.pieceLength, this.#torrent.length);
+        if (end > this.#assembly.appended) break;
+        if (!(await this.#isRight(end))) return false;
+        this.#rightTo = end;
+      }
+    } finally {
+      this.#comparing = false;
+    }
+    this.#compared = true;
+    return this.#rightTo < this.#toByte ? undefined : true;
+  }
+
+  async #isRight(end: number): Promise<boolean> {
+    const { pieces, pieceLength } = this.#torrent;
+    const piece = await this.#assembly.readAppended(this.#rightTo, end - this.#rightTo);
+    const start = (this.#rightTo / pieceLength) * pieceHashBytes;
+    return hash('sha1', piece, 'buffer').equals(pieces.subarray(start, start + pieceHashBytes));
+  }
+}
