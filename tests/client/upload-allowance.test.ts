@@ -12,6 +12,7 @@ import { fetchNar, Lab, statusOf, until } from './lab.ts';
 import { madeNar } from './made-nar.ts';
 
 const nar = madeNar({ name: 'allowed', sizeBytes: 3_000_000 });
+const other = madeNar({ name: 'allowed-too', sizeBytes: 3_000_000 });
 
 interface ShareStatus {
   paused: string | false;
@@ -96,12 +97,14 @@ t.test(
 
 t.test('at a scheduled rate of 0 nothing is shared', async (t) => {
   const lab = await Lab.open(t);
-  const catalog = await lab.catalog([nar]);
+  const catalog = await lab.catalog([nar, other]);
   const schedules = [{ cron: '* * * * *', bytesPerSecond: 0 }];
   const client = await lab.client([], [catalog], { noUpstream: true, share: 'on', schedules });
   await fetchNar(client, nar);
   await until(() => statusOf(client).cache.files === 1);
   t.equal(shareOf(client).paused, 'schedule');
+  // Takes longer than an announce of the first would.
+  await fetchNar(client, other);
   t.notOk(await admits(client));
   t.same(catalog.announces, []);
   const wrong = [{ cron: 'at night', bytesPerSecond: 0 }];
