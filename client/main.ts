@@ -203,7 +203,10 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       clock,
       share,
       onKept: (fileHash) => share?.onKept(fileHash),
-      onStory: (story) => history.add(story),
+      onStory(story) {
+        history.add(story);
+        totals.add(story);
+      },
     });
     closers.push(() => transfers.close());
     const ahead = new Ahead({
@@ -247,7 +250,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       clientSummary({
         nars: counts.nars,
         bytes: counts.bytes,
-        savedMs: totals.savedMs,
+        savedMs: counts.savedTotalMs,
         failed: counts.failed,
         wrong: counts.wrong,
         share: share?.status(),

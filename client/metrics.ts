@@ -90,7 +90,7 @@ export function makeClientMetrics({
     'gauge',
     'narswarm_saved_seconds',
     'time that NAR files took less than over HTTP alone, as far as that is known; negative when they took longer',
-    () => totals.savedMs / 1_000,
+    () => counts.savedTotalMs / 1_000,
   );
   metrics.callback(
     'gauge',

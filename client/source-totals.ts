@@ -49,11 +49,6 @@ export class SourceTotals {
     if (httpMs !== undefined) most[0].savedMs += Math.round(httpMs - tookMs);
   }
 
-  /** Of all together. */
-  get savedMs(): number {
-    return [...this.#totals.values()].reduce((sum, { savedMs }) => sum + savedMs, 0);
-  }
-
   /** Those that gave most first. */
   status(): SourceTotal[] {
     return [...this.#totals.values()].map((each) => ({ ...each })).sort((a, b) => b.usedBytes - a.usedBytes);
