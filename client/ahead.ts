@@ -21,7 +21,7 @@ import type { Views } from './views.ts';
 export interface AheadOptions {
   views: Pick<Views, 'narInfo'>;
   catalogs: Pick<Catalogs, 'prefetch' | 'packOf'>;
-  packs: Pick<PackConnections, 'isWarm'>;
+  packs: Pick<PackConnections, 'anyWarm' | 'isWarm'>;
   /** Whether a NAR file need not be fetched: it is here, or being fetched, or must not be used. */
   isHere(fileHash: Sha256): boolean;
   /** Fetches that run, and files that are being put away. */
@@ -131,8 +131,9 @@ export class Ahead {
   }
 
   #fetchMore(): void {
-    const { clock, limits } = this.#options;
+    const { clock, limits, packs } = this.#options;
     if (this.#closing.signal.aborted || clock() - this.#fetchesMs > limits.aheadQuietMs) return;
+    if (!packs.anyWarm) return;
     while (
       this.#running < this.#width &&
       this.#waitingBytes < limits.aheadBytes &&

@@ -28,8 +28,13 @@ import { isWithin } from './waiting.ts';
 /** Questions wait this long for others to be asked with. */
 const gatherMs = 2;
 
-/** Requests to one catalog begin so far apart: what Nix asks meanwhile goes together. */
+/**
+ * Requests to one catalog begin so far apart, each time twice as far up to the second figure, until nothing was asked for as long as the third
+ * says: what Nix asks meanwhile goes together, as a request costs as much as a hundred hashes in it.
+ */
 const apartMs = 20;
+const apartMostMs = 160;
+const apartForgetMs = 500;
 
 /** Requests to one catalog at once; what is asked meanwhile goes with the next. One slow answer does not hold up the others. */
 const requestsAtOnce = 4;
@@ -273,6 +278,7 @@ class Catalog {
   #gathering = false;
   #underWay = 0;
   #sentMs = Number.NEGATIVE_INFINITY;
+  #apartMs = 0;
   /** By the clock. */
   #restsSince = 0;
   #restMs = 0;
@@ -295,7 +301,7 @@ class Catalog {
           this.#gathering = false;
           this.#send();
         },
-        Math.max(gatherMs, this.#sentMs + apartMs - performance.now()),
+        Math.max(gatherMs, this.#sentMs + this.#apartMs - performance.now()),
       );
     });
   }
@@ -321,7 +327,10 @@ class Catalog {
       const batch = new Map([...this.#waiting].slice(0, resolveBatch));
       for (const fileHash of batch.keys()) this.#waiting.delete(fileHash);
       this.#underWay++;
-      this.#sentMs = performance.now();
+      const nowMs = performance.now();
+      const forgotten = nowMs - this.#sentMs > apartForgetMs;
+      this.#apartMs = forgotten ? apartMs : Math.min(this.#apartMs * 2, apartMostMs);
+      this.#sentMs = nowMs;
       void this.#request(batch).then(() => {
         this.#underWay--;
         this.#send();

@@ -162,7 +162,7 @@ export const defaultLimits: Readonly<ClientLimits> = {
   aheadFirstFetches: 8,
   aheadFetches: 100,
   aheadLoad: 128,
-  aheadOpen: 64,
+  aheadOpen: 1_000,
   aheadBytes: 32 * 1024 * 1024,
   aheadLineMs: 200,
   aheadQuietMs: 2_000,

@@ -26,6 +26,9 @@ import type { CachesInOrder } from './upstreams.ts';
 /** NAR files fetched at once. Nix asks for 16 to 25; this is for several machines behind one client. */
 const jobsMax = 256;
 
+/** The same, with those that are over and still being read: up to 2 MiB of each are in memory. */
+const heldJobsMax = 2_048;
+
 export interface TransfersOptions {
   caches: CachesInOrder;
   catalogs: Catalogs;
@@ -47,6 +50,8 @@ export class Transfers {
   readonly #options: TransfersOptions;
   readonly #jobs = new Map<Sha256, NarJob>();
   readonly #running = new Set<NarJob>();
+  /** Those of them that fetch, or put away what they fetched. The others are there for their readers. */
+  readonly #busy = new Set<NarJob>();
   readonly #bad: BadSources;
   readonly #pasts = new SourcePasts();
   #closed = false;
@@ -60,9 +65,9 @@ export class Transfers {
     return this.#jobs.get(fileHash)?.failed === false;
   }
 
-  /** Fetches that run, and those whose files are being put away or read. */
+  /** Fetches that run, and those whose files are being put away. */
   get load(): number {
-    return this.#running.size;
+    return this.#busy.size;
   }
 
   /** A reader of the fetch of this NAR file if one runs. */
@@ -78,7 +83,7 @@ export class Transfers {
     const running = this.running(fileHash);
     if (running !== undefined) return running;
     if (this.#closed) throw new NarswarmError('aborted', 'the client is stopping');
-    if (this.#running.size >= jobsMax)
+    if (this.#busy.size >= jobsMax || this.#running.size >= heldJobsMax)
       throw new NarswarmError('upstream-failed', `${jobsMax} fetches are running`);
     const { catalogs, clock, counts, held, limits, logger, share, onKept, onStory } = this.#options;
     let shared: SharedFetch | undefined;
@@ -106,17 +111,20 @@ export class Transfers {
       onProgress: () => shared?.onReleased(),
       onEnd: (kept) => {
         ended = true;
+        this.#busy.delete(job);
         if (shared !== undefined) share?.end(shared, kept);
       },
       distrustTorrent: () => catalogs.distrust(fileHash),
       onKept: () => onKept(fileHash),
       onIdle: () => {
         this.#running.delete(job);
+        this.#busy.delete(job);
         if (this.#jobs.get(fileHash) === job) this.#jobs.delete(fileHash);
       },
     });
     this.#jobs.set(fileHash, job);
     this.#running.add(job);
+    this.#busy.add(job);
     return job.join();
   }
 

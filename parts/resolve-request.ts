@@ -33,7 +33,9 @@ export async function* fetchResolveLines(
       await answer.body?.cancel();
       throw new NarswarmError('upstream-failed', `${url} answered ${answer.status}`);
     }
-    for await (const text of answer.body.pipeThrough(new TextDecoderStream())) {
+    const decoder = new TextDecoder();
+    for await (const chunk of answer.body) {
+      const text = decoder.decode(chunk, { stream: true });
       received += text.length;
       const lines = (rest + text).split('\n');
       rest = lines.pop() ?? '';
