@@ -9,6 +9,7 @@ import { createHash } from 'node:crypto';
 import { NarswarmError } from '../nar/errors.ts';
 import { type Sha256, sha256FromDigest } from '../nar/hash.ts';
 import type { NarFileWriter } from '../store/nar-file-store.ts';
+import { type HashThread, hashInPlace, type RunningSha256 } from '../swarm/hash-thread.ts';
 
 /** Held back until FileHash is known to match when no torrent says what the bytes should be. */
 export const heldBackBytes = 64 * 1024;
@@ -17,7 +18,7 @@ export const heldBackBytes = 64 * 1024;
 const recentBytes = 2 * 1024 * 1024;
 
 /** Writes that may be under way, so that the source does not wait for the disk, nor memory grow when the disk is slow. */
-const unwrittenMaxBytes = 1024 * 1024;
+const unwrittenMaxBytes = 4 * 1024 * 1024;
 
 /** What a file may still need when the disk takes no more of it: then it goes on in memory, and is not kept. */
 export const withoutDiskMaxBytes = 16 * 1024 * 1024;
@@ -29,19 +30,38 @@ export interface AssemblyOptions {
   sizeBytes: number | undefined;
   /** True if only bytes of checked pieces will be appended. */
   checked: boolean;
+  /** Hashes large files, and has memory that is used again. */
+  hashes?: HashThread | undefined;
+}
+
+/** From this size on a file is hashed beside the thread that serves: below, to hand it over takes longer. */
+const hashAsideBytes = 8 * 1024 * 1024;
+
+/** What came in one go. */
+interface Chunk {
+  readonly start: number;
+  readonly bytes: Buffer;
+  /** Reads that were lent a part of it and have not given it back. */
+  lent: number;
+  /** It was given to somebody who may keep it. */
+  given: boolean;
 }
 
 export class Assembly {
   readonly writer: NarFileWriter;
   readonly #options: AssemblyOptions;
-  readonly #hash = createHash('sha256');
+  readonly #hash: RunningSha256;
+  #hashed = 0;
+  #finishing: Promise<void> | undefined;
   #checked: boolean;
   #appended = 0;
   #released = 0;
   #complete = false;
   /** Ascending without gaps up to `#appended`. What is not written yet is always among them. */
-  readonly #recent: { start: number; bytes: Buffer }[] = [];
+  readonly #recent: Chunk[] = [];
   #recentStart = 0;
+  /** Of which chunk each part is that is lent. */
+  readonly #lent = new WeakMap<Uint8Array, Chunk>();
   #written = 0;
   #writeError: unknown;
 
@@ -49,6 +69,9 @@ export class Assembly {
     this.writer = options.writer;
     this.#options = options;
     this.#checked = options.checked;
+    const { hashes, sizeBytes = 0 } = options;
+    const aside = sizeBytes >= hashAsideBytes && hashes?.ready ? hashes : undefined;
+    this.#hash = aside?.sha256() ?? hashInPlace(createHash('sha256'));
   }
 
   /** Where the next source goes on. */
@@ -78,26 +101,31 @@ export class Assembly {
       throw new NarswarmError('file-size-mismatch', `more than ${sizeBytes} bytes`);
     }
     this.#throwIfDiskIsNeeded();
-    this.#hash.update(bytes);
+    const hashing = this.#update(bytes);
     const writing = this.#write(bytes);
-    this.#recent.push({ start: this.#appended, bytes });
+    this.#recent.push({ start: this.#appended, bytes, lent: 0, given: false });
     this.#appended += bytes.length;
     this.#forgetOld();
     if (this.#appended - this.#written > unwrittenMaxBytes) await writing;
+    if (this.#appended - this.#hashed > unwrittenMaxBytes) await hashing;
     this.#throwIfDiskIsNeeded();
-    if (this.#appended === sizeBytes) this.finish();
+    if (this.#appended === sizeBytes) await this.finish();
     else if (this.#checked) this.#released = this.#appended;
     else this.#released = Math.max(0, this.#appended - heldBackBytes);
   }
 
   /** The source says that this is all. Throws file-size-mismatch or file-hash-mismatch. */
-  finish(): void {
-    if (this.#complete) return;
+  finish(): Promise<void> {
+    this.#finishing ??= this.#finish();
+    return this.#finishing;
+  }
+
+  async #finish(): Promise<void> {
     const { sizeBytes, fileHash } = this.#options;
     if (sizeBytes !== undefined && this.#appended !== sizeBytes) {
       throw new NarswarmError('file-size-mismatch', `${this.#appended} bytes, not ${sizeBytes}`);
     }
-    const found = sha256FromDigest(this.#hash.digest());
+    const found = sha256FromDigest(await this.#hash.digest());
     if (found !== fileHash)
       throw new NarswarmError('file-hash-mismatch', `FileHash is ${found}, not ${fileHash}`);
     this.#released = this.#appended;
@@ -113,19 +141,33 @@ export class Assembly {
 
   /** Released bytes; at least one and at most `lengthBytes`. `position` must have been released. */
   read(position: number, lengthBytes: number): Promise<Buffer> {
-    return this.#read(position, Math.min(lengthBytes, this.#released - position));
+    return this.#read(position, Math.min(lengthBytes, this.#released - position), false);
+  }
+
+  /** The same for who gives the bytes back by `release` once nobody reads them any more, so that their memory is used again. */
+  lend(position: number, lengthBytes: number): Promise<Buffer> {
+    return this.#read(position, Math.min(lengthBytes, this.#released - position), true);
+  }
+
+  /** Bytes that were not lent are ignored. */
+  release(bytes: Uint8Array): void {
+    const chunk = this.#lent.get(bytes);
+    if (chunk === undefined) return;
+    this.#lent.delete(bytes);
+    chunk.lent--;
+    if (chunk.start < this.#recentStart) this.#reuse(chunk);
   }
 
   /** All of these bytes, released or not. They must have been appended. */
   async readAppended(position: number, lengthBytes: number): Promise<Buffer> {
     const parts: Buffer[] = [];
     for (let at = position; at < position + lengthBytes; at += parts.at(-1)?.length ?? 0) {
-      parts.push(await this.#read(at, position + lengthBytes - at));
+      parts.push(await this.#read(at, position + lengthBytes - at, false));
     }
     return parts.length === 1 && parts[0] ? parts[0] : Buffer.concat(parts);
   }
 
-  async #read(position: number, length: number): Promise<Buffer> {
+  async #read(position: number, length: number, lend: boolean): Promise<Buffer> {
     if (position < this.#recentStart) {
       return this.writer.read(position, Math.min(length, this.#recentStart - position));
     }
@@ -135,8 +177,15 @@ export class Assembly {
       if ((this.#recent[middle]?.start ?? 0) <= position) low = middle;
       else high = middle - 1;
     }
-    const { start = 0, bytes = Buffer.alloc(0) } = this.#recent[low] ?? {};
-    return bytes.subarray(position - start, position - start + length);
+    const chunk = this.#recent[low];
+    if (chunk === undefined) return Buffer.alloc(0);
+    const part = chunk.bytes.subarray(position - chunk.start, position - chunk.start + length);
+    if (!lend) chunk.given = true;
+    else {
+      chunk.lent++;
+      this.#lent.set(part, chunk);
+    }
+    return part;
   }
 
   /** Throws store-failed when a write failed and the rest is too much for memory: what is not written is never forgotten. */
@@ -156,12 +205,23 @@ export class Assembly {
     }
   }
 
+  /** Never rejects: a failure is that of the digest. */
+  async #update(bytes: Buffer): Promise<void> {
+    await this.#hash.update(bytes).catch(() => undefined);
+    this.#hashed += bytes.length;
+  }
+
+  #reuse({ bytes, lent, given }: Chunk): void {
+    if (lent === 0 && !given) this.#options.hashes?.memory.giveBack(bytes);
+  }
+
   #forgetOld(): void {
     for (let first = this.#recent[0]; first !== undefined; first = this.#recent[0]) {
       const end = first.start + first.bytes.length;
-      if (this.#appended - end < recentBytes || end > this.#written) return;
+      if (this.#appended - end < recentBytes || end > this.#written || end > this.#hashed) return;
       this.#recent.shift();
       this.#recentStart = end;
+      this.#reuse(first);
     }
   }
 }

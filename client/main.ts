@@ -8,6 +8,7 @@ import { type PublicKey, printPublicKey } from '../nar/signature.ts';
 import { Closers } from '../parts/closers.ts';
 import { lockDataDir } from '../store/data-lock.ts';
 import { openDirectoryStore } from '../store/directory-store.ts';
+import { HashThread } from '../swarm/hash-thread.ts';
 import { PackConnections } from '../swarm/pack-connections.ts';
 import { printPeer } from '../swarm/peer-address.ts';
 import type { HttpCache } from '../upstream/http-cache.ts';
@@ -143,6 +144,8 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     const currentKeys = (): PublicKey[] => [...catalogKeys, ...views.keys()];
     const book = new KeptPeerBook({ path: join(dataDir, 'peers.sqlite'), logger, clock });
     closers.push(() => book.close());
+    const hashes = new HashThread();
+    closers.push(() => hashes.close());
     const packs = new PackConnections({ book, onFault: (error) => logger.error('pack-fault', { error }) });
     closers.push(() => packs.close());
     const catalogs = new Catalogs({
@@ -196,6 +199,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       catalogs,
       packs,
       book,
+      hashes,
       held,
       counts,
       limits,

@@ -3,6 +3,7 @@
 import { isNarswarmError, type NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
 import type { NarFileWriter } from '../store/nar-file-store.ts';
+import type { HashThread } from '../swarm/hash-thread.ts';
 import type { Torrent } from '../swarm/torrent.ts';
 import type { Logger } from '../web/log.ts';
 import { Assembly } from './assembly.ts';
@@ -18,6 +19,8 @@ import { type NarStory, type StoryLeg, storyLegsMax } from './story.ts';
 const beginningsMax = 4;
 
 export interface NarFetchOptions {
+  /** Hashes what is large. */
+  hashes: HashThread | undefined;
   fileHash: Sha256;
   /** FileSize of the narinfo. */
   sizeBytes: number | undefined;
@@ -126,6 +129,7 @@ export class NarFetch {
       fileHash,
       sizeBytes: this.#sizeBytes,
       checked: torrent !== undefined,
+      hashes: this.#options.hashes,
     });
     this.fetched.swarm = 0;
     this.fetched.http = 0;

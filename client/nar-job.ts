@@ -136,6 +136,18 @@ export class NarJob {
     throw new NarswarmError('store-failed', 'read before there is anything');
   }
 
+  /** The same; what it gives is to be given back by `release`. */
+  async lend(position: number, lengthBytes: number): Promise<Buffer> {
+    const { assembly } = this.#fetch;
+    return this.#file === undefined && assembly !== undefined
+      ? assembly.lend(position, lengthBytes)
+      : this.read(position, lengthBytes);
+  }
+
+  release(bytes: Uint8Array): void {
+    this.#fetch.assembly?.release(bytes);
+  }
+
   /** Breaks the job off, for its readers too. */
   async close(): Promise<void> {
     this.#stop.abort(new NarswarmError('aborted', 'the client is stopping'));
@@ -254,7 +266,12 @@ export class NarReader {
   /** At least one byte from `position`, waiting for it; an empty buffer at the end of the file. */
   async read(position: number, lengthBytes: number, signal: AbortSignal): Promise<Buffer> {
     if (!(await this.#job.waitFor(position, signal))) return Buffer.alloc(0);
-    return this.#job.read(position, lengthBytes);
+    return this.#job.lend(position, lengthBytes);
+  }
+
+  /** Bytes that `read` gave are not read any more. Nobody has to say so; their memory is used again then. */
+  release(bytes: Uint8Array): void {
+    this.#job.release(bytes);
   }
 
   /** May be called twice. */

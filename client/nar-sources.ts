@@ -4,6 +4,7 @@ import { NarswarmError } from '../nar/errors.ts';
 import { parseNarInfo } from '../nar/narinfo.ts';
 import { storeHashOf } from '../nar/store-path.ts';
 import { TorrentFetch } from '../swarm/fetcher.ts';
+import type { HashThread } from '../swarm/hash-thread.ts';
 import type { PeerBook } from '../swarm/peer-book.ts';
 import type { Torrent } from '../swarm/torrent.ts';
 import type { HttpCache, OpenNar } from '../upstream/http-cache.ts';
@@ -141,7 +142,7 @@ export class SwarmSource implements NarSource {
   }
 
   async open(fromByte: number, signal: AbortSignal, patient = false): Promise<OpenNarBytes | undefined> {
-    const { find, limits, share, book } = this.#options;
+    const { find, limits, share, book, hashes } = this.#options;
     const found = await find(signal, patient);
     if (found === undefined) return undefined;
     const { torrent } = found;
@@ -156,6 +157,7 @@ export class SwarmSource implements NarSource {
       stallMs: patient ? limits.swarmPatienceMs : limits.swarmStallMs,
       signal,
       book,
+      hashes,
       ...(shared?.fetch.tellsPeers && { share: shared.fetch }),
     });
     const forget = shared?.fetch.namePeersTo(fetch);
@@ -190,6 +192,7 @@ export interface SwarmSourceOptions {
   find(signal: AbortSignal, patient: boolean): Promise<Found | undefined>;
   limits: Pick<ClientLimits, 'swarmStallMs' | 'swarmPatienceMs'>;
   book: PeerBook;
+  hashes?: HashThread | undefined;
   /** Whether the NAR file is shared while it is fetched. */
   share(torrent: Torrent): SharedSwarm | undefined;
 }

@@ -128,7 +128,8 @@ export class NarServer {
       if (sizeBytes === undefined) await sendUnsized(response, reader, fileHash, gone.signal);
       else {
         const read: SendSource['read'] = (position, length, signal) => reader.read(position, length, signal);
-        await sendFile(request, response, narSource(fileHash, sizeBytes, read));
+        const release = (bytes: Uint8Array): void => reader.release(bytes);
+        await sendFile(request, response, { ...narSource(fileHash, sizeBytes, read), release });
       }
       return true;
     } catch (error) {

@@ -383,7 +383,7 @@ export class Race {
     if (!assembly.complete && leg.at === this.#front && leg.at === (this.#sizeBytes ?? leg.at)) {
       // Nobody has said before how long it is, or it is empty.
       try {
-        assembly.finish();
+        await assembly.finish();
       } catch (error) {
         return this.#spoilt(asNarswarmError(error));
       }

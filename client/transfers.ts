@@ -2,6 +2,7 @@
 
 import { NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
+import type { HashThread } from '../swarm/hash-thread.ts';
 import type { PackConnections } from '../swarm/pack-connections.ts';
 import type { PeerBook } from '../swarm/peer-book.ts';
 import type { Torrent } from '../swarm/torrent.ts';
@@ -34,6 +35,7 @@ export interface TransfersOptions {
   catalogs: Catalogs;
   packs: PackConnections;
   book: PeerBook;
+  hashes?: HashThread | undefined;
   held: HeldFiles;
   counts: Counts;
   limits: ClientLimits;
@@ -97,6 +99,7 @@ export class Transfers {
     const job: NarJob = new NarJob({
       given,
       fileHash,
+      hashes: this.#options.hashes,
       limits,
       logger,
       counts,
@@ -222,11 +225,12 @@ export class Transfers {
   }
 
   #swarm(wanted: PlanWanted, found: Found): NarSource {
-    const { limits, book } = this.#options;
+    const { limits, book, hashes } = this.#options;
     let first: Found | undefined = found.peers.length > 0 ? found : undefined;
     return new SwarmSource({
       limits,
       book,
+      hashes,
       share: wanted.sharing,
       find: async (signal, patient) => {
         const known = first;

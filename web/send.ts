@@ -20,6 +20,8 @@ export interface SendSource {
    * give fewer than asked. `signal` aborts when nobody wants them any more.
    */
   read(position: number, lengthBytes: number, signal: AbortSignal): Promise<Uint8Array>;
+  /** What `read` gave is with the system: nobody reads it any more. Not told when the reader has gone away. */
+  release?(bytes: Uint8Array): void;
   /** Names these bytes and no others for ever; the quotes are added here. Without one there is no If-Range. */
   etag?: string;
   /** `application/octet-stream` by default. */
@@ -133,12 +135,16 @@ async function sendBody(
       if (position === end) {
         next = undefined;
         await endWith(response, chunk, gone.signal);
+        if (response.writableFinished) source.release?.(chunk);
         break;
       }
       next = readAt(position);
       // Awaited only after the write; it must not count as unhandled meanwhile.
       next.catch(() => undefined);
-      if (!response.write(chunk)) await drained(response, gone.signal);
+      const taken = (error: Error | null | undefined): void => {
+        if (!error) source.release?.(chunk);
+      };
+      if (!response.write(chunk, taken)) await drained(response, gone.signal);
     }
   } catch (error) {
     if (!gone.signal.aborted) {

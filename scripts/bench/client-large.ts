@@ -80,14 +80,16 @@ export async function clientLarge({ dir, runs }: SectionOptions): Promise<Row[]>
     closers.push(() => nginx.stop());
     const rows: Row[] = [];
     for (const place of [await here(lab, nginx.port), await farAway(lab, nginx.port)]) {
-      const nginxRuns: Run[] = [];
-      const clientRuns: ClientRun[] = [];
-      for (let run = 0; run < runs; run++) {
-        const { host, port } = place.nginx;
-        nginxRuns.push(await ask(reader, host, port, large));
-        clientRuns.push(await throughClient(lab, place));
+      for (const into of [join(lab.into, 'read'), undefined]) {
+        const nginxRuns: Run[] = [];
+        const clientRuns: ClientRun[] = [];
+        for (let run = 0; run < runs; run++) {
+          const { host, port } = place.nginx;
+          nginxRuns.push(await ask(reader, { host, port, into }, large));
+          clientRuns.push(await throughClient(lab, place, into));
+        }
+        rows.push(...rowsOf(place.name, into !== undefined, nginxRuns, clientRuns));
       }
-      rows.push(...rowsOf(place.name, nginxRuns, clientRuns));
     }
     return rows;
   } finally {
@@ -139,7 +141,11 @@ async function startSeeder(
 }
 
 /** A new client, which has fetched something small before. */
-async function throughClient({ into, cache, reader, large, other }: Lab, place: Place): Promise<ClientRun> {
+async function throughClient(
+  { into, cache, reader, large, other }: Lab,
+  place: Place,
+  readInto: string | undefined,
+): Promise<ClientRun> {
   const { catalog: about } = (await place.seeder.status()) as { catalog: { publicKey: string } };
   const data = join(into, 'client');
   const client = await startProgram([
@@ -154,12 +160,13 @@ async function throughClient({ into, cache, reader, large, other }: Lab, place: 
       const narInfo = await fetch(`${client.url}/${storeHash}.narinfo`);
       if (!narInfo.ok) throw new Error(`a narinfo through the client: ${narInfo.status}`);
     }
-    await ask(reader, hostname, Number(port), other);
+    const from = { host: hostname, port: Number(port), into: readInto };
+    await ask(reader, from, other);
     const { pid } = client.process;
     forgetPeak(pid);
     const idleBytes = memoryOf(pid).residentBytes;
     const before = { own: cpuSecondsOf(pid), seeder: cpuSecondsOf(place.seeder.process.pid) };
-    const run = await ask(reader, hostname, Number(port), large);
+    const run = await ask(reader, from, large);
     return {
       ...run,
       cpuSeconds: cpuSecondsOf(pid) - before.own,
@@ -172,13 +179,26 @@ async function throughClient({ into, cache, reader, large, other }: Lab, place: 
   }
 }
 
-async function ask(reader: PeerProcess, host: string, port: number, { url }: Names): Promise<Run> {
-  const result = await reader.ask<Run & { error?: string }>(`${host} ${port} /${url}`);
+/** Where a NAR is read from, and into which file; thrown away without one. */
+interface Reading {
+  host: string;
+  port: number;
+  into: string | undefined;
+}
+
+async function ask(reader: PeerProcess, { host, port, into }: Reading, { url }: Names): Promise<Run> {
+  const line = `${host} ${port} /${url}${into === undefined ? '' : ` ${into}`}`;
+  const result = await reader.ask<Run & { error?: string }>(line);
   if (result.error !== undefined) throw new Error(`the reader: ${result.error}`);
   return result;
 }
 
-function rowsOf(where: string, nginxRuns: readonly Run[], clientRuns: readonly ClientRun[]): Row[] {
+function rowsOf(
+  where: string,
+  written: boolean,
+  nginxRuns: readonly Run[],
+  clientRuns: readonly ClientRun[],
+): Row[] {
   const of = (key: keyof ClientRun): number => median(clientRuns.map((run) => run[key]));
   const nginx = (key: keyof Run): number => median(nginxRuns.map((run) => run[key]));
   const speed = (seconds: number): string => `${(largeBytes / seconds / 1e6).toFixed(0)} MB/s`;
@@ -187,14 +207,16 @@ function rowsOf(where: string, nginxRuns: readonly Run[], clientRuns: readonly C
   const laterMs = (of('firstByteSeconds') - nginx('firstByteSeconds')) * 1_000;
   const above = of('aboveIdleBytes');
   const what = `${largeBytes / mebibyte} MiB through the client${where}`;
+  const bulk: Row = {
+    what: `${what}: nginx, to a reader that ${written ? 'hashes and writes it' : 'throws it away'}`,
+    ours: speed(of('seconds')),
+    theirs: speed(nginx('seconds')),
+    ratio: nginx('seconds') / of('seconds'),
+  };
+  // The kernel gives nginx's bytes without touching them; only who uses them pays for them.
+  if (!written) return [{ ...bulk, note: 'for orientation' }];
   return [
-    {
-      what: `${what}: nginx`,
-      ours: speed(of('seconds')),
-      theirs: speed(nginx('seconds')),
-      ratio: nginx('seconds') / of('seconds'),
-      reach: speedReach,
-    },
+    { ...bulk, reach: speedReach },
     {
       what: `${what}: first byte`,
       ours: ms(of('firstByteSeconds')),

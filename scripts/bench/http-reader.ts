@@ -1,8 +1,11 @@
 /**
  * The reader of the client's benchmarks, as cheap as one can be, so that it takes little from those that are measured: asks for what it is
- * told on standard input, a line `HOST PORT PATH` each time, throws the body away, and says when its first byte and its last came.
+ * told on standard input, a line `HOST PORT PATH [FILE]` each time, and says when its first byte and its last came. The body is thrown away,
+ * or hashed and written to FILE, which is the least that Nix does with it.
  */
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
+import { closeSync, openSync, writeSync } from 'node:fs';
 import { connect } from 'node:net';
 import { createInterface } from 'node:readline';
 
@@ -11,8 +14,11 @@ const headEnd = '\r\n\r\n';
 
 console.log('{}');
 for await (const line of createInterface(process.stdin)) {
-  const [host = '', port = '', path = ''] = line.split(' ');
-  console.log(JSON.stringify(await read(host, Number(port), path).catch((error: Error) => failed(error))));
+  const [host = '', port = '', path = '', file] = line.split(' ');
+  const take = file === undefined ? undefined : hashAndWrite(file);
+  const answer = await read(host, Number(port), path, take?.take).catch((error: Error) => failed(error));
+  take?.end();
+  console.log(JSON.stringify(answer));
 }
 
 interface ReadResult {
@@ -27,7 +33,24 @@ function failed({ message }: Error): ReadResult {
   return { bytes: 0, firstByteSeconds: 0, seconds: 0, error: message };
 }
 
-async function read(host: string, port: number, path: string): Promise<ReadResult> {
+function hashAndWrite(file: string): { take(chunk: Buffer): void; end(): void } {
+  const digest = createHash('sha256');
+  const into = openSync(file, 'w');
+  return {
+    take(chunk) {
+      digest.update(chunk);
+      writeSync(into, chunk);
+    },
+    end: () => closeSync(into),
+  };
+}
+
+async function read(
+  host: string,
+  port: number,
+  path: string,
+  use: (chunk: Buffer) => void = () => {},
+): Promise<ReadResult> {
   let head = '';
   let length = Number.NaN;
   let bytes = 0;
@@ -36,6 +59,7 @@ async function read(host: string, port: number, path: string): Promise<ReadResul
   const take = (chunk: Buffer): void => {
     if (chunk.length > 0 && bytes === 0) firstByteSeconds = (performance.now() - askedMs) / 1_000;
     bytes += chunk.length;
+    use(chunk);
     if (bytes >= length) socket.end();
   };
   const socket = connect({

@@ -1,15 +1,23 @@
 import { hash } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { Assembly, heldBackBytes, withoutDiskMaxBytes } from '../../client/assembly.ts';
 import { sha256FromDigest } from '../../nar/hash.ts';
 import { PieceChecker } from '../../parts/piece-checker.ts';
 import { MemoryStore } from '../../store/memory-store.ts';
+import { HashThread } from '../../swarm/hash-thread.ts';
 import { madeNar, pseudoRandom } from './made-nar.ts';
 
-async function assembly(bytes: Buffer, { sizeBytes, checked }: { sizeBytes?: number; checked: boolean }) {
+interface Options {
+  sizeBytes?: number;
+  checked: boolean;
+  hashes?: HashThread;
+}
+
+async function assembly(bytes: Buffer, options: Options): Promise<Assembly> {
   const fileHash = sha256FromDigest(hash('sha256', bytes, 'buffer'));
   const writer = await new MemoryStore().create(`${fileHash}.nar`);
-  return new Assembly({ writer, fileHash, sizeBytes, checked });
+  return new Assembly({ writer, fileHash, sizeBytes: undefined, ...options });
 }
 
 t.test('without a torrent the last 64 KiB are held back until FileHash is known to match', async (t) => {
@@ -86,7 +94,7 @@ t.test('a file that ends too early or too late is refused', async (t) => {
   await t.rejects(long.append(Buffer.alloc(1_001)), { code: 'file-size-mismatch' });
   const short = await assembly(bytes, { sizeBytes: 1_000, checked: false });
   await short.append(bytes.subarray(0, 999));
-  t.throws(() => short.finish(), { code: 'file-size-mismatch' });
+  await t.rejects(short.finish(), { code: 'file-size-mismatch' });
   t.equal(short.released, 0);
 });
 
@@ -95,7 +103,7 @@ t.test('without a size the end of the body is the end', async (t) => {
   const whole = await assembly(bytes, { checked: false });
   await whole.append(bytes);
   t.equal(whole.released, 0);
-  whole.finish();
+  await whole.finish();
   t.equal(whole.released, 1_000);
 });
 
@@ -113,4 +121,36 @@ t.test('HTTP bytes come out of the piece checker in whole pieces, whatever their
   }
   const checker = new PieceChecker(torrent, 0);
   t.throws(() => [...checker.push(Buffer.alloc(65_536))], { code: 'piece-mismatch' });
+});
+
+t.test('a large file is hashed by the thread, and memory is used again once nobody reads it', async (t) => {
+  const hashes = new HashThread();
+  t.teardown(() => hashes.close());
+  while (!hashes.ready) await sleep(5);
+  const pieceBytes = 1024 * 1024;
+  const bytes = pseudoRandom('thread', 12 * pieceBytes);
+  for (const spoilt of [false, true]) {
+    const whole = await assembly(bytes, { sizeBytes: bytes.length, checked: true, hashes });
+    const memory = new Map<ArrayBufferLike, number>();
+    let lent: Buffer | undefined;
+    let last: Promise<void> = Promise.resolve();
+    for (let at = 0; at < bytes.length; at += pieceBytes) {
+      const piece = hashes.memory.take(pieceBytes);
+      memory.set(piece.buffer, (memory.get(piece.buffer) ?? 0) + 1);
+      bytes.copy(piece, 0, at);
+      if (spoilt && at === 5 * pieceBytes) piece[7] = ~(piece[7] ?? 0);
+      last = whole.append(piece);
+      if (at + pieceBytes < bytes.length) await last;
+      if (at === 0) lent = await whole.lend(0, pieceBytes);
+      // Given to somebody who may keep it.
+      if (at === pieceBytes) await whole.read(at, 10);
+      if (at > 6 * pieceBytes) whole.release(await whole.lend(at - pieceBytes, 1_000));
+    }
+    if (spoilt) await t.rejects(last, { code: 'file-hash-mismatch' });
+    else await last;
+    t.equal(whole.complete, !spoilt);
+    t.ok(lent?.equals(bytes.subarray(0, pieceBytes)), 'what is lent stays as it was');
+    if (lent !== undefined) whole.release(lent);
+    t.ok(memory.size < 12, `${memory.size} pieces of memory`);
+  }
 });
