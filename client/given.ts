@@ -253,9 +253,11 @@ export class GivenNarInfos {
 
   /** The disk takes nothing: the memory does not take everything. */
   #forgetOldest(): void {
-    for (const entry of this.#byUrl.values()) {
-      if (this.#byUrl.size <= unsavedMax) return;
-      this.#forget(entry);
+    for (const known of [this.#byUrl, this.#byStoreHash]) {
+      for (const entry of known.values()) {
+        if (known.size <= unsavedMax) break;
+        this.#forget(entry);
+      }
     }
   }
 }

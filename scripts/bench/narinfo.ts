@@ -147,6 +147,6 @@ function row(what: string, { perSecond, clientCpu, ownCpu }: Asked, pinned: bool
     ours: `${perSecond.toFixed(0)} a second`,
     theirs: '',
     goal: { text: `≥ ${goalPerSecond} a second`, met: perSecond >= goalPerSecond },
-    note: `${connections} connections; CPU of the client ${share(clientCpu)}, ${where}; of the load ${share(ownCpu)}`,
+    note: `${connections} connections; CPU of the client ${share(clientCpu)}, ${where}: ${(perSecond / clientCpu).toFixed(0)} a second of CPU; of the load ${share(ownCpu)}`,
   };
 }
