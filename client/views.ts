@@ -168,6 +168,8 @@ class ViewedCatalog {
   readonly #head: FollowedCatalog;
   readonly #views = new Map<string, FollowedCatalog>();
   readonly #revocations: FollowedCatalog;
+  /** Most catalogs have never revoked anything, and it is asked for each narinfo. */
+  #revokes = false;
   #error: string | undefined;
   /** Until when the views hold; 0 before the first head. Not read from the head at each question, as that is long. */
   expiresMs = 0;
@@ -240,7 +242,7 @@ class ViewedCatalog {
   }
 
   revoked(fileHash: Sha256): Revoked | undefined {
-    return this.#revocations.revoked(fileHash);
+    return this.#revokes ? this.#revocations.revoked(fileHash) : undefined;
   }
 
   status(): ViewStatus[] {
@@ -265,6 +267,7 @@ class ViewedCatalog {
     do {
       const page = this.#revocations.revocations(after, revocationsPage);
       for (const { fileHash, ...revoked } of page) this.#options.onRevoked(fileHash, revoked);
+      this.#revokes ||= page.length > 0;
       after = page.at(-1)?.fileHash;
     } while (after !== undefined);
   }
