@@ -89,6 +89,20 @@ t.test('a client that starts later hears who has what it fetches', async (t) => 
   t.ok((await fetchNar(second, large)).body.equals(large.bytes));
 });
 
+t.test('a machine of the local network gives what an upstream is slow to give', async (t) => {
+  const lab = await Lab.open(t);
+  const catalog = await lab.catalog([large]);
+  catalog.peers = [];
+  const upstream = await lab.upstream([large]);
+  const first = await lab.client([upstream], [catalog], { share: 'lan' });
+  await fetchNar(first, large);
+  await until(() => statusOf(first).cache.files === 1);
+  const second = await lab.client([upstream], [catalog], { share: 'lan', dataDir: `${lab.dir}/second` });
+  upstream.intercept = (request) => request.url?.startsWith('/nar/') === true;
+  t.ok((await fetchNar(second, large)).body.equals(large.bytes));
+  t.match(statusOf(second).nars, { swarm: 1, http: 0 });
+});
+
 t.test('without --share nothing is sent, whatever is fetched and asked', async (t) => {
   const lab = await Lab.open(t);
   const { said, ask } = await listener(t, lab);
