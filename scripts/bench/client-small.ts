@@ -5,6 +5,7 @@
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { nginxMissing, startNginx } from '../../tests/helpers/nginx.ts';
+import { NixLab, nixMissing } from '../../tests/helpers/nix.ts';
 import { type Program, startProgram, until, untilIngested } from '../../tests/helpers/program.ts';
 import { baseNameOf, fieldOf, makeSampleCache, type SampleCache } from '../../tests/helpers/sample-cache.ts';
 import { PeerProcess } from './peer-process.ts';
@@ -14,6 +15,8 @@ import type { SmallRead } from './small-reader.ts';
 import { median, type Row } from './table.ts';
 
 const narFiles = 1_500;
+/** Of the closure that Nix itself realises. */
+const nixPaths = 300;
 const medianSize = '33KiB';
 const delayMs = 25;
 const view = 'bench';
@@ -61,8 +64,11 @@ export async function clientSmall({ dir, runs }: SectionOptions): Promise<Row[]>
   await mkdir(into);
   const closers: Lab['closers'] = [];
   try {
-    const lab = await openLab(into, closers);
-    return await measure(lab, runs);
+    await mkdir(join(into, 'reader'));
+    const rows = await measure(await openLab(join(into, 'reader'), narFiles, closers), runs);
+    if (nixMissing() !== false) return rows;
+    await mkdir(join(into, 'nix'));
+    return [...rows, await realNix(await openLab(join(into, 'nix'), nixPaths, closers), runs)];
   } finally {
     for (const close of closers.reverse()) await close();
     await rm(into, { recursive: true, force: true });
@@ -100,8 +106,8 @@ async function measure(lab: Lab, runs: number): Promise<Row[]> {
   return rows;
 }
 
-async function openLab(into: string, closers: Lab['closers']): Promise<Lab> {
-  const cache = await makeSampleCache(into, narFiles, medianSize, ['--compression', 'none']);
+async function openLab(into: string, paths: number, closers: Lab['closers']): Promise<Lab> {
+  const cache = await makeSampleCache(into, paths, medianSize, ['--compression', 'none']);
   const list = join(into, 'narinfos');
   await writeFile(list, `${inNixOrder(cache).join('\n')}\n`);
   const nginx = await startNginx(cache.dir);
@@ -138,10 +144,9 @@ async function startSeeder(lab: Lab): Promise<Seeder> {
     ...['--pack-age', '0s', '--publish-every', '1s', '--view', `${view}=${join(into, 'view')}`],
   ]);
   closers.push(() => program.stop());
-  await untilIngested(program, narFiles);
-  await until(
-    async () => ((await program.status()) as { packs: { nars: number } }).packs.nars > narFiles / 2,
-  );
+  const paths = cache.narInfos.length;
+  await untilIngested(program, paths);
+  await until(async () => ((await program.status()) as { packs: { nars: number } }).packs.nars > paths / 2);
   await until(async () =>
     new RegExp(`^View: ${view} `, 'm').test(await (await fetch(`${program.url}/catalog/head`)).text()),
   );
@@ -160,25 +165,78 @@ function slowPath(target: number, port = 0): Promise<{ process: PeerProcess; por
 }
 
 async function throughClient(lab: Lab, args: readonly string[]): Promise<ClientRun> {
-  const data = join(lab.into, 'client');
-  const client = await startProgram(['client', '--data', data, '--http', '127.0.0.1:0', ...args]);
-  try {
-    if (args.includes('--view')) {
-      await until(async () => {
-        const { views } = (await client.status()) as { views: { paths: number }[] };
-        return views[0]?.paths === narFiles;
-      });
-    }
+  return withClient(lab, args, async (client) => {
     const before = cpuSecondsOf(client.process.pid ?? 0);
     const measured = await read(lab, '127.0.0.1', Number(new URL(client.url).port));
     const cpuSeconds = cpuSecondsOf(client.process.pid ?? 0) - before;
     const status = await client.status();
     process.stderr.write(`${JSON.stringify({ ...measured, cpuSeconds, ...summary(status) })}\n`);
     return { ...measured, cpuSeconds, status };
+  });
+}
+
+/** A new client, when it has its view. */
+async function withClient<T>(
+  lab: Lab,
+  args: readonly string[],
+  action: (client: Program) => Promise<T>,
+): Promise<T> {
+  const data = join(lab.into, 'client');
+  const client = await startProgram(['client', '--data', data, '--http', '127.0.0.1:0', ...args]);
+  try {
+    if (args.includes('--view')) {
+      await until(async () => {
+        const { views } = (await client.status()) as { views: { paths: number }[] };
+        return views[0]?.paths === lab.cache.narInfos.length;
+      });
+    }
+    return await action(client);
   } finally {
     await client.stop();
     await rm(data, { recursive: true });
   }
+}
+
+/** The same closure by Nix itself, into an empty store each time. */
+async function realNix(lab: Lab, runs: number): Promise<Row> {
+  const { cache, nginxUrl, into } = lab;
+  const nix = await NixLab.open();
+  lab.closers.push(() => nix.close());
+  const path = (await readFile(join(cache.dir, 'store-paths'), 'utf8')).trim();
+  const trusted = (await readFile(join(into, 'cache.test-1.public'), 'utf8')).trim();
+  const realise = async (substituter: string): Promise<number> => {
+    const startMs = performance.now();
+    await nix.realise({
+      ...{ store: 'filled', home: 'new', path, substituters: [substituter] },
+      options: { 'trusted-public-keys': trusted },
+    });
+    const seconds = (performance.now() - startMs) / 1_000;
+    await nix.remove('store-filled');
+    await nix.remove('new');
+    return seconds;
+  };
+  const seeder = await startSeeder(lab);
+  const catalog = ['--catalog', seeder.url, '--catalog-key', seeder.key, '--view', view];
+  const direct: number[] = [];
+  const ours: number[] = [];
+  for (let run = 0; run < runs; run++) {
+    direct.push(await realise(nginxUrl));
+    ours.push(
+      await withClient(lab, ['--upstream', nginxUrl, ...catalog], async (client) => {
+        const seconds = await realise(client.url);
+        process.stderr.write(`${JSON.stringify({ seconds, ...summary(await client.status()) })}\n`);
+        return seconds;
+      }),
+    );
+  }
+  const share = median(ours) / median(direct);
+  return {
+    what: `Nix realises a closure of ${nixPaths} paths, with one seeder and its view, beside nginx`,
+    ours: `${median(ours).toFixed(2)} s`,
+    theirs: `${median(direct).toFixed(2)} s`,
+    goal: { text: `≤ ${seededReach}× the time`, met: share <= seededReach },
+    note: `${share.toFixed(2)}× the time`,
+  };
 }
 
 function summary({ nars, bytes, packs, ahead, wrong }: Record<string, unknown>): object {
