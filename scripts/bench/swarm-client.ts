@@ -1,6 +1,6 @@
 /**
  * A client of the swarm benchmark: shares, is told to begin by a line, fetches one NAR file through its own HTTP side as Nix would, says how it
- * went, and goes on sharing until its input ends.
+ * went, or how far it came when a second line says that the time is up, and goes on sharing until its input ends.
  *
  *   swarm-client.ts DATA ADDRESS CATALOG CATALOG_KEY TRUSTED_KEY STORE_HASH OTHER_STORE_HASH
  */
@@ -32,28 +32,38 @@ const client = await openClient({
   share: 'on',
   logger: makeLogger({ level: 'warn' }),
 });
+let receivedBytes = 0;
 // A daemon that has been at work before: what loads when it is first used is not measured.
 await fetchNar(other);
 process.stdin.resume();
 console.log('ready');
 await once(process.stdin, 'data');
 const startedMs = performance.now();
-await fetchNar(storeHash);
-const seconds = (performance.now() - startedMs) / 1_000;
-const { user, system } = process.cpuUsage();
-const { share } = client.status() as unknown as { share: { uploadedBytes: number } };
-console.log(
-  JSON.stringify({ seconds, uploadedBytes: share.uploadedBytes, cpuSeconds: (user + system) / 1e6 }),
+const cpuBefore = process.cpuUsage();
+const timeIsUp = new AbortController();
+process.stdin.once('data', () => timeIsUp.abort());
+const whole = await fetchNar(storeHash, timeIsUp.signal).then(
+  () => true,
+  (error: unknown) => {
+    if (!timeIsUp.signal.aborted) throw error;
+    return false;
+  },
 );
+const seconds = (performance.now() - startedMs) / 1_000;
+const { user, system } = process.cpuUsage(cpuBefore);
+const { share } = client.status() as unknown as { share: { uploadedBytes: number } };
+const { uploadedBytes } = share;
+const cpuSeconds = (user + system) / 1e6;
+console.log(JSON.stringify({ whole, seconds, receivedBytes, uploadedBytes, cpuSeconds }));
 if (!process.stdin.readableEnded) await once(process.stdin, 'end');
 await client.close();
 
-async function fetchNar(hash: string): Promise<void> {
+async function fetchNar(hash: string, signal?: AbortSignal): Promise<void> {
   const narInfo = await (await fetch(`${client.url}/${hash}.narinfo`)).text();
   const url = /^URL: (.*)$/m.exec(narInfo)?.[1] ?? '';
   const size = Number(/^FileSize: (.*)$/m.exec(narInfo)?.[1]);
-  const answer = await fetch(`${client.url}/${url}`);
-  let bytes = 0;
-  for await (const chunk of answer.body ?? []) bytes += chunk.length;
-  if (bytes !== size) throw new Error(`${bytes} of ${size} bytes came`);
+  const answer = await fetch(`${client.url}/${url}`, { ...(signal && { signal }) });
+  receivedBytes = 0;
+  for await (const chunk of answer.body ?? []) receivedBytes += chunk.length;
+  if (receivedBytes !== size) throw new Error(`${receivedBytes} of ${size} bytes came`);
 }

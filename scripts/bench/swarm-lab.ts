@@ -1,12 +1,13 @@
 /**
  * The laboratory of the swarm benchmark, inside a network namespace: a seeder on a bridge, clients behind links that the kernel keeps to a
- * rate, all of them told to begin at once. Prints one JSON object.
+ * rate, all of them told to begin at once, and asked how far they came when the time is up. Prints one JSON object.
  *
- *   swarm-lab.ts DIR MIB CLIENTS MIB_PER_SECOND
+ *   swarm-lab.ts DIR MIB CLIENTS MIB_PER_SECOND SECONDS
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir } from 'node:fs/promises';
+import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { printPublicKey } from '../../nar/signature.ts';
@@ -14,22 +15,24 @@ import { storeHashOf } from '../../nar/store-path.ts';
 import { CacheBuilder } from '../../tests/helpers/cache-builder.ts';
 import { startProgram, untilIngested } from '../../tests/helpers/program.ts';
 import { narOfSize } from '../../tests/helpers/sized-nar.ts';
+import type { SwarmClientResult, SwarmResult } from './swarm.ts';
 
-const [dir = '', mibText, clientsText, rateText] = process.argv.slice(2);
+const [dir = '', mibText, clientsText, rateText, secondsText] = process.argv.slice(2);
 const sizeBytes = Number(mibText) * 1024 * 1024;
 const clientCount = Number(clientsText);
 const rateBits = Number(rateText) * 8 * 1024 * 1024;
 const mebibyte = 1024 * 1024;
 
-/** For the whole, so that nothing is left running. */
-const deadlineMs = 15 * 60_000;
+/** For starting and ending all of it, so that nothing is left running. */
+const aroundMs = 5 * 60_000;
+const fetchMs = Number(secondsText) * 1000;
 const network = '10.78.0';
 const clientFile = join(import.meta.dirname, 'swarm-client.ts');
 
 setTimeout(() => {
   console.error('swarm: it took too long');
   process.exit(1);
-}, deadlineMs).unref();
+}, fetchMs + aroundMs).unref();
 
 run('ip link set lo up');
 run('ip link add br0 type bridge');
@@ -54,30 +57,33 @@ try {
   const common = [seeder.url, catalog.publicKey, printPublicKey(cache.publicKey), ...hashes];
   for (let n = 0; n < clientCount; n++) clients.push(await startClient(n, common));
   const { swarm: before } = (await seeder.status()) as { swarm: { uploadedBytes: number } };
+  const machine = machineTimes();
+  const timeIsUp = setTimeout(() => {
+    for (const client of clients) client.stop();
+  }, fetchMs);
   const results = await Promise.all(clients.map((client) => client.fetch()));
+  clearTimeout(timeIsUp);
+  const { busy, all: total } = machineTimes();
   const { swarm } = (await seeder.status()) as { swarm: { uploadedBytes: number } };
   const all = results.reduce((sum, { uploadedBytes }) => sum + uploadedBytes, 0);
-  console.log(
-    JSON.stringify({
-      copies: (swarm.uploadedBytes - before.uploadedBytes) / sizeBytes,
-      seconds: results.map(({ seconds }) => seconds),
-      exchangedCopies: all / sizeBytes,
-      cpuSeconds: results.reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0),
-    }),
-  );
+  const result: SwarmResult = {
+    copies: (swarm.uploadedBytes - before.uploadedBytes) / sizeBytes,
+    clients: results,
+    exchangedCopies: all / sizeBytes,
+    cpuSeconds: results.reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0),
+    machineShare: (busy - machine.busy) / (total - machine.all),
+    cores: cpus().length,
+  };
+  console.log(JSON.stringify(result));
 } finally {
   await Promise.all(clients.map((client) => client.end()));
   await seeder.stop();
 }
 
-interface FetchResult {
-  seconds: number;
-  uploadedBytes: number;
-  cpuSeconds: number;
-}
-
 interface Client {
-  fetch(): Promise<FetchResult>;
+  /** Until it has all, or is told to stop. */
+  fetch(): Promise<SwarmClientResult>;
+  stop(): void;
   end(): Promise<void>;
 }
 
@@ -118,14 +124,28 @@ async function startClient(n: number, common: readonly string[]): Promise<Client
     async fetch() {
       const answer = nextLine();
       child.stdin.write('\n');
-      const result: FetchResult = JSON.parse(await answer);
+      const result: SwarmClientResult = JSON.parse(await answer);
       return result;
+    },
+    stop() {
+      child.stdin.write('\n');
     },
     async end() {
       child.stdin.end();
       await exited;
     },
   };
+}
+
+/** Milliseconds of all cores since the machine started: those that anybody used, and all there were. */
+function machineTimes(): { busy: number; all: number } {
+  let [busy, all] = [0, 0];
+  for (const { times } of cpus()) {
+    const sum = Object.values(times).reduce((total, time) => total + time, 0);
+    all += sum;
+    busy += sum - times.idle;
+  }
+  return { busy, all };
 }
 
 /** `unshare` has made the namespace once the process is the shell. */
