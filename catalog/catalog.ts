@@ -9,43 +9,22 @@
 import type { DatabaseSync } from 'node:sqlite';
 import type { ErrorCode } from '../nar/errors.ts';
 import { NarswarmError } from '../nar/errors.ts';
-import {
-  type InfoHash,
-  infoHashFromDigest,
-  infoHashToDigest,
-  type Sha256,
-  sha256ToDigest,
-} from '../nar/hash.ts';
+import { type InfoHash, infoHashToDigest, type Sha256, sha256ToDigest } from '../nar/hash.ts';
 import type { NarInfo } from '../nar/narinfo.ts';
 import { nix32Decode } from '../nar/nix32.ts';
-import { type StoreHash, storeHashOf } from '../nar/store-path.ts';
+import { storeHashOf } from '../nar/store-path.ts';
+import { CatalogReader } from './catalog-reader.ts';
 import { attempt, beginIfFree, type DatabaseOptions, openDatabase } from './database.ts';
 import { CatalogLog } from './log.ts';
 import { CatalogPacks } from './packs.ts';
 import { revokeNarFile } from './revoke.ts';
-import {
-  bytesOf,
-  entryOf,
-  joinSigs,
-  type NarFileEntry,
-  type NarFileLocation,
-  numberOf,
-  type Refusal,
-  type Row,
-  refusalOf,
-  textOf,
-  type Upload,
-  uploadOf,
-} from './rows.ts';
+import { joinSigs, type NarFileEntry, type NarFileLocation, numberOf, textOf, type Upload } from './rows.ts';
 import { prepareStatements, type Statements } from './statements.ts';
 
 export type { NarFileEntry, NarFileLocation, Refusal, Upload } from './rows.ts';
 
 /** Characters of a refusal's message that are kept. */
 export const refusalMessageMax = 500;
-
-/** Rows that one call of a paging method gives at most. */
-export const catalogPageMax = 10_000;
 
 /** A narinfo in a source, as the scanner sees it. */
 export interface NarInfoKey {
@@ -58,11 +37,6 @@ export interface NarInfoKey {
    * changed.
    */
   readonly fingerprint: string;
-}
-
-export interface FileWithPieces {
-  readonly entry: NarFileEntry;
-  readonly pieces: Buffer;
 }
 
 export interface AcceptedNarFile extends NarInfoKey {
@@ -79,19 +53,6 @@ export interface AcceptedAlias extends NarInfoKey {
   readonly fileHash: Sha256;
 }
 
-export interface CatalogCounts {
-  /** NAR files. */
-  nars: number;
-  /** Accepted narinfos, counted once for each source that offers them. */
-  narinfos: number;
-  rejected: number;
-  rejectedByCode: Record<string, number>;
-  /** Bytes of all NAR files. */
-  bytes: number;
-  /** NAR files whose torrents were ever uploaded: those that are free now, and those that are capped. */
-  uploads: { swarming: number; capped: number };
-}
-
 /**
  * Throws catalog-incompatible when `path` is no catalog, or one of a newer narswarm. `:memory:` gives an empty one.
  */
@@ -103,7 +64,7 @@ export function openCatalog(path: string, options: DatabaseOptions = {}): Catalo
  * Everything here is synchronous, takes microseconds, and throws store-failed or catalog-corrupt when the disk
  * fails.
  */
-export class Catalog {
+export class Catalog extends CatalogReader {
   readonly #db: DatabaseSync;
   readonly #sql: Statements;
   readonly packs: CatalogPacks;
@@ -112,171 +73,18 @@ export class Catalog {
   #torrentChanges = 0;
 
   constructor(db: DatabaseSync) {
+    const sql = prepareStatements(db);
+    super(sql);
     this.#db = db;
-    this.#sql = prepareStatements(db);
+    this.#sql = sql;
     this.log = new CatalogLog(db);
     this.packs = new CatalogPacks(db, (action) => this.transaction(action));
-  }
-
-  // Lookups
-
-  byFileHash(fileHash: Sha256): NarFileEntry | undefined {
-    return this.#entry(this.#get('entryByFileHash', sha256ToDigest(fileHash)));
-  }
-
-  /**
-   * `file`: the torrent of a NAR file. `nar`: that of an uncompressed NAR, of which any NAR file that holds it is
-   * named.
-   */
-  byInfoHash(infoHash: InfoHash): { kind: 'file' | 'nar'; entry: NarFileEntry } | undefined {
-    const digest = infoHashToDigest(infoHash);
-    const file = this.#entry(this.#get('entryByInfoHash', digest));
-    if (file !== undefined) return { kind: 'file', entry: file };
-    const nar = this.#entry(this.#get('entryByNarInfoHash', digest));
-    return nar === undefined ? undefined : { kind: 'nar', entry: nar };
-  }
-
-  /** A NAR file and the piece hashes of its torrent. */
-  fileByFileHash(fileHash: Sha256): FileWithPieces | undefined {
-    return this.#fileWithPieces(this.#get('fileByFileHash', sha256ToDigest(fileHash)));
-  }
-
-  /** As `fileByFileHash`, by the infohash of the NAR file's torrent. */
-  fileByInfoHash(infoHash: InfoHash): FileWithPieces | undefined {
-    return this.#fileWithPieces(this.#get('fileByInfoHash', infoHashToDigest(infoHash)));
-  }
-
-  /** The NAR file behind the URL of an accepted narinfo. */
-  byUrl(narUrl: string): NarFileEntry | undefined {
-    return this.#entry(this.#get('entryByUrl', narUrl));
-  }
-
-  /** The piece hashes of a torrent, of a NAR file or of a NAR. */
-  pieces(infoHash: InfoHash): Buffer | undefined {
-    const digest = infoHashToDigest(infoHash);
-    const row = this.#get('piecesOfFile', digest) ?? this.#get('piecesOfNar', digest);
-    return row && bytesOf(row, 'digests');
-  }
-
-  /** Whether a torrent is that of a NAR file: one lookup in one index. */
-  hasFileOfInfoHash(infoHash: InfoHash): boolean {
-    return this.#get('hasFileOfInfoHash', infoHashToDigest(infoHash)) !== undefined;
-  }
-
-  /** Whether a torrent is in the catalog: one lookup in one or two indexes. */
-  hasInfoHash(infoHash: InfoHash): boolean {
-    const digest = infoHashToDigest(infoHash);
-    return this.#get('hasInfoHash', digest, digest) !== undefined;
-  }
-
-  /** The text of an accepted narinfo, verbatim. */
-  narInfo(storeHash: StoreHash): string | undefined {
-    const row = this.#get('narInfoText', nix32Decode(storeHash));
-    return row && textOf(row, 'text');
-  }
-
-  /** The text of one of the narinfos of a NAR file. */
-  narInfoOf(fileHash: Sha256): string | undefined {
-    const row = this.#get('narInfoOfFile', sha256ToDigest(fileHash));
-    return row && textOf(row, 'text');
-  }
-
-  /** What became of a narinfo when it was last looked at. */
-  known(
-    source: string,
-    narInfoName: string,
-  ): { state: 'accepted' | 'refused'; fingerprint: string } | undefined {
-    const accepted = this.#get('knownAccepted', source, narInfoName);
-    if (accepted) return { state: 'accepted', fingerprint: textOf(accepted, 'fingerprint') };
-    const refused = this.#get('knownRefused', source, narInfoName);
-    return refused && { state: 'refused', fingerprint: textOf(refused, 'fingerprint') };
-  }
-
-  /** At most `limit` NAR files in the order of their FileHash's bytes, from the one after `afterFileHash`. */
-  entries(afterFileHash: Sha256 | undefined, limit: number): NarFileEntry[] {
-    const after = afterFileHash === undefined ? Buffer.alloc(0) : sha256ToDigest(afterFileHash);
-    return this.#all('entries', after, pageSize(limit)).map(entryOf);
-  }
-
-  /** At most `limit` NAR files, the last accepted first. */
-  newest(limit: number): NarFileEntry[] {
-    return this.#all('newest', pageSize(limit)).map(entryOf);
-  }
-
-  /** Those of them that are in no pack and wait for none; looked for among the last `among`. */
-  newestAlone(limit: number, among: number): NarFileEntry[] {
-    return this.#all('newestAlone', among, pageSize(limit)).map(entryOf);
-  }
-
-  /** At most `limit` refusals, by source and name, from the one after `after`. */
-  refusals(limit: number, after?: { source: string; narInfoName: string }): Refusal[] {
-    const id = after === undefined ? 0 : (this.#sourceId(after.source) ?? 0);
-    return this.#all('refusals', id, after?.narInfoName ?? '', pageSize(limit)).map(refusalOf);
-  }
-
-  /** At most `limit` names of the accepted narinfos of a source, in order, from the one after `afterName`. */
-  narInfoNames(source: string, afterName: string | undefined, limit: number): string[] {
-    const rows = this.#all('narInfoNames', source, afterName ?? '', pageSize(limit));
-    return rows.map((row) => textOf(row, 'name'));
-  }
-
-  /** What was uploaded of the torrent of a NAR file or of a pack; `undefined` when nothing ever was. */
-  upload(infoHash: InfoHash): Upload | undefined {
-    const row = this.#get('upload', infoHashToDigest(infoHash));
-    return row && uploadOf(row);
-  }
-
-  /**
-   * The torrents of at most `limit` NAR files in the order in which they were first accepted, from after the row `after`; of a
-   * compressed one also that of its NAR. `last` is where to go on.
-   */
-  infoHashes(after: number, limit: number): { infoHashes: InfoHash[]; last: number | undefined } {
-    const rows = this.#all('infoHashes', after, pageSize(limit));
-    const infoHashes = new Set(
-      rows.flatMap((row) =>
-        [bytesOf(row, 'info_hash'), bytesOf(row, 'nar_info_hash')].map(infoHashFromDigest),
-      ),
-    );
-    const last = rows.at(-1);
-    return { infoHashes: [...infoHashes], last: last && numberOf(last, 'id') };
   }
 
   /** Rises whenever `infoHashes` gives something else than before, or `packs.list`. */
   get torrentChanges(): number {
     return this.#torrentChanges + this.packs.changes;
   }
-
-  /** Kept up to date with every change: nothing is counted here. */
-  counts(): CatalogCounts {
-    const uploads = { swarming: 0, capped: 0 };
-    const counts: CatalogCounts = {
-      nars: 0,
-      narinfos: 0,
-      rejected: 0,
-      rejectedByCode: {},
-      bytes: 0,
-      uploads,
-    };
-    for (const row of this.#all('counters')) {
-      const name = textOf(row, 'name');
-      const value = numberOf(row, 'value');
-      if (name === 'nars' || name === 'narinfos' || name === 'bytes') counts[name] = value;
-      else if (name === 'uploads/swarming') uploads.swarming = value;
-      else if (name === 'uploads/capped') uploads.capped = value;
-      else if (name.startsWith('rejected/') && value > 0) {
-        counts.rejectedByCode[name.slice('rejected/'.length)] = value;
-        counts.rejected += value;
-      }
-    }
-    return counts;
-  }
-
-  /** URLs of all sources that were ever named, in the order in which they were. */
-  sources(): string[] {
-    return this.#all('sources').map((row) => textOf(row, 'url'));
-  }
-
-  // Changes, each whole or not at all
 
   /**
    * Takes in a NAR file that was verified, with the narinfo under which it was. What was known of that narinfo
@@ -303,15 +111,15 @@ export class Catalog {
   acceptAlias(alias: AcceptedAlias): void {
     const { narInfo, fileHash, source } = alias;
     this.transaction(() => {
-      const row = this.#get('entryByFileHash', sha256ToDigest(fileHash));
-      const entry = this.#entry(row);
+      const row = this.get('entryByFileHash', sha256ToDigest(fileHash));
+      const entry = this.entry(row);
       if (row === undefined || entry === undefined) {
         throw notHeld(fileHash);
       }
       checkFits(narInfo, entry);
       const id = numberOf(row, 'id');
       // The same URL of the same source is the same file; of elsewhere nothing is known but that it has these bytes.
-      const same = this.#get('locationByUrl', source, narInfo.url, id);
+      const same = this.get('locationByUrl', source, narInfo.url, id);
       const location = same && {
         source,
         path: textOf(same, 'path'),
@@ -320,7 +128,7 @@ export class Catalog {
       };
       this.#putNarInfo(alias, narInfo, id, location);
       // The narinfo that was replaced may have been the only one under which the bytes were seen.
-      if (this.#get('isHeld', id) === undefined) throw notHeld(fileHash);
+      if (this.get('isHeld', id) === undefined) throw notHeld(fileHash);
     });
   }
 
@@ -376,11 +184,6 @@ export class Catalog {
   }
 
   /** A value kept under a name, such as the cache's StoreDir. */
-  getMeta(key: string): string | undefined {
-    const row = this.#get('getMeta', key);
-    return row && textOf(row, 'value');
-  }
-
   setMeta(key: string, value: string): void {
     this.transaction(() => this.#run('setMeta', key, value));
   }
@@ -432,7 +235,7 @@ export class Catalog {
 
   #putNarFile(entry: NarFileEntry): number {
     this.#torrentChanges++;
-    const row = this.#get(
+    const row = this.get(
       'putNarFile',
       sha256ToDigest(entry.fileHash),
       entry.fileSize,
@@ -453,7 +256,7 @@ export class Catalog {
     location: NarFileLocation | undefined,
   ): void {
     const { source, narInfoName, fingerprint } = key;
-    const before = this.#get('narFileOfNarInfo', source, narInfoName);
+    const before = this.get('narFileOfNarInfo', source, narInfoName);
     this.#run(
       'putNarInfo',
       this.#putSource(source),
@@ -472,7 +275,7 @@ export class Catalog {
   }
 
   #dropNarInfo(source: string, narInfoName: string): void {
-    const before = this.#get('dropNarInfo', source, narInfoName);
+    const before = this.get('dropNarInfo', source, narInfoName);
     if (before !== undefined) this.#dropIfUnheld(numberOf(before, 'nar_file'));
   }
 
@@ -481,7 +284,7 @@ export class Catalog {
    * again.
    */
   #dropIfUnheld(narFile: number): void {
-    if (this.#get('isHeld', narFile) !== undefined) return;
+    if (this.get('isHeld', narFile) !== undefined) return;
     this.#run('dropNarInfosOfFile', narFile);
     this.#run('dropPieces', 2 * narFile, 2 * narFile + 1);
     this.#run('dropNarFile', narFile);
@@ -489,29 +292,8 @@ export class Catalog {
   }
 
   #putSource(url: string): number {
-    const id = this.#sourceId(url);
-    return id ?? numberOf(this.#get('addSource', url) ?? {}, 'id');
-  }
-
-  #sourceId(url: string): number | undefined {
-    const row = this.#get('sourceId', url);
-    return row && numberOf(row, 'id');
-  }
-
-  #entry(row: Row | undefined): NarFileEntry | undefined {
-    return row && entryOf(row);
-  }
-
-  #fileWithPieces(row: Row | undefined): FileWithPieces | undefined {
-    return row && { entry: entryOf(row), pieces: bytesOf(row, 'digests') };
-  }
-
-  #get(name: keyof Statements, ...values: Value[]): Row | undefined {
-    return attempt('reading the catalog', () => this.#sql[name].get(...values));
-  }
-
-  #all(name: keyof Statements, ...values: Value[]): Row[] {
-    return attempt('reading the catalog', () => this.#sql[name].all(...values));
+    const id = this.sourceId(url);
+    return id ?? numberOf(this.get('addSource', url) ?? {}, 'id');
   }
 
   #run(name: keyof Statements, ...values: Value[]): void {
@@ -520,10 +302,6 @@ export class Catalog {
 }
 
 type Value = string | number | bigint | Uint8Array | null;
-
-function pageSize(limit: number): number {
-  return Math.max(0, Math.min(limit, catalogPageMax));
-}
 
 function notHeld(fileHash: Sha256): NarswarmError {
   return new NarswarmError('not-held', `no NAR file ${fileHash} in the catalog`);

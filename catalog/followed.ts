@@ -15,7 +15,7 @@ import {
 import { nix32Decode, nix32Encode } from '../nar/nix32.ts';
 import { type PublicKey, parsePublicKey } from '../nar/signature.ts';
 import type { StoreHash } from '../nar/store-path.ts';
-import { catalogPageMax } from './catalog.ts';
+import { catalogPageMax } from './catalog-reader.ts';
 import { attempt, openDatabase } from './database.ts';
 import { followedKind } from './followed-schema.ts';
 import { type CatalogHead, parseHead } from './head.ts';

@@ -3,7 +3,7 @@
  * each minute of a year would be read by nobody.
  */
 
-import type { LogSegment } from './log.ts';
+import type { LogSegment } from './log-reader.ts';
 import { segmentLimits } from './segment.ts';
 
 /**

@@ -3,7 +3,8 @@
 import { isNarswarmError } from '../nar/errors.ts';
 import { type Sha256, sha256FromDigest, sha256ToDigest } from '../nar/hash.ts';
 import { Chain, firstChain } from './chain.ts';
-import { type CatalogLog, type Queued, textDigest } from './log.ts';
+import { textDigest } from './log.ts';
+import type { LogReader, Queued } from './log-reader.ts';
 import { type CatalogRecord, frameRecord } from './record.ts';
 import { bytesOf, numberOf, type Row, textOf, torrentInfoOf } from './rows.ts';
 import { type SegmentLimits, segmentLimits } from './segment.ts';
@@ -15,7 +16,7 @@ const pageRows = 256;
 const companionsMaxBytes = 1 << 20;
 
 export class LogDraft {
-  readonly #log: CatalogLog;
+  readonly #log: LogReader;
   readonly #limits: SegmentLimits;
   readonly #chain: Chain;
   /** By FileHash and by store hash, both as they are written. */
@@ -37,7 +38,7 @@ export class LogDraft {
   readonly changed: (readonly [digest: Buffer, fileHash: Buffer])[] = [];
   readonly narInfoDigests: (readonly [storeHash: Buffer, digest: Buffer])[] = [];
 
-  constructor(log: CatalogLog, nixStoreDir: string, limits: SegmentLimits = segmentLimits) {
+  constructor(log: LogReader, nixStoreDir: string, limits: SegmentLimits = segmentLimits) {
     this.#log = log;
     this.#limits = limits;
     const last = log.last();

@@ -1,6 +1,7 @@
 /** Canonical torrents put together again from the rows of the catalog. */
 
-import type { Catalog, FileWithPieces, NarFileEntry } from '../catalog/catalog.ts';
+import type { Catalog, NarFileEntry } from '../catalog/catalog.ts';
+import type { FileWithPieces } from '../catalog/catalog-reader.ts';
 import { narFileName } from '../nar/compression.ts';
 import type { InfoHash } from '../nar/hash.ts';
 import { parseNarInfo } from '../nar/narinfo.ts';

@@ -9,6 +9,7 @@ import { headFormat } from '../catalog/head.ts';
 import type { PublicKey, SecretKey } from '../nar/signature.ts';
 import { publicKeyOf } from '../nar/signature.ts';
 import { AvailabilityWatch } from '../parts/availability-watch.ts';
+import { Closers } from '../parts/closers.ts';
 import { HeadInDht, headNotInDht } from '../parts/head-in-dht.ts';
 import { HeadSource } from '../parts/head-source.ts';
 import { openFilesMax, shareOpenFiles } from '../parts/open-files.ts';
@@ -121,11 +122,7 @@ const namedTorrentsMax = 32_768;
 /** Throws `config-invalid`, `catalog-incompatible`, or `store-failed` when another process has the data directory. */
 export async function openSeeder(config: SeederConfig): Promise<Seeder> {
   const { dataDir, secretKey, logger } = config;
-  // Whoever opens, closes: in the opposite order, also when a later step fails.
-  const closers: (() => void | Promise<void>)[] = [];
-  const close = async (): Promise<void> => {
-    for (let closer = closers.pop(); closer !== undefined; closer = closers.pop()) await closer();
-  };
+  const closers = new Closers(logger);
   try {
     const lock = lockDataDir(dataDir);
     closers.push(() => lock.close());
@@ -321,7 +318,7 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
       }),
     });
     // Both let what is under way finish for a moment; they take that moment together.
-    closers.push(async () => void (await Promise.all([http.close(), seedServer.close()])));
+    closers.push(() => Promise.all([http.close(), seedServer.close()]));
 
     closers.push(() => ingest.close());
     if (config.scanCron !== undefined) {
@@ -345,10 +342,10 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
         revocations.look();
         return publisher.publish();
       },
-      close,
+      close: () => closers.close(),
     };
   } catch (error) {
-    await close();
+    await closers.close();
     throw error;
   }
 }

@@ -1,7 +1,8 @@
 /** The view of every revocation, for clients, which do not follow the log: made again after each one. */
 
 import { revocationsView } from '../catalog/head.ts';
-import type { CatalogLog, LogFile } from '../catalog/log.ts';
+import type { CatalogLog } from '../catalog/log.ts';
+import type { LogFile } from '../catalog/log-reader.ts';
 import { frameRecord } from '../catalog/record.ts';
 import { writeSegment } from '../catalog/segment.ts';
 import type { ViewOptions } from './publish-views.ts';

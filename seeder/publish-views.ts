@@ -6,7 +6,8 @@
 import { setImmediate } from 'node:timers/promises';
 import type { CatalogFiles } from '../catalog/files.ts';
 import { revocationsView } from '../catalog/head.ts';
-import type { CatalogLog, LogFile } from '../catalog/log.ts';
+import type { CatalogLog } from '../catalog/log.ts';
+import type { LogFile } from '../catalog/log-reader.ts';
 import { frameRecord } from '../catalog/record.ts';
 import { bytesOf, textOf, torrentInfoOf } from '../catalog/rows.ts';
 import { writeSegment } from '../catalog/segment.ts';

@@ -9,7 +9,7 @@ import { NarswarmError } from '../nar/errors.ts';
 import type { SeedLimits } from './limits.ts';
 import type { OpenTorrent } from './open-torrents.ts';
 import type { ReadMemory } from './read-memory.ts';
-import type { UploadLane } from './upload-control.ts';
+import type { UploadLane } from './upload-lane.ts';
 import type { BlockRequest } from './wire-encode.ts';
 import { pieceHeaderBytes, writePieceHeader } from './wire-encode.ts';
 

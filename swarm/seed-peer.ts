@@ -18,7 +18,7 @@ import type { DealtPeer, PieceDealer } from './piece-dealer.ts';
 import type { PieceDealers } from './piece-dealers.ts';
 import type { SeedCounters } from './seed-connection.ts';
 import { pieceCount, pieceSize } from './torrent.ts';
-import type { UploadLane } from './upload-control.ts';
+import type { UploadLane } from './upload-lane.ts';
 import type { WireVisitor } from './wire.ts';
 import type { BlockRequest } from './wire-encode.ts';
 import {

@@ -7,9 +7,10 @@
 import type { InfoHash } from '../nar/hash.ts';
 import { blockMaxBytes } from './limits.ts';
 import { TokenBucket } from './token-bucket.ts';
+import { type UploadFlow, UploadLane, type UploadLanes } from './upload-lane.ts';
 import { UploadLedger, type UploadRecords } from './upload-ledger.ts';
 import { type UploadLimits, uploadLimits } from './upload-limits.ts';
-import { type PacedSender, rarityMax, UploadPacer } from './upload-pacer.ts';
+import { rarityMax, UploadPacer } from './upload-pacer.ts';
 import {
   neverUploaded,
   nextUploadRecord,
@@ -18,7 +19,7 @@ import {
   type UploadRules,
   type UploadState,
 } from './upload-policy.ts';
-import { chooseSlots, type SlotCandidate, slotsFor } from './upload-slots.ts';
+import { chooseSlots, slotsFor } from './upload-slots.ts';
 
 /** When torrents are capped, and how low; without it none ever is. */
 export interface UploadCap extends Omit<UploadRules, 'neverCappedBytes' | 'graceCopies'> {
@@ -55,31 +56,7 @@ export interface UploadStatus {
   heldBackBytes: number;
 }
 
-/** What a lane needs of its connection. */
-export interface LanePeer {
-  /** Its next request that could be answered now, and all that wait, in bytes. */
-  readonly nextBytes: number;
-  readonly queuedBytes: number;
-  grant(maxBytes: number): number;
-  /** Told at once; requests that wait are refused. */
-  choke(): void;
-  unchoke(): void;
-  /** No limit holds any more. */
-  pump(): void;
-}
-
-interface Flow {
-  readonly infoHash: InfoHash;
-  readonly sizeBytes: number;
-  readonly inParts: boolean;
-  readonly lanes: Set<UploadLane>;
-  record: UploadRecord;
-  rarity: number;
-  /** While it is capped. */
-  bucket: TokenBucket | undefined;
-}
-
-export class UploadControl {
+export class UploadControl implements UploadLanes {
   readonly #cap: UploadCap | undefined;
   readonly #rules: UploadRules | undefined;
   readonly #limits: UploadLimits;
@@ -89,7 +66,7 @@ export class UploadControl {
   readonly #fault: (error: unknown) => void;
   readonly #ledger: UploadLedger;
   readonly #pacer: UploadPacer;
-  readonly #flows = new Map<InfoHash, Flow>();
+  readonly #flows = new Map<InfoHash, UploadFlow>();
   #total: TokenBucket | undefined;
   #timer: NodeJS.Timeout | undefined;
   #flushedMs: number;
@@ -206,11 +183,11 @@ export class UploadControl {
     if ((this.#total?.available(this.#clock()) ?? 1) > 0) this.#run();
   }
 
-  sent(flow: Flow, bytes: number): void {
+  sent(flow: UploadFlow, bytes: number): void {
     if (this.#cap !== undefined) this.#move(flow, bytes, this.#cap.seedsOf(flow.infoHash));
   }
 
-  leave(lane: UploadLane, flow: Flow): void {
+  leave(lane: UploadLane, flow: UploadFlow): void {
     this.#pacer.leave(lane);
     flow.lanes.delete(lane);
     if (flow.lanes.size === 0) this.#flows.delete(flow.infoHash);
@@ -220,13 +197,13 @@ export class UploadControl {
     return this.#clock();
   }
 
-  #look(flow: Flow): void {
+  #look(flow: UploadFlow): void {
     const otherSeeds = this.#cap?.seedsOf(flow.infoHash);
     flow.rarity = Math.min(otherSeeds ?? 0, rarityMax);
     this.#move(flow, 0, otherSeeds);
   }
 
-  #move(flow: Flow, sentBytes: number, otherSeeds: number | undefined): void {
+  #move(flow: UploadFlow, sentBytes: number, otherSeeds: number | undefined): void {
     if (this.#cap === undefined) return;
     const piecesMissing = this.#piecesMissing(flow.infoHash);
     const { sizeBytes, inParts } = flow;
@@ -332,104 +309,5 @@ export class UploadControl {
     } catch (error) {
       this.#fault(error);
     }
-  }
-}
-
-/** One connection's part in the upload of its torrent. */
-export class UploadLane implements PacedSender, SlotCandidate {
-  readonly address: string;
-  readonly #control: UploadControl;
-  readonly #flow: Flow;
-  peer: LanePeer | undefined;
-  /** The peer is interested. */
-  wanted = false;
-  unchoked = false;
-  sinceMs = 0;
-  activeMs = 0;
-
-  constructor(control: UploadControl, flow: Flow, address: string) {
-    this.#control = control;
-    this.#flow = flow;
-    this.address = address;
-  }
-
-  /** Whether requests have to wait for their turn. */
-  get paced(): boolean {
-    return this.#flow.bucket !== undefined || this.#control.limited;
-  }
-
-  get rarity(): number {
-    return this.#flow.rarity;
-  }
-
-  get bucket(): TokenBucket | undefined {
-    return this.#flow.bucket;
-  }
-
-  get neighbours(): Iterable<UploadLane> {
-    return this.#flow.lanes;
-  }
-
-  get nextBytes(): number {
-    return this.peer?.nextBytes ?? 0;
-  }
-
-  /** Held back by us: its silence is not its fault. */
-  get heldBack(): boolean {
-    return this.wanted && !this.unchoked;
-  }
-
-  get heldBackSilenceMs(): number {
-    return this.#control.heldBackSilenceMs;
-  }
-
-  grant(maxBytes: number): number {
-    this.activeMs = this.#control.now();
-    return this.peer?.grant(maxBytes) ?? 0;
-  }
-
-  /** The peer is interested: it is unchoked, now or when there is room. */
-  wants(): void {
-    this.wanted = true;
-    if (!this.unchoked) this.#control.wants(this);
-  }
-
-  /** The peer has lost its interest. */
-  rests(): void {
-    this.wanted = false;
-    // Where there are slots, its one is for others.
-    if (this.paced) this.choke(this.#control.now());
-  }
-
-  wait(): void {
-    this.activeMs = this.#control.now();
-    this.#control.wait(this);
-  }
-
-  sent(bytes: number): void {
-    this.#control.sent(this.#flow, bytes);
-  }
-
-  waitSince(nowMs: number): void {
-    this.sinceMs = nowMs;
-    this.activeMs = nowMs;
-  }
-
-  unchoke(nowMs: number): void {
-    if (this.unchoked) return;
-    this.unchoked = true;
-    this.waitSince(nowMs);
-    this.peer?.unchoke();
-  }
-
-  choke(nowMs: number): void {
-    if (!this.unchoked) return;
-    this.unchoked = false;
-    this.waitSince(nowMs);
-    this.peer?.choke();
-  }
-
-  close(): void {
-    this.#control.leave(this, this.#flow);
   }
 }
