@@ -4,7 +4,7 @@ import { setImmediate } from 'node:timers/promises';
 import type { Compression } from '../nar/compression.ts';
 import { NarswarmError } from '../nar/errors.ts';
 import { decompressBzip2 } from './bzip2.ts';
-import { decompressXz } from './xz.ts';
+import { decompressXz, type XzWays } from './xz.ts';
 import { decompressZlib } from './zlib-members.ts';
 
 /** After so many bytes the event loop gets a turn, in which an abort is noticed: about 50 ms of the slowest decoder. */
@@ -15,6 +15,8 @@ export interface DecompressOptions {
   expectedBytes: number;
   /** More than this is a decompression bomb. */
   maxBytes: number;
+  /** For a faster way with xz. */
+  xz?: XzWays;
   signal?: AbortSignal;
 }
 
@@ -28,11 +30,11 @@ export interface DecompressOptions {
 export async function* decompress(
   compression: Compression,
   input: AsyncIterable<Buffer>,
-  { expectedBytes, maxBytes, signal }: DecompressOptions,
+  { expectedBytes, maxBytes, xz, signal }: DecompressOptions,
 ): AsyncGenerator<Buffer> {
   let sizeBytes = 0;
   let nextTurn = turnBytes;
-  for await (const bytes of decoded(compression, input, expectedBytes)) {
+  for await (const bytes of decoded(compression, input, expectedBytes, xz)) {
     sizeBytes += bytes.length;
     if (sizeBytes > maxBytes) {
       throw new NarswarmError('decompression-bomb', `${compression}: more than ${maxBytes} bytes come out`, {
@@ -52,12 +54,13 @@ function decoded(
   compression: Compression,
   input: AsyncIterable<Buffer>,
   expectedBytes: number,
+  xz: XzWays | undefined,
 ): AsyncIterable<Buffer> {
   switch (compression) {
     case 'none':
       return input;
     case 'xz':
-      return decompressXz(input, expectedBytes);
+      return decompressXz(input, expectedBytes, xz);
     case 'bzip2':
       return decompressBzip2(input);
     default:

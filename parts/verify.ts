@@ -14,6 +14,7 @@ import { errorCode } from '../store/disk-error.ts';
 import { sameVersion, versionIn, versionOfSync } from '../store/file-version.ts';
 import { type Torrent, TorrentHasher } from '../swarm/torrent.ts';
 import { decompress } from './decompress.ts';
+import type { XzShell } from './xz-shell.ts';
 
 /** Bytes read at once. */
 export const verifyReadBytes = 256 * 1024;
@@ -47,18 +48,27 @@ export interface VerifiedNarFile {
   nar: Torrent;
 }
 
+export interface VerifyOptions {
+  signal?: AbortSignal | undefined;
+  /** Of whoever verifies many, one after the other. */
+  xzShell?: XzShell;
+}
+
 /**
  * Resolves when every check holds. Throws the reason to refuse the file: `nar-file-missing`, `file-size-mismatch`,
  * `file-hash-mismatch`, `nar-size-mismatch`, `nar-hash-mismatch`, `nar-corrupt`, `nar-truncated`, `decompression-failed`,
  * `decompression-bomb`, or `torrent-invalid` when it is too large for a torrent. No reason, but a matter of trying again:
  * `store-failed`, `verify-crashed`, `aborted`, and `not-held` when the file changed while it was read.
  */
-export async function verifyNarFile(job: VerifyJob, signal?: AbortSignal): Promise<VerifiedNarFile> {
+export async function verifyNarFile(
+  job: VerifyJob,
+  { signal, xzShell }: VerifyOptions = {},
+): Promise<VerifiedNarFile> {
   const fd = openFile(job.path);
   try {
     const before = fstatSync(fd, { bigint: true });
     if (!before.isFile()) throw new NarswarmError('nar-file-missing', 'the URL does not name a file');
-    const verified = await new Pass(job, fd, Number(before.size), signal).run();
+    const verified = await new Pass(job, fd, Number(before.size), signal).run(xzShell);
     // By its path: another file may have taken the place of the one that was read.
     const after = versionOfSync(job.path);
     if (!sameVersion(after, versionIn(before))) throw changed();
@@ -96,13 +106,14 @@ class Pass {
     this.#nar = new NarCheck(job.narSize, job.compression !== 'none');
   }
 
-  async run(): Promise<Omit<VerifiedNarFile, 'mtimeNs' | 'inode'>> {
+  async run(xzShell: XzShell | undefined): Promise<Omit<VerifiedNarFile, 'mtimeNs' | 'inode'>> {
     const { compression, narSize, narHash } = this.#job;
     let refusal: unknown;
     try {
       const chunks = decompress(compression, this.#chunks(), {
         expectedBytes: narSize,
         maxBytes: compression === 'none' ? this.#sizeBytes : narSize + verifySlackBytes,
+        ...(xzShell && { xz: { shell: xzShell, inputBytes: this.#sizeBytes } }),
         ...(this.#signal === undefined ? {} : { signal: this.#signal }),
       });
       for await (const chunk of chunks) this.#nar.write(chunk);

@@ -5,6 +5,7 @@ import { signTorrentInfo } from '../catalog/torrentinfo.ts';
 import { isNarswarmError } from '../nar/errors.ts';
 import { parsePublicKey, parseSecretKey } from '../nar/signature.ts';
 import { type VerifiedNarFile, type VerifyJob, verifyNarFile } from '../parts/verify.ts';
+import { XzShell } from '../parts/xz-shell.ts';
 import { runInBackground } from './background-thread.ts';
 import { type NarInfoJob, type NarInfoRead, type RefusalWords, readNarInfo } from './scan-read.ts';
 
@@ -32,6 +33,8 @@ const keys: WorkerKeys = workerData;
 const trustedKeys = keys.trustedKeys.map(parsePublicKey);
 const secretKey = keys.secretKey === undefined ? undefined : parseSecretKey(keys.secretKey);
 
+/** It ends when this thread does, and its pipes with it. */
+const xzShell = new XzShell();
 /** Jobs that are not answered, to abort them. */
 const aborts = new Map<number, AbortController>();
 let last: Promise<void> = Promise.resolve();
@@ -54,7 +57,7 @@ port.on('message', (request: VerifyRequest) => {
 async function answer(id: number, job: VerifyJob | NarInfoJob, signal: AbortSignal): Promise<VerifyAnswer> {
   try {
     if ('narInfoName' in job) return { id, read: readNarInfo(job, trustedKeys) };
-    const verified = await verifyNarFile(job, signal);
+    const verified = await verifyNarFile(job, { signal, xzShell });
     return { id, verified: { ...verified, sigs: signaturesOf(job, verified) } };
   } catch (error) {
     if (isNarswarmError(error)) {

@@ -61,7 +61,7 @@ async function narFileChecks(file: string, narInfo: NarInfo, signal: AbortSignal
   if (path === undefined) return [unknown('NAR file', `${narInfo.url} is not beside the narinfo`)];
   if (!isCompression(compression)) return [unknown('NAR file', `compression ${compression} cannot be read`)];
   const verified = await attempt('NAR file', () => {
-    return verifyNarFile({ path, compression, fileHash, fileSize, narHash, narSize }, signal);
+    return verifyNarFile({ path, compression, fileHash, fileSize, narHash, narSize }, { signal });
   });
   if ('failure' in verified) return [verified.failure];
   const said = [

@@ -48,7 +48,7 @@ async function narFileChecks(file: string, info: TorrentInfo, signal: AbortSigna
   const path = [join(dirname(file), name), join(dirname(file), 'nar', name)].find((each) => existsSync(each));
   if (path === undefined) return [unknown('NAR file', `${name} is not beside the torrentinfo`)];
   const verified = await attempt('NAR file', () => {
-    return verifyNarFile({ path, compression, fileHash, fileSize, narHash, narSize }, signal);
+    return verifyNarFile({ path, compression, fileHash, fileSize, narHash, narSize }, { signal });
   });
   if ('failure' in verified) return [verified.failure];
   return [

@@ -7,6 +7,7 @@ import type { Compression } from '../../nar/compression.ts';
 import { isNarswarmError } from '../../nar/errors.ts';
 import { decompress } from '../../parts/decompress.ts';
 import { decodeIn, startXz } from '../../parts/xz.ts';
+import { XzShell } from '../../parts/xz-shell.ts';
 import { unxz, xzMemoryMaxBytes } from '../../upstream/xz.ts';
 import { bzip2Sync, xzSync } from '../helpers/compress.ts';
 
@@ -31,6 +32,19 @@ if (probe !== undefined) {
     async *decode(input) {
       const child = await startXz();
       if (child !== undefined) yield* decodeIn(child, input);
+    },
+    encode: xzSync,
+    members: true,
+  };
+}
+const shell = new XzShell();
+t.teardown(() => shell.close());
+if (await shell.open()) {
+  ways['xz by a shell'] = {
+    async *decode(input) {
+      const bytes = await collect(input);
+      await shell.open();
+      yield* shell.decode(cut(bytes, 10, 5_000), bytes.length);
     },
     encode: xzSync,
     members: true,
@@ -237,3 +251,59 @@ t.test('an xz that somebody kills is no verdict on the file', { skip: probe === 
   }
   t.equal(await codeOf(decodeIn(child, killing())), 'verify-crashed');
 });
+
+t.test('one shell decompresses file after file', { skip: probe === undefined }, async (t) => {
+  const shell = new XzShell();
+  t.teardown(() => shell.close());
+  const decode = async (bytes: Buffer): Promise<string> => {
+    await shell.open();
+    return codeOf(shell.decode(cut(bytes, 20), bytes.length));
+  };
+  const good = xzSync(randomBytes(300_000));
+
+  t.equal(await decode(good), '300000 bytes');
+  t.equal(await decode(xzSync(Buffer.alloc(0))), '0 bytes');
+  t.equal(await decode(xzSync(Buffer.from('\n'.repeat(99)))), '99 bytes', 'what may begin the end of it');
+  t.equal(await decode(Buffer.concat([good, Buffer.from('x')])), 'decompression-failed');
+  t.equal(await decode(good), '300000 bytes', 'after one that was wrong');
+
+  await shell.open();
+  for await (const _ of shell.decode(cut(good), good.length)) break;
+  t.equal(await decode(good), '300000 bytes', 'after one that was given up');
+
+  await shell.open();
+  t.equal(
+    await codeOf(shell.decode(cut(good), good.length + 1)),
+    'not-held',
+    'a file that was cut meanwhile',
+  );
+  await shell.open();
+  t.equal(await codeOf(shell.decode(cut(good), good.length - 1)), 'not-held', 'a file that grew');
+  await shell.open();
+  const failing = (async function* (): AsyncGenerator<Buffer> {
+    yield good.subarray(0, 1000);
+    throw new Error('the disk failed');
+  })();
+  t.equal(await codeOf(shell.decode(failing, good.length)), 'Error: the disk failed');
+  t.equal(await decode(good), '300000 bytes');
+});
+
+t.test('a shell that somebody kills is no verdict on the file', { skip: probe === undefined }, async (t) => {
+  const shell = new XzShell();
+  t.teardown(() => shell.close());
+  await shell.open();
+  const bytes = xzSync(Buffer.from('text'));
+  async function* killing(): AsyncGenerator<Buffer> {
+    yield bytes.subarray(0, 10);
+    for (const pid of childrenOf(process.pid)) process.kill(pid, 'SIGKILL');
+    yield bytes.subarray(10);
+  }
+  t.equal(await codeOf(shell.decode(killing(), bytes.length)), 'verify-crashed');
+});
+
+function childrenOf(pid: number): number[] {
+  return execFileSync('ps', ['--ppid', `${pid}`, '-o', 'pid=,comm='], { encoding: 'utf8' })
+    .split('\n')
+    .flatMap((line) => (/^\s*(\d+) sh$/.exec(line)?.[1] ?? []).toString() || [])
+    .map(Number);
+}

@@ -139,7 +139,7 @@ t.test('a file that changes while it is read is neither verified nor refused', a
 t.test('an abort stops it', async (t) => {
   const job = await jobOf(compressNar(large, 'xz'), 'xz', large);
   const abort = new AbortController();
-  const verifying = verifyNarFile(job, abort.signal);
+  const verifying = verifyNarFile(job, { signal: abort.signal });
   abort.abort();
   await t.rejects(verifying, { code: 'aborted' });
 });
