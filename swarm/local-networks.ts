@@ -1,4 +1,7 @@
-/** The networks that this machine is on, and who belongs to them. */
+/**
+ * The private networks that this machine is on, and who belongs to them: with whom something is shared that strangers should not have.
+ * Who is near, whatever his address, is told by local-network.ts.
+ */
 
 import { readFileSync } from 'node:fs';
 import { BlockList, isIP, isIPv6 } from 'node:net';

@@ -83,6 +83,9 @@ t.test('what is revoked is had from nobody any more, and everything else still i
     const { cache } = (await client.status()) as { cache: { files: number } };
     return cache.files === paths - 1;
   });
+  const why = await narswarm('why', '--url', client.url, bad.name.replace('.narinfo', ''));
+  t.match(why, new RegExp(`REVOKED .*: ${reason}\\.`));
+  t.match(why, /is not held any more/);
   t.match(await narswarm('report', seeder.url), /not counted yet/);
   for (const program of [client, mirror, seeder]) t.equal(await program.stop(), 0);
 });
