@@ -50,6 +50,15 @@ for (const [title, make] of Object.entries(adapters)) {
       await handle?.close();
     });
 
+    promise('what is committed without being forced to the disk is read back as well', async (t, store) => {
+      const writer = await store.create(name);
+      await writer.write(Buffer.from('abc'));
+      await writer.commit({ durable: false });
+      const file = await store.open(name);
+      t.same(await file?.read(0, 3), Buffer.from('abc'));
+      await file?.close();
+    });
+
     promise('a file that was never committed is absent', async (t, store) => {
       t.equal(await store.open(name), undefined);
       const writer = await store.create(name);
