@@ -110,6 +110,8 @@ export interface ClientLimits extends RaceLimits {
   swarmPatienceMs: number;
   /** Without a byte from an HTTP source for this long, another source goes on. Nix itself waits 300 s. */
   httpStallMs: number;
+  /** The same until the first byte from one that has been silent of late: another substituter of Nix may have it. */
+  restingStallMs: number;
   /** A fetch that nobody reads any more goes on for this long, as Nix comes back after a broken connection. */
   lingerMs: number;
   /** A fetch that nobody reads is finished all the same when no more than this is missing. */
@@ -171,6 +173,7 @@ export const defaultLimits: Readonly<ClientLimits> = {
   swarmStallMs: 500,
   swarmPatienceMs: 5_000,
   httpStallMs: 10_000,
+  restingStallMs: 2_000,
   lingerMs: 2_000,
   nearlyDoneBytes: 4 * 1024 * 1024,
   attempts: 32,

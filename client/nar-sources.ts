@@ -47,16 +47,32 @@ export interface NarSource {
   spoilt?(): void;
 }
 
+/** How many milliseconds an HTTP source is waited for. */
+export interface HttpPatience {
+  readonly firstByte: number;
+  /** From then on. */
+  readonly between: number;
+  /** For the first byte after it stalled. */
+  readonly again: number;
+}
+
 /** An upstream, or a catalog that gave the narinfo. */
 export class HttpSource implements NarSource {
   readonly kind = 'http';
   readonly name: string;
   readonly #cache: HttpCache;
   readonly #given: GivenNarInfo;
-  readonly #stallMs: number;
+  readonly #stallMs: HttpPatience;
   readonly #sizeBytes: () => number | undefined;
+  /** Of the last attempt. */
+  #guard: StallGuard | undefined;
 
-  constructor(cache: HttpCache, given: GivenNarInfo, stallMs: number, sizeBytes: () => number | undefined) {
+  constructor(
+    cache: HttpCache,
+    given: GivenNarInfo,
+    stallMs: HttpPatience,
+    sizeBytes: () => number | undefined,
+  ) {
     this.name = cache.url;
     this.#cache = cache;
     this.#given = given;
@@ -65,14 +81,18 @@ export class HttpSource implements NarSource {
   }
 
   async open(fromByte: number, signal: AbortSignal): Promise<OpenNarBytes | undefined> {
-    const guard = new StallGuard(this.#stallMs, signal, this.name);
+    const { firstByte, between, again } = this.#stallMs;
+    const stalled = this.#guard?.stalled === true;
+    const guard = new StallGuard(between, signal, this.name, stalled ? again : firstByte);
+    this.#guard = guard;
     try {
       const opened = await this.#openNar(fromByte, guard.signal);
       if (opened === undefined) {
         guard.close();
         return undefined;
       }
-      guard.touch();
+      // One that stalled is believed when bytes come.
+      if (!stalled) guard.touch();
       return { lengthBytes: opened.lengthBytes, bytes: guarded(opened.body, guard) };
     } catch (error) {
       guard.close();

@@ -520,7 +520,10 @@ export class Race {
     }
     const mismatch = ['piece-mismatch', 'file-hash-mismatch', 'file-size-mismatch'].includes(error.code);
     if (!mismatch) {
-      this.#plan.failed(source, leg.usedBytes > 0);
+      // Nothing came for as long as it is waited for: the next time would take as long again.
+      if (leg.receivedBytes === 0 && performance.now() - leg.startedMs >= this.#patienceMs(source))
+        this.#plan.gone(source);
+      else this.#plan.failed(source, leg.usedBytes > 0);
       this.#ended(leg, 'failed', 'failed', error);
       return;
     }
@@ -537,6 +540,11 @@ export class Race {
     else if (error.code === 'piece-mismatch') this.#wrong.add(source.name);
     else bad.note(fileHash, source.name);
     this.#ended(leg, 'failed', 'wrong', error);
+  }
+
+  #patienceMs({ kind }: NarSource): number {
+    const { restingStallMs, swarmPatienceMs } = this.#options.limits;
+    return kind === 'http' ? restingStallMs : swarmPatienceMs;
   }
 
   #ended(leg: Leg, end: LegEnd, why: LegReason, error?: NarswarmError): void {

@@ -163,8 +163,13 @@ export class Transfers {
   async #plan(wanted: PlanWanted): Promise<NarPlan> {
     const { given, fileHash, sizeBytes, trustTorrent, signal } = wanted;
     const { caches: inOrder, catalogs, limits } = this.#options;
-    const { upstreams, catalogCaches } = inOrder;
-    const http = (cache: HttpCache): NarSource => new HttpSource(cache, given, limits.httpStallMs, sizeBytes);
+    const { upstreams, awake, catalogCaches } = inOrder;
+    const http = (cache: HttpCache): NarSource => {
+      const { httpStallMs: between, restingStallMs: again } = limits;
+      const rests = upstreams.includes(cache) && !awake.includes(cache);
+      const firstByte = rests ? again : between;
+      return new HttpSource(cache, given, { firstByte, between, again }, sizeBytes);
+    };
     const others = upstreams.filter(({ url }) => url !== given.origin);
     const caches = [...upstreams.filter(({ url }) => url === given.origin), ...others].map(http);
     const catalogCache = catalogCaches.filter(({ url }) => url === given.origin).map(http);

@@ -38,25 +38,46 @@ export function aborted(signal: AbortSignal): NarswarmError {
     : new NarswarmError('aborted', 'given up', { cause: reason });
 }
 
-/** A signal that also fires, with `upstream-failed`, when `touch` is not called for `stallMs`. */
+/** A signal that also fires, with `upstream-failed`, when `touch` is not called for `stallMs`; the first time within `firstMs`. */
 export class StallGuard {
   readonly signal: AbortSignal;
-  readonly #timer: NodeJS.Timeout;
+  readonly #stalled = new AbortController();
+  readonly #what: string;
+  readonly #stallMs: number;
+  #timerMs: number;
+  #timer: NodeJS.Timeout;
 
-  constructor(stallMs: number, signal: AbortSignal, what: string) {
-    const stalled = new AbortController();
-    this.#timer = setTimeout(() => {
-      stalled.abort(new NarswarmError('upstream-failed', `${what}: nothing for ${stallMs} ms`));
-    }, stallMs);
-    this.signal = AbortSignal.any([signal, stalled.signal]);
+  constructor(stallMs: number, signal: AbortSignal, what: string, firstMs = stallMs) {
+    this.#what = what;
+    this.#stallMs = stallMs;
+    this.#timerMs = firstMs;
+    this.#timer = this.#start(firstMs);
+    this.signal = AbortSignal.any([signal, this.#stalled.signal]);
+  }
+
+  /** True once it has fired. */
+  get stalled(): boolean {
+    return this.#stalled.signal.aborted;
   }
 
   touch(): void {
-    this.#timer.refresh();
+    if (this.#timerMs === this.#stallMs) {
+      this.#timer.refresh();
+      return;
+    }
+    clearTimeout(this.#timer);
+    this.#timerMs = this.#stallMs;
+    this.#timer = this.#start(this.#stallMs);
   }
 
   close(): void {
     clearTimeout(this.#timer);
+  }
+
+  #start(ms: number): NodeJS.Timeout {
+    return setTimeout(() => {
+      this.#stalled.abort(new NarswarmError('upstream-failed', `${this.#what}: nothing for ${ms} ms`));
+    }, ms);
   }
 }
 

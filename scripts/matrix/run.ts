@@ -15,6 +15,9 @@ import { type Alone, betterMs, boundOf, type Outcome, type Verdict, verdict } fr
 /** Of one alone: beyond this it does not count as having the closure. */
 const aloneMs = 15_000;
 
+/** Up to Nix 2.15 as many paths are substituted at once as there are jobs, of which there is one. Later ones do 16. */
+const nixOptions = { 'max-jobs': '16' };
+
 export interface CellResult extends Cell {
   readonly outcome: Outcome;
   /** Neither upstream nor swarm has the closure: a good cache is behind the client. */
@@ -140,7 +143,15 @@ export class MatrixRun {
     let failure: string | undefined;
     const signal = AbortSignal.timeout(Math.ceil(timeoutMs));
     try {
-      text = await nix.realise({ store: name, home: `home-${name}`, path: target, substituters, signal });
+      const home = `home-${name}`;
+      text = await nix.realise({
+        store: name,
+        home,
+        path: target,
+        substituters,
+        signal,
+        options: nixOptions,
+      });
     } catch (error) {
       text = stderrOf(error);
       failure = signal.aborted ? `not done after ${Math.round(timeoutMs)} ms` : lastError(text);
