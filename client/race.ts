@@ -5,16 +5,13 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
-import type { Torrent } from '../swarm/torrent.ts';
-import { heldBackBytes } from './assembly.ts';
-import { byteChecker } from './byte-checker.ts';
 import type { LaterPlan, RaceOptions, RaceResult } from './nar-plan.ts';
 import type { NarSource, OpenNarBytes } from './nar-sources.ts';
+import { RaceFront } from './race-front.ts';
 import { Leg, waitingMaxBytes } from './race-leg.ts';
 import { beaten, joining, type LegView, legsMax, opening, startAhead, tinyBytes } from './race-policy.ts';
 import { SourcePlan } from './source-plan.ts';
 import type { LegEnd, LegReason } from './story.ts';
-import { UncheckedStart } from './unchecked-start.ts';
 import { aborted } from './waiting.ts';
 
 /** Before a source that failed is tried again: longer each time. */
@@ -29,6 +26,10 @@ const aheadStepBytes = 64 * 1024;
 /** Milliseconds that HTTP must still need for a swarm that becomes known meanwhile to be connected to. */
 const joinWorthMs = 100;
 
+/** Made once: where they come from says nothing, and finding it out takes as long as the rest of a race. */
+const fileIsHere = new NarswarmError('aborted', 'the file is here');
+const anotherWasFaster = new NarswarmError('aborted', 'another source was faster');
+
 export class Race {
   /** Also those that have ended, in the order of their start. */
   readonly legs: Leg[] = [];
@@ -37,35 +38,34 @@ export class Race {
   readonly #pumps: Promise<void>[] = [];
   readonly #result = Promise.withResolvers<RaceResult>();
   readonly #wrong = new Set<string>();
-  /** Who gave bytes that nothing was known of when they were taken. */
-  readonly #unsure = new Set<string>();
-  /** Everybody who gave bytes. */
-  readonly #gave = new Set<string>();
+  readonly #front: RaceFront;
   readonly #failedSources = new Set<string>();
   readonly #lastResorts: Set<NarSource>;
   readonly #slowJoins = new Map<NarSource, number>();
   #running: Leg[] = [];
-  #torrent: Torrent | undefined;
-  #sizeBytes: number | undefined;
   #later: boolean;
-  #failure: NarswarmError;
+  #failure: NarswarmError | undefined;
   #lastEnd: LegReason | undefined;
-  #advancing = false;
-  /** What was taken before there was a torrent, until it is known to be right. */
-  #unchecked: UncheckedStart | undefined;
   #timer: NodeJS.Timeout | undefined;
   #over = false;
   #fellBack = false;
 
   constructor(options: RaceOptions) {
-    const { plan, fileHash, limits } = options;
+    const { plan, limits } = options;
     this.#options = options;
     this.#plan = new SourcePlan(this.#usable(plan.sources), this.#usable(plan.lastResorts), limits);
     this.#lastResorts = new Set(plan.lastResorts);
-    this.#torrent = plan.torrent;
-    this.#sizeBytes = options.sizeBytes;
+    this.#front = new RaceFront({
+      ...options,
+      torrent: plan.torrent,
+      legs: () => this.#running,
+      onLead: () => {
+        if (this.#running.length > 1) queueMicrotask(() => this.#look());
+      },
+      onComplete: (leg) => this.#completed(leg),
+      onFailed: (error) => this.#spoilt(error),
+    });
     this.#later = plan.later !== undefined;
-    this.#failure = new NarswarmError('upstream-failed', `nobody has ${fileHash}`);
   }
 
   /** Until the file is complete or no source is left. Throws `aborted`, and `store-failed` when the disk is in the way. Once. */
@@ -81,6 +81,7 @@ export class Race {
     } finally {
       signal.removeEventListener('abort', onAbort);
       this.#over = true;
+      this.#front.close();
       clearTimeout(this.#timer);
       await this.#settle();
     }
@@ -110,17 +111,13 @@ export class Race {
   }
 
   get #tiny(): boolean {
-    return this.#sizeBytes !== undefined && this.#sizeBytes <= tinyBytes;
-  }
-
-  get #front(): number {
-    return this.#options.assembly.appended;
+    return this.#front.sizeBytes !== undefined && this.#front.sizeBytes <= tinyBytes;
   }
 
   #found(later: LaterPlan | undefined): void {
     this.#later = false;
     if (this.#over) return;
-    if (later !== undefined && this.#adopt(later.torrent)) {
+    if (later !== undefined && this.#front.adopt(later.torrent)) {
       const sources = this.#usable(later.sources);
       this.#plan.add(sources);
       this.#plan.addLastResorts(this.#usable(later.lastResorts));
@@ -136,8 +133,8 @@ export class Race {
     if (this.#tiny || this.#running.length === 0 || this.#running.length >= legsMax) return false;
     const [leader] = this.#views(performance.now()).filter(({ atFront }) => atFront);
     const rate = leader?.bytesPerMs ?? leader?.past.bytesPerMs;
-    if (rate === undefined || this.#sizeBytes === undefined) return true;
-    return (this.#sizeBytes - this.#front) / rate > joinWorthMs;
+    if (rate === undefined || this.#front.sizeBytes === undefined) return true;
+    return (this.#front.sizeBytes - this.#front.byte) / rate > joinWorthMs;
   }
 
   /** Does what is due. */
@@ -160,7 +157,8 @@ export class Race {
         limits: this.#options.limits,
         nowMs,
         tiny: this.#tiny && !this.#options.ahead,
-        missingBytes: this.#sizeBytes === undefined ? undefined : this.#sizeBytes - this.#front,
+        missingBytes:
+          this.#front.sizeBytes === undefined ? undefined : this.#front.sizeBytes - this.#front.byte,
         legs: views,
         next: next && {
           kind: next.source.kind,
@@ -203,7 +201,7 @@ export class Race {
   }
 
   #views(nowMs: number): LegView[] {
-    return this.#running.map((leg) => leg.view(this.#front, this.#sizeBytes, nowMs));
+    return this.#running.map((leg) => leg.view(this.#front.byte, this.#front.sizeBytes, nowMs));
   }
 
   /** Who could help those that run. Last resorts do not: they are for when nobody runs. */
@@ -233,7 +231,10 @@ export class Race {
       this.#stop(ahead, 'beaten');
       return true;
     }
-    if (!this.#later) this.#finish({ failure: this.#failure });
+    if (this.#later) return false;
+    const nobody = (): NarswarmError =>
+      new NarswarmError('upstream-failed', `nobody has ${this.#options.fileHash}`);
+    this.#finish({ failure: this.#failure ?? nobody() });
     return false;
   }
 
@@ -243,7 +244,7 @@ export class Race {
     const past = pasts.of(source.name);
     this.#logFallback(source, why);
     // Whoever comes because another one is slow begins where that one will be.
-    const fromByte = why === 'slow' ? this.#ahead(past.view(), nowMs, 0) : this.#front;
+    const fromByte = why === 'slow' ? this.#ahead(past.view(), nowMs, 0) : this.#front.byte;
     if (fromByte === undefined) return;
     this.#plan.started();
     const leg = new Leg({ source, why, fromByte, nowMs, past });
@@ -253,15 +254,15 @@ export class Race {
   }
 
   #ahead(past: LegView['past'], nowMs: number, reachedMs: number): number | undefined {
-    const front = this.#front;
+    const front = this.#front.byte;
     const running = this.#views(nowMs).filter(({ atFront, state }) => {
       return atFront && (state === 'asked' || state === 'giving');
     });
     return startAhead({
       nowMs,
       front,
-      sizeBytes: this.#sizeBytes ?? Number.POSITIVE_INFINITY,
-      pieceLength: this.#torrent?.pieceLength ?? aheadStepBytes,
+      sizeBytes: this.#front.sizeBytes ?? Number.POSITIVE_INFINITY,
+      pieceLength: this.#front.torrent?.pieceLength ?? aheadStepBytes,
       past,
       reachedMs,
       running: running.find(({ leads }) => leads) ?? running[0],
@@ -278,7 +279,7 @@ export class Race {
   }
 
   #stop(leg: Leg, end: LegEnd): void {
-    leg.stop(end, performance.now(), new NarswarmError('aborted', 'another source was faster'));
+    leg.stop(end, performance.now(), anotherWasFaster);
     this.#leave(leg);
   }
 
@@ -296,19 +297,13 @@ export class Race {
       const opened = await leg.source.open(leg.fromByte, signal, patient);
       if (opened === undefined) return this.#absent(leg);
       if (leg.end !== undefined) return void closeBytes(opened);
-      this.#learnSize(opened.lengthBytes);
+      this.#front.learnSize(opened.lengthBytes);
       if (!(await this.#asks(leg, opened))) return void closeBytes(opened);
       await this.#take(leg, opened);
       await this.#atEnd(leg);
     } catch (error) {
       if (leg.end === undefined && !this.#over) this.#failed(leg, asNarswarmError(error));
     }
-  }
-
-  #learnSize(lengthBytes: number | undefined): void {
-    if (this.#sizeBytes !== undefined || lengthBytes === undefined) return;
-    this.#sizeBytes = lengthBytes;
-    this.#options.onSize(lengthBytes);
   }
 
   /** It begins to ask: at once, or when a peer can give. False when nothing is left for it by then. */
@@ -347,10 +342,7 @@ export class Race {
       if (assembly.complete) return;
       leg.arrived(bytes.length, peers, performance.now());
       leg.byTorrent = checked;
-      for (const part of this.#checked(leg, bytes)) {
-        leg.push(part);
-        await this.#advance();
-      }
+      await this.#front.take(leg, bytes);
       if (assembly.complete && leg.source.kind === 'swarm') return;
       if (leg.waitingBytes >= waitingMaxBytes) await this.#room(leg);
       if (this.#running.length > 1) this.#look();
@@ -364,138 +356,20 @@ export class Race {
     leg.kept(performance.now() - sinceMs);
   }
 
-  *#checked(leg: Leg, bytes: Buffer): Generator<Buffer> {
-    const { fileHash } = this.#options;
-    const [torrent, sizeBytes] = [this.#torrent, this.#sizeBytes];
-    const { byTorrent, at: fromByte } = leg;
-    leg.checker ??= byteChecker({ torrent, fileHash, sizeBytes, fromByte, byTorrent });
-    if (leg.checker === undefined) return void (yield bytes);
-    for (const part of leg.checker.push(bytes)) {
-      if (!leg.checker.sure) this.#unsure.add(leg.source.name);
-      yield part;
-    }
-  }
-
   /** All that it has was taken from it, or waits. */
   async #atEnd(leg: Leg): Promise<void> {
     const { assembly } = this.#options;
     while (leg.waiting.length > 0 && !assembly.complete) await leg.bell.next(leg.stopping.signal);
-    if (!assembly.complete && leg.at === this.#front && leg.at === (this.#sizeBytes ?? leg.at)) {
-      // Nobody has said before how long it is, or it is empty.
-      try {
-        await assembly.finish();
-      } catch (error) {
-        return this.#spoilt(asNarswarmError(error));
-      }
-      this.#completed(leg);
+    if (!assembly.complete && leg.at === this.#front.byte && leg.at === (this.#front.sizeBytes ?? leg.at)) {
+      await this.#front.finish(leg);
     }
     if (assembly.complete || leg.end !== undefined) return;
-    if (leg.at !== this.#sizeBytes) {
+    if (leg.at !== this.#front.sizeBytes) {
       throw new NarswarmError('upstream-failed', `${leg.source.name} ended too early`);
     }
     leg.ended('finished', performance.now());
     this.#leave(leg);
     this.#look();
-  }
-
-  /** Moves the front as far as there are bytes for it. */
-  async #advance(): Promise<void> {
-    if (this.#advancing) return;
-    this.#advancing = true;
-    const { assembly, onUsed, onProgress } = this.#options;
-    try {
-      for (let moved = true; moved && !this.#over; ) {
-        moved = false;
-        for (const leg of [...this.#running]) {
-          if (this.#unchecked?.holds === true && leg.byTorrent) continue;
-          const bytes = leg.shiftAt(assembly.appended, performance.now());
-          if (bytes === undefined) continue;
-          moved = true;
-          leg.usedBytes += bytes.length;
-          this.#gave.add(leg.source.name);
-          this.#lead(leg);
-          await assembly.append(bytes);
-          onUsed(leg.source.kind, bytes.length);
-          onProgress();
-          if (assembly.complete) return this.#completed(leg);
-          if (this.#over) return;
-        }
-      }
-      for (const leg of this.#running) if (leg.waitingBytes < waitingMaxBytes) leg.bell.ring();
-      if (this.#unchecked !== undefined) void this.#compare();
-    } catch (error) {
-      this.#spoilt(asNarswarmError(error));
-    } finally {
-      this.#advancing = false;
-    }
-  }
-
-  #lead(leg: Leg): void {
-    if (leg.leads) return;
-    for (const other of this.#running) other.leads = false;
-    leg.leads = true;
-    if (this.#running.length > 1) queueMicrotask(() => this.#look());
-  }
-
-  // A torrent that became known meanwhile
-
-  /** False when the torrent is of another file. */
-  #adopt(torrent: Torrent): boolean {
-    const { assembly, logger, fileHash } = this.#options;
-    if (this.#torrent !== undefined) return this.#torrent.infoHash === torrent.infoHash;
-    if (this.#sizeBytes !== undefined && this.#sizeBytes !== torrent.length) {
-      logger.warn('torrent-of-other-size', {
-        fileHash,
-        sizeBytes: this.#sizeBytes,
-        torrent: torrent.infoHash,
-      });
-      return false;
-    }
-    // What is held back whole is compared with FileHash itself.
-    if (torrent.length <= heldBackBytes && this.#sizeBytes !== undefined) return true;
-    this.#torrent = torrent;
-    this.#learnSize(torrent.length);
-    let toByte = this.#front;
-    for (const leg of this.#running) {
-      if (leg.checker === undefined) continue;
-      toByte = Math.max(toByte, leg.at);
-      leg.checker = byteChecker({
-        torrent,
-        fileHash,
-        sizeBytes: torrent.length,
-        fromByte: leg.at,
-        byTorrent: false,
-      });
-    }
-    if (toByte === 0) assembly.trust();
-    else this.#unchecked = new UncheckedStart(torrent, assembly, toByte);
-    void this.#compare();
-    return true;
-  }
-
-  /** Compares what was taken before there was a torrent, as far as it is there. */
-  async #compare(): Promise<void> {
-    const { assembly, onProgress } = this.#options;
-    const unchecked = this.#unchecked;
-    if (unchecked === undefined) return;
-    try {
-      const held = unchecked.holds;
-      const right = await unchecked.compare();
-      if (this.#over) return;
-      if (right === false) {
-        for (const source of this.#unsure) this.#wrong.add(source);
-        const what = `what came before the torrent is not ${this.#torrent?.name}`;
-        this.#finish({ failure: new NarswarmError('piece-mismatch', what) });
-      } else if (right === true && this.#unchecked === unchecked) {
-        this.#unchecked = undefined;
-        assembly.trust();
-        onProgress();
-      }
-      // Bytes of the swarm waited for it.
-      if (held && !unchecked.holds) await this.#advance();
-    } catch (error) {
-      if (!this.#over) this.#fail(error);
-    }
   }
 
   // How it ends
@@ -511,7 +385,7 @@ export class Race {
     this.#failure = error;
     if (!this.#failedSources.has(source.name)) {
       this.#failedSources.add(source.name);
-      logger.warn('source-failed', { fileHash, source: source.name, fromByte: this.#front, error });
+      logger.warn('source-failed', { fileHash, source: source.name, fromByte: this.#front.byte, error });
     }
     // A full disk is nobody's fault, and no other source helps.
     if (error.code === 'store-failed') {
@@ -555,16 +429,19 @@ export class Race {
   }
 
   /** The whole is wrong although no part was known to be, or the disk is in the way. */
-  #spoilt(error: NarswarmError): void {
+  #spoilt(error: unknown): void {
     if (this.#over) return;
-    if (isNarswarmError(error, 'file-hash-mismatch', 'file-size-mismatch')) {
-      for (const source of this.#gave) this.#wrong.add(source);
+    const byPieces = isNarswarmError(error, 'piece-mismatch');
+    if (byPieces || isNarswarmError(error, 'file-hash-mismatch', 'file-size-mismatch')) {
+      for (const source of byPieces ? this.#front.unsure : this.#front.gave) this.#wrong.add(source);
       this.#finish({ failure: error });
     } else this.#fail(error);
   }
 
   #completed(leg: Leg): void {
     leg.ended('finished', performance.now());
+    // It may wait for its last bytes to be taken.
+    leg.bell.ring();
     this.#leave(leg);
     for (const other of [...this.#running]) this.#stop(other, 'beaten');
     this.#finish({});
@@ -572,20 +449,21 @@ export class Race {
 
   #finish(result: { failure?: NarswarmError }): void {
     this.#over = true;
-    this.#result.resolve({ ...result, wrong: this.#wrong, torrent: this.#torrent });
+    this.#front.close();
+    this.#result.resolve({ ...result, wrong: this.#wrong, torrent: this.#front.torrent });
   }
 
   #fail(error: unknown): void {
     this.#over = true;
+    this.#front.close();
     this.#result.reject(error);
   }
 
   /** Nobody is left running. */
   async #settle(): Promise<void> {
-    const reason = this.#options.signal.aborted
-      ? aborted(this.#options.signal)
-      : new NarswarmError('aborted', 'the file is here');
-    for (const leg of [...this.#running]) leg.stop('stopped', performance.now(), reason);
+    const { signal } = this.#options;
+    const reason = signal.aborted ? aborted(signal) : fileIsHere;
+    for (const leg of this.#running) leg.stop('stopped', performance.now(), reason);
     this.#running = [];
     const pumps = Promise.allSettled(this.#pumps);
     const timer = setTimeout(() => {

