@@ -34,6 +34,7 @@ export class RaceFront {
   #torrent: Torrent | undefined;
   #sizeBytes: number | undefined;
   #advancing = false;
+  #inDoubt = false;
   #closed = false;
   /** What was taken before there was a torrent, until it is known to be right. */
   #unchecked: UncheckedStart | undefined;
@@ -55,6 +56,11 @@ export class RaceFront {
 
   get torrent(): Torrent | undefined {
     return this.#torrent;
+  }
+
+  /** A torrent says other bytes than came. */
+  get torrentInDoubt(): boolean {
+    return this.#inDoubt;
   }
 
   /** Nothing is let through any more. */
@@ -121,7 +127,6 @@ export class RaceFront {
     const { assembly, legs, onUsed, onProgress, onComplete } = this.#options;
     let moved = false;
     for (const leg of [...legs()]) {
-      if (this.#unchecked?.holds === true && leg.byTorrent) continue;
       const bytes = leg.shiftAt(assembly.appended, performance.now());
       if (bytes === undefined) continue;
       moved = true;
@@ -144,9 +149,12 @@ export class RaceFront {
     this.#options.onLead();
   }
 
-  /** A torrent that became known meanwhile. False when it is of another file. */
-  adopt(torrent: Torrent): boolean {
-    const { assembly, logger, fileHash, legs } = this.#options;
+  /**
+   * A torrent that became known meanwhile. False when it is of another file, or when what is here already is not what it says: then
+   * FileHash tells at the end which of them was wrong.
+   */
+  async adopt(torrent: Torrent): Promise<boolean> {
+    const { assembly, logger, fileHash } = this.#options;
     if (this.#torrent !== undefined) return this.#torrent.infoHash === torrent.infoHash;
     const sizeBytes = this.#sizeBytes;
     if (sizeBytes !== undefined && sizeBytes !== torrent.length) {
@@ -155,8 +163,25 @@ export class RaceFront {
     }
     // What is held back whole is compared with FileHash itself.
     if (torrent.length <= heldBackBytes && sizeBytes !== undefined) return true;
+    const start = new UncheckedStart(torrent, assembly);
+    const right = await start.compare();
+    if (this.#closed) return false;
+    if (right === false) {
+      logger.warn('torrent-in-doubt', { fileHash, torrent: torrent.infoHash });
+      this.#inDoubt = true;
+      return false;
+    }
     this.#torrent = torrent;
     this.learnSize(torrent.length);
+    start.reachesTo(this.#checkFromNowOn(torrent));
+    this.#unchecked = start;
+    await this.#compare();
+    return true;
+  }
+
+  /** Where bytes end that were not. */
+  #checkFromNowOn(torrent: Torrent): number {
+    const { fileHash, legs } = this.#options;
     let toByte = this.byte;
     for (const leg of legs()) {
       if (leg.checker === undefined) continue;
@@ -164,10 +189,7 @@ export class RaceFront {
       const from = { sizeBytes: torrent.length, fromByte: leg.at, byTorrent: false };
       leg.checker = byteChecker({ torrent, fileHash, ...from });
     }
-    if (toByte === 0) assembly.trust();
-    else this.#unchecked = new UncheckedStart(torrent, assembly, toByte);
-    void this.#compare();
-    return true;
+    return toByte;
   }
 
   /** Compares what was taken before there was a torrent, as far as it is there. */
@@ -176,20 +198,15 @@ export class RaceFront {
     const unchecked = this.#unchecked;
     if (unchecked === undefined) return;
     try {
-      const held = unchecked.holds;
       const right = await unchecked.compare();
-      if (this.#closed) return;
-      if (right === false) {
+      if (this.#closed || right === undefined || this.#unchecked !== unchecked) return;
+      if (!right) {
         const what = `what came before the torrent is not ${this.#torrent?.name}`;
         throw new NarswarmError('piece-mismatch', what);
       }
-      if (right === true && this.#unchecked === unchecked) {
-        this.#unchecked = undefined;
-        assembly.trust();
-        onProgress();
-      }
-      // Bytes of the swarm waited for it.
-      if (held && !unchecked.holds) await this.advance();
+      this.#unchecked = undefined;
+      assembly.trust();
+      onProgress();
     } catch (error) {
       if (!this.#closed) onFailed(error);
     }

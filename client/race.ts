@@ -114,10 +114,12 @@ export class Race {
     return this.#front.sizeBytes !== undefined && this.#front.sizeBytes <= tinyBytes;
   }
 
-  #found(later: LaterPlan | undefined): void {
+  async #found(later: LaterPlan | undefined): Promise<void> {
+    if (this.#over) return;
+    const adopted = later !== undefined && (await this.#adopt(later));
     this.#later = false;
     if (this.#over) return;
-    if (later !== undefined && this.#front.adopt(later.torrent)) {
+    if (adopted) {
       const sources = this.#usable(later.sources);
       this.#plan.add(sources);
       this.#plan.addLastResorts(this.#usable(later.lastResorts));
@@ -126,6 +128,15 @@ export class Race {
       if (swarm !== undefined && this.#worthJoining()) this.#start(swarm, 'peers-found', 0);
     }
     this.#look();
+  }
+
+  async #adopt({ torrent }: LaterPlan): Promise<boolean> {
+    try {
+      return await this.#front.adopt(torrent);
+    } catch (error) {
+      this.#spoilt(error);
+      return false;
+    }
   }
 
   /** Whether a swarm may still be of use beside what runs. A tiny file is over before. */
@@ -442,6 +453,7 @@ export class Race {
     leg.ended('finished', performance.now());
     // It may wait for its last bytes to be taken.
     leg.bell.ring();
+    if (this.#front.torrentInDoubt) this.#options.onWrongTorrent();
     this.#leave(leg);
     for (const other of [...this.#running]) this.#stop(other, 'beaten');
     this.#finish({});

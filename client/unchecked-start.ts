@@ -8,22 +8,20 @@ export class UncheckedStart {
   readonly #torrent: Torrent;
   readonly #assembly: Assembly;
   /** Where they end: at the end of a piece. */
-  readonly #toByte: number;
+  #toByte = 0;
   #rightTo = 0;
   #comparing = false;
-  #compared = false;
 
-  /** `toByte`: up to there bytes were taken, or are on their way past all checks. */
-  constructor(torrent: Torrent, assembly: Assembly, toByte: number) {
-    const pieces = Math.ceil(toByte / torrent.pieceLength);
+  constructor(torrent: Torrent, assembly: Assembly) {
     this.#torrent = torrent;
     this.#assembly = assembly;
-    this.#toByte = Math.min(pieces * torrent.pieceLength, torrent.length);
+    this.reachesTo(assembly.appended);
   }
 
-  /** Whether nothing may be mixed with them yet: whole pieces were not compared. The rest of the last one will be when it is whole. */
-  get holds(): boolean {
-    return !this.#compared;
+  /** Up to there bytes were taken, or are on their way past all checks. */
+  reachesTo(toByte: number): void {
+    const { length, pieceLength } = this.#torrent;
+    this.#toByte = Math.min(Math.ceil(toByte / pieceLength) * pieceLength, length);
   }
 
   /** True when all of them are right, false when any is not, `undefined` when some have yet to come. */
@@ -33,15 +31,14 @@ export class UncheckedStart {
     try {
       while (this.#rightTo < this.#toByte) {
         const end = Math.min(this.#rightTo + this.#torrent.pieceLength, this.#torrent.length);
-        if (end > this.#assembly.appended) break;
+        if (end > this.#assembly.appended) return undefined;
         if (!(await this.#isRight(end))) return false;
         this.#rightTo = end;
       }
+      return true;
     } finally {
       this.#comparing = false;
     }
-    this.#compared = true;
-    return this.#rightTo < this.#toByte ? undefined : true;
   }
 
   async #isRight(end: number): Promise<boolean> {

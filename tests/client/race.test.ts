@@ -1,11 +1,13 @@
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { signTorrentInfo } from '../../catalog/torrentinfo.ts';
 import { History } from '../../client/history.ts';
 import type { NarStory } from '../../client/story.ts';
+import { infoDictionary, parseInfoDictionary } from '../../swarm/torrent.ts';
 import { silentLogger } from '../../web/log.ts';
 import { openSlowPath, type SlowPathOptions } from '../helpers/slow-path.ts';
 import { fetchKnownNar, fetchNar, get, Lab, statusOf, unhurried, until } from './lab.ts';
-import { type MadeNar, madeNar } from './made-nar.ts';
+import { catalogKey, type MadeNar, madeNar } from './made-nar.ts';
 import type { TestCatalog } from './test-catalog.ts';
 import type { TestUpstream } from './test-upstream.ts';
 
@@ -271,26 +273,71 @@ t.test('a tiny file that two caches give is held against FileHash for each of th
   );
 });
 
-t.test('wrong bytes that came before the torrent are found, and asked for again without them', async (t) => {
-  const lab = await Lab.open(t);
-  const [upstream, catalog] = [await lab.upstream([large]), await lab.catalog([large])];
-  const answered = Promise.withResolvers<void>();
-  catalog.beforeResolve = () => answered.promise;
-  const wrong = Buffer.from(large.bytes);
-  wrong[10] = ~(wrong[10] ?? 0);
-  upstream.intercept = (request, response) => {
-    if (!request.url?.includes('nar/')) return false;
-    response.writeHead(200, { 'content-length': wrong.length });
-    response.write(wrong.subarray(0, 1_000_000), () => answered.resolve());
-    return true;
-  };
-  const limits = { resolveBudgetMs: 20_000, ...unhurried };
-  const client = await lab.client([upstream], [catalog], { limits });
-  const broken = await fetchNar(client, large);
-  t.notOk(broken.complete);
-  const answer = await get(client.url, large.narInfo.url);
-  t.ok(answer.complete && answer.body.equals(large.bytes));
-});
+t.test(
+  'wrong bytes that came before the torrent are not followed by right ones, and known afterwards',
+  async (t) => {
+    const lab = await Lab.open(t);
+    const [upstream, catalog] = [await lab.upstream([large]), await lab.catalog([large])];
+    const asked = Promise.withResolvers<void>();
+    catalog.beforeResolve = () => asked.promise;
+    const wrong = Buffer.from(large.bytes);
+    wrong[10] = ~(wrong[10] ?? 0);
+    upstream.intercept = (request, response) => {
+      if (!request.url?.includes('nar/')) return false;
+      response.writeHead(200, { 'content-length': wrong.length });
+      response.write(wrong.subarray(0, 1_000_000), () => asked.resolve());
+      void until(() => statusOf(client).state.torrents > 0).then(() =>
+        response.end(wrong.subarray(1_000_000)),
+      );
+      return true;
+    };
+    const client = await lab.client([upstream], [catalog], {
+      limits: { ...unhurried, resolveBudgetMs: 20_000 },
+    });
+    t.notOk((await fetchNar(client, large)).complete);
+    const requests = upstream.requestsFor(large.narInfo.url);
+    const answer = await get(client.url, large.narInfo.url);
+    t.ok(answer.complete && answer.body.equals(large.bytes));
+    t.equal(upstream.requestsFor(large.narInfo.url), requests, 'who lied is not asked again');
+  },
+);
+
+t.test(
+  'a wrong torrent that becomes known while HTTP runs spoils nothing, and is not asked for again',
+  async (t) => {
+    const lab = await Lab.open(t);
+    const other = madeNar({ name: 'other', sizeBytes: large.bytes.length });
+    const { torrentInfo } = large;
+    const named = parseInfoDictionary(infoDictionary({ ...other.torrent, name: large.torrent.name }));
+    const hashes = { infoHash: named.infoHash, narInfoHash: named.infoHash };
+    const mistaken = {
+      ...large,
+      torrent: named,
+      torrentInfo: signTorrentInfo({ ...torrentInfo, ...hashes, sigs: [] }, catalogKey),
+    };
+    const [upstream, catalog] = [await lab.upstream([large]), await lab.catalog([mistaken])];
+    const asked = Promise.withResolvers<void>();
+    catalog.beforeResolve = () => asked.promise;
+    upstream.intercept = (request, response) => {
+      if (!request.url?.includes('nar/')) return false;
+      response.writeHead(200, { 'content-length': large.bytes.length });
+      response.write(large.bytes.subarray(0, 1_000_000), () => asked.resolve());
+      void until(() => statusOf(client).state.torrents > 0).then(() =>
+        response.end(large.bytes.subarray(1_000_000)),
+      );
+      return true;
+    };
+    const client = await lab.client([upstream], [catalog], {
+      limits: { ...unhurried, resolveBudgetMs: 20_000 },
+    });
+    const answer = await fetchNar(client, large);
+    t.ok(answer.complete && answer.body.equals(large.bytes));
+    await until(
+      () => statusOf(client).state.torrents === 0 || statusOf(client).transfers.running.length === 0,
+    );
+    t.match(statusOf(client), { nars: { http: 1 }, wrong: 0 });
+  },
+);
 
 t.test('with no upstream the swarm is waited for', async (t) => {
   const lab = await Lab.open(t);
