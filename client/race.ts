@@ -231,12 +231,13 @@ export class Race {
       this.#lastEnd ??
       this.#options.why ??
       (this.#plan.has('http', this.#lastResorts) ? 'peers-unknown' : 'no-http');
-    const next = this.#plan.next(this.#sources());
+    // Also one that runs ahead already, if the others have failed more often: then it fills the gap, too.
+    const next = this.#plan.next();
     if (next !== undefined) {
       this.#start(next.source, why, next.failures);
       return true;
     }
-    // The only ones left are ahead, with a gap before them.
+    // Time to give up.
     const [ahead] = this.#running;
     if (ahead !== undefined) {
       this.#stop(ahead, 'beaten');
