@@ -5,8 +5,8 @@ import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 
-/** Nix answers within milliseconds, or after its daemon has started. */
-const commandTimeoutMs = 10_000;
+/** Nix answers within milliseconds, or on a busy machine within seconds. */
+const commandTimeoutMs = 30_000;
 /** Files that include each other go no deeper than this. */
 const includesMax = 5;
 

@@ -28,14 +28,16 @@ async function doctor(lab: Lab, url: string, conf: string, env: Record<string, s
   await mkdir(dir, { recursive: true });
   await writeFile(join(dir, 'nix.conf'), `${conf}\n`);
   const own = { NIX_CONF_DIR: dir, HOME: lab.dir, XDG_CONFIG_HOME: lab.dir, NIX_CONFIG: '', ...env };
-  const { status, out, errors } = await runCommand(['doctor', url, '--json'], { env: own });
+  const { status, out, errors } = await runCommand(['doctor', url, '--json', '--timeout', '60s'], {
+    env: own,
+  });
   if (out === '') throw new Error(errors);
   return { status, report: JSON.parse(out) as Report };
 }
 
 /** The same without Nix, in this process. */
 async function look(url: string): Promise<Omit<Report, 'problems'>> {
-  const signal = AbortSignal.timeout(10_000);
+  const signal = AbortSignal.timeout(60_000);
   const setup = await fetchClientSetup(url, signal);
   if ('why' in setup) throw new Error(setup.why);
   const findings = await clientChecks(setup, { url, signal, now: Date.now });

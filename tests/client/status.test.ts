@@ -37,9 +37,9 @@ t.test('status, page, metrics and why agree on what came from where', async (t) 
   t.match(metrics, 'narswarm_share_active 0\n');
   const page = (await get(client.url, '_narswarm/')).body.toString();
   t.match(page, '<li>3 NARs: 1 from peers, 1 over HTTP, 1 held');
-  const printed = await runCommand(['status', client.url]);
+  const printed = await runCommand(['status', client.url, '--timeout', '60s']);
   t.match(printed.out, /^3 NARs: 1 from peers/);
-  const why = await runCommand(['why', '--url', client.url, shared.storeHash]);
+  const why = await runCommand(['why', '--timeout', '60s', '--url', client.url, shared.storeHash]);
   t.match(why.out, /from the swarm: 1\.91 MiB/);
   t.match(why.out, /from 127\.0\.0\.1:\d+/, 'who gave it');
 });
