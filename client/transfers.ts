@@ -170,8 +170,8 @@ export class Transfers {
       const firstByte = rests ? again : between;
       return new HttpSource(cache, given, { firstByte, between, again }, sizeBytes);
     };
-    const others = upstreams.filter(({ url }) => url !== given.origin);
-    const caches = [...upstreams.filter(({ url }) => url === given.origin), ...others].map(http);
+    const origin = awake.filter(({ url }) => url === given.origin);
+    const caches = [...origin, ...upstreams.filter((each) => !origin.includes(each))].map(http);
     const catalogCache = catalogCaches.filter(({ url }) => url === given.origin).map(http);
     // The job that this is for exists when its constructor has returned; it may be shared from here on.
     await Promise.resolve();

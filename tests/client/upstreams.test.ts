@@ -122,11 +122,7 @@ t.test(
     const netrc = join(lab.dir, 'netrc');
     await writeFile(netrc, 'machine 127.0.0.1 login me password "s3cret word"\n', { mode: 0o600 });
     const { logger, lines } = noting();
-    // By name, so that the other one is another host.
-    const client = await lab.client([own.url], [other.url.replace('127.0.0.1', 'localhost')], {
-      netrc,
-      logger,
-    });
+    const client = await lab.client([own.url], [other.url], { netrc, logger });
     t.same((await fetchNar(client, nar)).body, nar.bytes);
     t.ok(logins(own).length > 0);
     const expected = `Basic ${Buffer.from('me:s3cret word').toString('base64')}`;
@@ -135,7 +131,7 @@ t.test(
       'every request',
     );
     await fetchNar(client, moved);
-    t.ok(other.requestsFor('stolen') > 0 || lines.some((line) => line.includes('not a public address')));
+    t.ok(other.requestsFor('stolen') > 0, 'it was redirected');
     t.ok(
       logins(other).every((value) => value === undefined),
       'none to another port of the same host',
