@@ -15,6 +15,8 @@ import type { SmallRead } from './small-reader.ts';
 import { median, type Row } from './table.ts';
 
 const narFiles = 1_500;
+/** What a daemon has fetched before, so that what is loaded and compiled at first use is not measured. */
+const narFilesBefore = 300;
 /** Of the closure that Nix itself realises. */
 const nixPaths = 300;
 const medianSize = '33KiB';
@@ -33,8 +35,9 @@ const file = (name: string): string => join(import.meta.dirname, name);
 interface Lab {
   into: string;
   cache: SampleCache;
-  /** Lists the narinfos, each after those of its references. */
+  /** Lists the narinfos, each after those of its references; and those that are asked for before. */
   list: string;
+  listBefore: string;
   reader: PeerProcess;
   /** Where nginx is reached over the path. */
   nginxUrl: string;
@@ -65,7 +68,7 @@ export async function clientSmall({ dir, runs }: SectionOptions): Promise<Row[]>
   const closers: Lab['closers'] = [];
   try {
     await mkdir(join(into, 'reader'));
-    const rows = await measure(await openLab(join(into, 'reader'), narFiles, closers), runs);
+    const rows = await measure(await openLab(join(into, 'reader'), narFiles + narFilesBefore, closers), runs);
     if (nixMissing() !== false) return rows;
     await mkdir(join(into, 'nix'));
     return [...rows, await realNix(await openLab(join(into, 'nix'), nixPaths, closers), runs)];
@@ -108,15 +111,17 @@ async function measure(lab: Lab, runs: number): Promise<Row[]> {
 
 async function openLab(into: string, paths: number, closers: Lab['closers']): Promise<Lab> {
   const cache = await makeSampleCache(into, paths, medianSize, ['--compression', 'none']);
-  const list = join(into, 'narinfos');
-  await writeFile(list, `${inNixOrder(cache).join('\n')}\n`);
+  const [list, listBefore] = [join(into, 'narinfos'), join(into, 'narinfos-before')];
+  const names = inNixOrder(cache);
+  await writeFile(listBefore, `${names.slice(0, narFilesBefore).join('\n')}\n`);
+  await writeFile(list, `${names.slice(narFilesBefore).join('\n')}\n`);
   const nginx = await startNginx(cache.dir);
   closers.push(() => nginx.stop());
   const path = await slowPath(nginx.port);
   closers.push(() => path.process.end());
   const { process: reader } = await PeerProcess.start([process.execPath, file('small-reader.ts')]);
   closers.push(() => reader.end());
-  return { into, cache, list, reader, nginxUrl: `http://${farHost}:${path.port}`, closers };
+  return { into, cache, list, listBefore, reader, nginxUrl: `http://${farHost}:${path.port}`, closers };
 }
 
 /** A path after all that it references. */
@@ -166,8 +171,10 @@ function slowPath(target: number, port = 0): Promise<{ process: PeerProcess; por
 
 async function throughClient(lab: Lab, args: readonly string[]): Promise<ClientRun> {
   return withClient(lab, args, async (client) => {
+    const port = Number(new URL(client.url).port);
+    await read({ ...lab, list: lab.listBefore }, '127.0.0.1', port);
     const before = cpuSecondsOf(client.process.pid ?? 0);
-    const measured = await read(lab, '127.0.0.1', Number(new URL(client.url).port));
+    const measured = await read(lab, '127.0.0.1', port);
     const cpuSeconds = cpuSecondsOf(client.process.pid ?? 0) - before;
     const status = await client.status();
     process.stderr.write(`${JSON.stringify({ ...measured, cpuSeconds, ...summary(status) })}\n`);
