@@ -70,7 +70,7 @@ export class Assembly {
     this.#options = options;
     this.#checked = options.checked;
     const { hashes, sizeBytes = 0 } = options;
-    const aside = sizeBytes >= hashAsideBytes && hashes?.ready ? hashes : undefined;
+    const aside = sizeBytes >= hashAsideBytes && hashes?.usable ? hashes : undefined;
     this.#hash = aside?.sha256() ?? hashInPlace(createHash('sha256'));
   }
 

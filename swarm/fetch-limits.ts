@@ -63,7 +63,7 @@ export const fetchLimits: Readonly<FetchLimits> = {
   addresses: 1_000,
   connectMs: 2_000,
   aheadBytes: 16 * 1024 * 1024,
-  aheadMaxBytes: 48 * 1024 * 1024,
+  aheadMaxBytes: 32 * 1024 * 1024,
   startRequests: 64,
   startRequestsOfSeveral: 16,
   maxRequests: 1_536,

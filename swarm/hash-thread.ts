@@ -34,8 +34,13 @@ export class HashThread {
 
   /** False until the thread has started, which the first look begins: until then, hashing in place is quicker. */
   get ready(): boolean {
-    if (this.#worker === undefined && !this.#closed && this.#failure === undefined) this.#start();
+    if (this.#worker === undefined && this.usable) this.#start();
     return this.#online;
+  }
+
+  /** Whether it takes jobs, if only once it has started. */
+  get usable(): boolean {
+    return !this.#closed && this.#failure === undefined;
   }
 
   /** Of bytes that do not change meanwhile. */
@@ -45,6 +50,7 @@ export class HashThread {
   }
 
   sha256(): RunningSha256 {
+    if (this.#worker === undefined && this.usable) this.#start();
     const stream = ++this.#streams;
     return {
       update: async (bytes) => void (await this.#ask({ kind: 'update', stream, bytes })),

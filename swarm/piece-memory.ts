@@ -6,7 +6,7 @@
  */
 
 /** Bytes that are kept for later: what one fast fetch has under way. */
-const freeMaxBytes = 32 * 1024 * 1024;
+const freeMaxBytes = 16 * 1024 * 1024;
 
 export class PieceMemory {
   readonly #free: Buffer[] = [];

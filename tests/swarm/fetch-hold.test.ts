@@ -1,4 +1,5 @@
 /** A fetch that is held: connections are warm before anything is asked for. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { TorrentFetch, type TorrentFetchOptions } from '../../swarm/fetcher.ts';
 import { provesNothingStaysOpen } from '../helpers/open-resources.ts';
@@ -39,7 +40,7 @@ t.test('`start` asks at once, and what comes waits for the reader', async (t) =>
   const fetch = hold(t, [peer]);
   await fetch.live;
   fetch.start();
-  while (peer.sentBytes < file.bytes.length) await new Promise(setImmediate);
+  while (peer.sentBytes < file.bytes.length) await sleep(2);
   t.ok((await collect(fetch)).bytes.equals(file.bytes));
 });
 
@@ -49,7 +50,7 @@ t.test('without hold it is live as well, and asks at once', async (t) => {
   t.teardown(() => fetch.close());
   fetch.addPeers([peer]);
   await fetch.live;
-  while (peer.requests.length === 0) await new Promise(setImmediate);
+  while (peer.requests.length === 0) await sleep(2);
 });
 
 t.test('a peer that lacks the next piece, or lets nobody ask, does not make it live', async (t) => {
@@ -60,7 +61,7 @@ t.test('a peer that lacks the next piece, or lets nobody ask, does not make it l
   void fetch.live.then(() => {
     live = true;
   });
-  while (fetch.stats().peers < 2) await new Promise(setImmediate);
+  while (fetch.stats().peers < 2) await sleep(2);
   const good = await open(t);
   t.notOk(live);
   fetch.addPeers([good]);
@@ -71,10 +72,10 @@ t.test('few peers are held, and more are connected to when it starts', async (t)
   const peers = await Promise.all(Array.from({ length: 5 }, () => open(t)));
   const fetch = hold(t, peers, { limits: { heldPeers: 2 } });
   await fetch.live;
-  while (fetch.stats().peers < 2) await new Promise(setImmediate);
+  while (fetch.stats().peers < 2) await sleep(2);
   t.equal(peers.filter(({ connections }) => connections > 0).length, 2);
   fetch.start();
-  while (fetch.stats().peers < 5) await new Promise(setImmediate);
+  while (fetch.stats().peers < 5) await sleep(2);
   t.equal(peers.filter(({ connections }) => connections > 0).length, 5);
 });
 
@@ -82,7 +83,7 @@ t.test('what nobody wants is let go', async (t) => {
   const peer = await open(t);
   const fetch = hold(t, [peer], { limits: { holdMs: 50 } });
   await fetch.live;
-  while (peer.sockets.size > 0) await new Promise(setImmediate);
+  while (peer.sockets.size > 0) await sleep(2);
   t.ok(fetch.over);
   t.equal((await failure(fetch)).error.code, 'swarm-stalled');
   t.equal(peer.requests.length, 0);
@@ -92,7 +93,7 @@ t.test('the time that it was held does not count as a stall', async (t) => {
   const peer = await open(t);
   const fetch = hold(t, [peer], { stallMs: 100 });
   await fetch.live;
-  await new Promise((resolve) => setTimeout(resolve, 250));
+  await sleep(250);
   t.ok((await collect(fetch)).bytes.equals(file.bytes));
 });
 
@@ -101,6 +102,6 @@ t.test('a held fetch whose peers have all left says so when it is iterated', asy
   const fetch = hold(t, [peer]);
   await fetch.live;
   peer.hangUp();
-  while (!fetch.over) await new Promise(setImmediate);
+  while (!fetch.over) await sleep(2);
   t.equal((await failure(fetch)).error.code, 'swarm-exhausted');
 });

@@ -248,7 +248,7 @@ t.test('a slow peer does not slow a quick one down, and is told what came from e
   t.ok(got.bytes.equals(big.bytes));
   t.ok(slow.cancels.length > 0, `${slow.cancels.length} requests were taken back`);
   // Alone, the slow one would take 77 s.
-  t.ok(performance.now() - startedMs < 3_000, `${Math.round(performance.now() - startedMs)} ms`);
+  t.ok(performance.now() - startedMs < 15_000, `${Math.round(performance.now() - startedMs)} ms`);
 });
 
 t.test('a peer that refuses everything is left for one that does not', async (t) => {

@@ -31,5 +31,5 @@ t.test('no more is kept than allowed', async (t) => {
   for (const bytes of taken) memory.giveBack(bytes);
   const before = new Set(taken.map(({ buffer }) => buffer));
   const again = taken.map(() => memory.take(1024 * 1024)).filter(({ buffer }) => before.has(buffer));
-  t.equal(again.length, 32);
+  t.equal(again.length, 16);
 });
