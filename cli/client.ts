@@ -99,7 +99,10 @@ export const command = defineCommand({
       parse: parseHostPort,
       fallback: clientPeersDefault,
     }),
-    'public-host': publicHostFlag,
+    'public-host': {
+      ...publicHostFlag,
+      help: `${publicHostFlag.help}; pages about the client are given under that name, too`,
+    },
   },
   notes: [
     'Standard output has one line when the client listens: ready client URL, and peers HOST:PORT with --share. That URL is the substituter for nix.conf; URL/_narswarm/ is a page about it.',

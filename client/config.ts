@@ -44,7 +44,7 @@ export interface ClientConfig {
   onMetered?: 'pause' | 'share';
   /** How often and in which environment NetworkManager is asked for that; for tests. */
   metered?: { everyMs?: number; env?: NodeJS.ProcessEnv };
-  /** The name under which other machines reach `peers`; for display, as a tracker goes by the sender's address. */
+  /** The name under which other machines reach this one: that of `peers` in what is shown, as a tracker goes by the sender's address, and one for its pages. */
   publicHost?: string;
   /** Take narinfos and NAR files from the catalogs and their swarms alone. */
   noUpstream: boolean;

@@ -9,6 +9,7 @@ import type { CacheInfo } from './cache-info.ts';
 import { ownPrefix, storeHashOfNarInfoName, urlKeyOf } from './local-url.ts';
 import type { NarServer } from './nar.ts';
 import { answerNarInfo, askedNarInfo, type NarInfoRouteOptions } from './narinfo-route.ts';
+import { guardPages } from './page-guard.ts';
 import { addSetupRoute, type ClientSetup } from './setup.ts';
 import { addWhyRoute, type Why } from './why.ts';
 
@@ -17,6 +18,8 @@ export interface ClientHttpOptions extends NarInfoRouteOptions {
   nars: NarServer;
   metrics: Metrics;
   why: Why;
+  /** Host names, besides localhost, under which its own pages are given. */
+  hostNames: readonly string[];
   setup(): ClientSetup;
   status(): object;
 }
@@ -26,6 +29,7 @@ export function makeClientApp(options: ClientHttpOptions): RequestListener {
   const app = makeApp({
     logger,
     routes(router) {
+      router.use(guardPages(options.hostNames));
       addOperations(router, {
         prefix: `/${ownPrefix}`,
         title: 'narswarm client',

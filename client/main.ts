@@ -1,5 +1,6 @@
 /** The client: a substituter for Nix on this machine, built of its parts here and nowhere else. */
 
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { cacheInfoDefaultStoreDir } from '../nar/cache-info.ts';
 import { NarswarmError } from '../nar/errors.ts';
@@ -320,6 +321,11 @@ export async function openClient(config: ClientConfig): Promise<Client> {
         views: () => views.status(),
       }),
       why: new Why({ history, state, views }),
+      hostNames: [
+        hostname(),
+        config.http.host,
+        ...(config.publicHost === undefined ? [] : [config.publicHost]),
+      ],
       setup,
       status,
       logger,

@@ -5,7 +5,7 @@ import express, { type ErrorRequestHandler, type Express, type RequestHandler, R
 import { type ErrorCode, errorCodes, isNarswarmError } from '../nar/errors.ts';
 import type { Logger } from './log.ts';
 
-export type { Router } from 'express';
+export type { RequestHandler, Router } from 'express';
 
 /**
  * Longest request target. A NAR's URL may carry a query of a few hundred bytes (presigned object stores write up to
