@@ -24,6 +24,8 @@ export interface AheadOptions {
   packs: Pick<PackConnections, 'anyWarm' | 'isWarm'>;
   /** Whether a NAR file need not be fetched: it is here, or being fetched, or must not be used. */
   isHere(fileHash: Sha256): boolean;
+  /** Whether an upstream can be asked for what no connected peer has. */
+  hasHttp(): boolean;
   /** Fetches that run, and files that are being put away. */
   load(): number;
   /** Starts a fetch as if Nix had asked. Throws when there are too many. */
@@ -61,14 +63,20 @@ export class Ahead {
   readonly #closing = new AbortController();
   /** By FileHash, the one that was asked for first in front. */
   readonly #noted = new Map<Sha256, Noted>();
-  /** What is fetched next is at the end. Made anew now and then: more was asked for, and more peers are connected. */
-  #line: Noted[] = [];
+  /**
+   * What connected peers have, and what they do not; what is fetched next is at the end. Made anew now and then: more was asked for, and more
+   * peers are connected.
+   */
+  #peersLine: Noted[] = [];
+  #httpLine: Noted[] = [];
   #lineMs = Number.NEGATIVE_INFINITY;
   /** Fetched or being fetched, and not asked for by Nix. */
   readonly #fetched = new Map<Sha256, Fetched>();
   /** Those of them that are whole and in memory, the oldest first. */
   readonly #open = new Set<Fetched>();
   #running = 0;
+  /** Those of them that no connected peer had. */
+  #runningHttp = 0;
   #waitingBytes = 0;
   /** How many may run at once: grows as they succeed, so that what does not come is noticed early. */
   #width: number;
@@ -131,9 +139,8 @@ export class Ahead {
   }
 
   #fetchMore(): void {
-    const { clock, limits, packs } = this.#options;
+    const { clock, limits } = this.#options;
     if (this.#closing.signal.aborted || clock() - this.#fetchesMs > limits.aheadQuietMs) return;
-    if (!packs.anyWarm) return;
     while (
       this.#running < this.#width &&
       this.#waitingBytes < limits.aheadBytes &&
@@ -145,35 +152,46 @@ export class Ahead {
     }
   }
 
-  /** The next one that a connected peer has, if any. */
-  #next(): Noted | undefined {
-    const { catalogs, packs, isHere, limits, clock } = this.#options;
+  /** What a connected peer has comes first, as it spares the upstreams. */
+  #next(): { noted: Noted; http: boolean } | undefined {
+    const { hasHttp, limits, clock } = this.#options;
     const nowMs = clock();
-    if (nowMs - this.#lineMs > limits.aheadLineMs) this.#line = this.#makeLine(nowMs);
-    for (let next = this.#line.pop(); next !== undefined; next = this.#line.pop()) {
+    if (nowMs - this.#lineMs > limits.aheadLineMs) this.#makeLines(nowMs);
+    const noted = this.#takeFrom(this.#peersLine);
+    if (noted !== undefined) return { noted, http: false };
+    if (this.#runningHttp >= limits.aheadHttpFetches || !hasHttp()) return undefined;
+    const other = this.#takeFrom(this.#httpLine);
+    return other && { noted: other, http: true };
+  }
+
+  #takeFrom(line: Noted[]): Noted | undefined {
+    for (let next = line.pop(); next !== undefined; next = line.pop()) {
       const { fileHash } = next;
       if (this.#noted.get(fileHash) !== next) continue;
-      const pack = catalogs.packOf(fileHash);
-      if (pack === undefined || !packs.isWarm(pack.infoHash)) continue;
       this.#noted.delete(fileHash);
-      if (!isHere(fileHash)) return next;
+      if (!this.#options.isHere(fileHash)) return next;
     }
     return undefined;
   }
 
-  #makeLine(nowMs: number): Noted[] {
+  #makeLines(nowMs: number): void {
     this.#lineMs = nowMs;
-    const { aheadFileBytes, aheadNotedMs } = this.#options.limits;
+    const { catalogs, packs, limits } = this.#options;
     for (const [fileHash, { notedMs }] of this.#noted) {
-      if (nowMs - notedMs <= aheadNotedMs) break;
+      if (nowMs - notedMs <= limits.aheadNotedMs) break;
       this.#noted.delete(fileHash);
     }
-    return aheadOrder([...this.#noted.values()])
-      .filter(({ sizeBytes }) => sizeBytes <= aheadFileBytes)
-      .reverse();
+    this.#peersLine = [];
+    this.#httpLine = [];
+    for (const noted of aheadOrder([...this.#noted.values()]).reverse()) {
+      if (noted.sizeBytes > limits.aheadFileBytes) continue;
+      const pack = packs.anyWarm ? catalogs.packOf(noted.fileHash) : undefined;
+      const line = pack !== undefined && packs.isWarm(pack.infoHash) ? this.#peersLine : this.#httpLine;
+      line.push(noted);
+    }
   }
 
-  #fetch({ given, fileHash, sizeBytes }: Noted): void {
+  #fetch({ noted: { given, fileHash, sizeBytes }, http }: { noted: Noted; http: boolean }): void {
     let reader: NarReader;
     try {
       reader = this.#options.fetch(given, fileHash);
@@ -185,13 +203,14 @@ export class Ahead {
     this.#fetched.set(fileHash, fetched);
     this.#counts.fetched++;
     this.#running++;
+    if (http) this.#runningHttp++;
     this.#waitingBytes += sizeBytes;
     this.#timer ??= setInterval(() => this.#look(), this.#options.limits.aheadQuietMs / 2);
-    void this.#follow(fetched, reader);
+    void this.#follow(fetched, reader, http);
   }
 
   /** Until it has ended, well or not. Nix asks for what failed, and is told why. */
-  async #follow(fetched: Fetched, reader: NarReader): Promise<void> {
+  async #follow(fetched: Fetched, reader: NarReader, http: boolean): Promise<void> {
     const { limits } = this.#options;
     try {
       await reader.waitFor(fetched.sizeBytes, this.#closing.signal);
@@ -204,6 +223,7 @@ export class Ahead {
       this.#width = Math.max(1, Math.floor(this.#width / 2));
     }
     this.#running--;
+    if (http) this.#runningHttp--;
     this.#fetchMore();
   }
 

@@ -11,6 +11,7 @@
 import { hash, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { type Sha256, sha256FromDigest } from '../nar/hash.ts';
+import { LateWriter } from '../store/late-writer.ts';
 import type { NarFileHandle, NarFileStore, NarFileWriter } from '../store/nar-file-store.ts';
 import type { Logger } from '../web/log.ts';
 import type { ClientState, HeldFile } from './state.ts';
@@ -77,9 +78,10 @@ export class HeldFiles {
     return sizeBytes > this.#cacheSizeBytes;
   }
 
-  /** Starts a file; it is held once `keep` has resolved. */
-  create(name: string): Promise<NarFileWriter> {
-    return this.#store.create(name);
+  /** Starts a file; it is held once `keep` has resolved. One that is known to be small gets to the disk by then, and not before. */
+  async create(name: string, sizeBytes = Number.POSITIVE_INFINITY): Promise<NarFileWriter> {
+    const create = (): Promise<NarFileWriter> => this.#store.create(name);
+    return sizeBytes <= smallBytes ? new LateWriter(create) : create();
   }
 
   /**

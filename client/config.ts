@@ -90,6 +90,8 @@ export interface ClientLimits extends RaceLimits {
   aheadFirstFetches: number;
   /** And so many when they come: with the 25 of Nix as many as a 50 ms path answers at 2,500 a second. */
   aheadFetches: number;
+  /** Of these over HTTP: as many as Nix asks for itself, and both together no more than are asked of one host at once. */
+  aheadHttpFetches: number;
   /** None is begun while so many fetches run or end, for whomever: half of what the client does at once. */
   aheadLoad: number;
   /** Those that are whole and still in memory when Nix asks; more lie on the disk. */
@@ -163,6 +165,7 @@ export const defaultLimits: Readonly<ClientLimits> = {
   aheadFileBytes: 1024 * 1024,
   aheadFirstFetches: 8,
   aheadFetches: 100,
+  aheadHttpFetches: 25,
   aheadLoad: 128,
   aheadOpen: 1_000,
   aheadBytes: 32 * 1024 * 1024,

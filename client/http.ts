@@ -1,7 +1,7 @@
 /** The HTTP surface of a client: the binary cache protocol whole, and the pages under `/_narswarm/`. */
 
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
-import { makeApp } from '../web/app.ts';
+import { makeApp, requestTargetMaxCharacters, sendNotFound } from '../web/app.ts';
 import type { Metrics } from '../web/metrics.ts';
 import { addOperations } from '../web/operations.ts';
 import { sendText } from '../web/send.ts';
@@ -47,9 +47,15 @@ export function makeClientApp(options: ClientHttpOptions): RequestListener {
   });
   return (request, response) => {
     const storeHash = askedNarInfo(request);
-    if (storeHash === undefined) app(request, response);
-    else void answerNarInfo(request, response, storeHash, options);
+    if (storeHash !== undefined) void answerNarInfo(request, response, storeHash, options);
+    else if (isPlainNar(request)) void answerNar(request, response);
+    else app(request, response);
   };
+
+  /** Before express as well, which takes longer than a small NAR file does. */
+  async function answerNar(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (!(await answer(request, response)) && !response.destroyed) sendNotFound(response);
+  }
 
   /**
    * False for 404. Nix falls through to its next substituter on a 404 and on nothing else, so a failure of ours, or of
@@ -76,4 +82,13 @@ export function makeClientApp(options: ClientHttpOptions): RequestListener {
       return true;
     }
   }
+}
+
+/** As Nix asks for nearly all NAR files. */
+function isPlainNar({ method, url = '' }: IncomingMessage): boolean {
+  return (
+    (method === 'GET' || method === 'HEAD') &&
+    url.startsWith('/nar/') &&
+    url.length <= requestTargetMaxCharacters
+  );
 }

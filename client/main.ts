@@ -219,6 +219,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       catalogs,
       packs,
       isHere: (fileHash) => transfers.isRunning(fileHash) || held.has(fileHash) || isRevoked(fileHash),
+      hasHttp: () => caches.awake.length > 0,
       load: () => transfers.load,
       fetch: (given, fileHash) => transfers.join(given, fileHash, true),
       limits,

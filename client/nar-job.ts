@@ -69,7 +69,7 @@ export class NarJob {
       ...options,
       sizeBytes: fileSize,
       signal,
-      createWriter: () => held.create(this.#storeName),
+      createWriter: () => held.create(this.#storeName, fileSize),
       plan: (trustTorrent) => plan(() => this.sizeBytes, trustTorrent, signal),
       onProgress: () => {
         options.onProgress();

@@ -67,6 +67,33 @@ t.test('once Nix fetches, small NAR files are there before it asks, each fetched
   t.notOk(upstream.requests.some(({ url }) => url.startsWith('/nar/')));
 });
 
+t.test('without any peer it is fetched ahead over HTTP, by as many as Nix asks with', async (t) => {
+  const lab = await Lab.open(t);
+  const upstream = await lab.upstream(nars);
+  let [running, most] = [0, 0];
+  // Each takes a turn of the event loop or two, so that there are several at once.
+  upstream.intercept = ({ url = '' }, response) => {
+    const bytes = url.startsWith('/nar/') ? upstream.files.get(url) : undefined;
+    if (bytes === undefined) return false;
+    most = Math.max(most, ++running);
+    setTimeout(() => {
+      running--;
+      response.writeHead(200, { 'content-length': bytes.length }).end(bytes);
+    }, 5);
+    return true;
+  };
+  const client = await lab.client([upstream], [], { limits: { aheadHttpFetches: 4, aheadQuietMs: 60_000 } });
+  await Promise.all(nars.map(({ storeHash }) => get(client.url, `${storeHash}.narinfo`)));
+  t.equal(statusOf(client).ahead.fetched, 0);
+  await get(client.url, nars[0]?.narInfo.url ?? '');
+  await until(() => statusOf(client).nars.http === nars.length);
+  t.ok(most > 1 && most <= 5, `${most} at once`);
+  for (const nar of nars) t.ok((await get(client.url, nar.narInfo.url)).body.equals(nar.bytes));
+  t.match(statusOf(client).ahead, { fetched: nars.length - 1, used: nars.length - 1, unusedBytes: 0 });
+  const asked = upstream.requests.filter(({ url }) => url.startsWith('/nar/'));
+  t.equal(asked.length, nars.length, 'each is asked for once');
+});
+
 t.test('only what Nix asked about, what is small, and so much at a time', async (t) => {
   const large = madeNar({ name: 'large', sizeBytes: 300_000 });
   const made = [...nars.slice(0, 20), large];
