@@ -95,6 +95,10 @@ export class FetchPeer implements WireVisitor {
   readonly #rejectsOfPiece = new Map<number, number>();
   #pausedUntilMs = 0;
   #deals = false;
+  /** It deals with those who take part. */
+  #dealsOut = false;
+  /** What is read came with its handshake, before it knew anything of us. */
+  #greeting = false;
   readonly #suggested = new Set<number>();
   #everUnchoked = false;
   #chatter = 0;
@@ -284,7 +288,9 @@ export class FetchPeer implements WireVisitor {
     else if (handshake.fast) messages.unshift(encodeSimple('haveNone'));
     this.#send(Buffer.concat(messages));
     this.#decoder = new WireDecoder(this, { pieces: pieceCount(torrent), blockMaxBytes: blockBytes });
+    this.#greeting = true;
     this.#decoder.push(rest);
+    this.#greeting = false;
   }
 
   // What the peer says
@@ -304,6 +310,8 @@ export class FetchPeer implements WireVisitor {
 
   unchoke(): void {
     this.#countChatter();
+    // It comes again once that peer knows that we take part in what it deals.
+    if (this.#greeting && this.#dealsOut && this.#options.share !== undefined) return;
     this.#choked = false;
     if (!this.#everUnchoked) this.#options.events.progressed(this);
     this.#everUnchoked = true;
@@ -370,7 +378,8 @@ export class FetchPeer implements WireVisitor {
       this.#options.events.ready(this);
     }
     if (id !== 0) return;
-    const { requestsQueuedMax } = parseExtendedHandshake(payload);
+    const { requestsQueuedMax, extensions } = parseExtendedHandshake(payload);
+    this.#dealsOut = extensions.has('ns_deal');
     const { assumedRequests, maxRequests } = this.#options.limits;
     this.#requestsMax = Math.min(Math.max(requestsQueuedMax ?? assumedRequests, 1), maxRequests);
   }

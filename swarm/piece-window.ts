@@ -29,6 +29,8 @@ interface ActivePiece {
   /** Who gave each block that is here. */
   readonly sources: (string | undefined)[];
   missing: number;
+  /** Blocks that are wanted: a window that is full is looked at for each block that comes. */
+  unasked: number;
   /** After a spoilt attempt of several peers: all blocks come from one peer, `owner`, so that the next failure names the liar. */
   alone: boolean;
   owner: string | undefined;
@@ -141,10 +143,11 @@ export class PieceWindow {
   take(peer: string, has: (index: number) => boolean, max: number, options: TakeOptions): BlockRequest[] {
     const taken: BlockRequest[] = [];
     for (const piece of this.#inTurn(options)) {
-      if (piece.missing === 0 || !has(piece.index) || !mayAsk(piece, peer)) continue;
+      if (piece.unasked === 0 || !has(piece.index) || !mayAsk(piece, peer)) continue;
       for (let block = 0; block < piece.blocks.length && taken.length < max; block++) {
         if (piece.blocks[block] !== wanted) continue;
         piece.blocks[block] = asked;
+        piece.unasked--;
         piece.askedOf[block] = peer;
         piece.dueMs[block] = options.dueMs;
         piece.overtaken[block] = 0;
@@ -192,9 +195,11 @@ export class PieceWindow {
       const piece = this.#piece(index);
       const block = begin / blockBytes;
       if (piece === undefined || piece.blocks[block] !== asked) continue;
-      if (!piece.alone) piece.blocks[block] = wanted;
       // All of it from the next one.
-      else if (piece.owner === peer) reset(piece);
+      if (piece.alone && piece.owner === peer) reset(piece);
+      if (piece.alone) continue;
+      piece.blocks[block] = wanted;
+      piece.unasked++;
     }
   }
 
@@ -212,6 +217,7 @@ export class PieceWindow {
       for (const [block, source] of piece.sources.entries()) {
         if (source !== peer || piece.blocks[block] !== here) continue;
         piece.blocks[block] = wanted;
+        piece.unasked++;
         piece.missing++;
       }
     }
@@ -256,6 +262,7 @@ export class PieceWindow {
     }
     piece.writers[block] = undefined;
     piece.sources[block] = peer;
+    if (piece.blocks[block] === wanted) piece.unasked--;
     piece.blocks[block] = here;
     this.#usedBytes += lengthBytes;
     if (--piece.missing > 0) return undefined;
@@ -330,6 +337,7 @@ export class PieceWindow {
       writers: [],
       sources: [],
       missing: blocks.length,
+      unasked: blocks.length,
       alone: false,
       owner: undefined,
       suspects: [],
@@ -382,4 +390,5 @@ function reset(piece: ActivePiece): void {
   piece.sources.length = 0;
   piece.owner = undefined;
   piece.missing = piece.blocks.length;
+  piece.unasked = piece.blocks.length;
 }

@@ -81,23 +81,25 @@ export class SeedPeer implements WireVisitor, DealtPeer {
     this.#heardMs = this.#activeMs;
   }
 
-  /** What follows our handshake: what we have, which BEP 3 and 6 want first, and what we can do. */
+  /** What follows our handshake: what we have, which BEP 3 and 6 want first, what we can do, and leave to ask. */
   greet(extended: boolean): void {
-    const { fast, write, limits, torrent, dealers } = this.#options;
+    const { fast, write, limits, torrent, dealers, lane } = this.#options;
     const { pieces } = torrent;
     const count = pieces?.count ?? this.pieces;
     if (fast && count === this.pieces) write(encodeSimple('haveAll'));
     else if (fast && count === 0) write(encodeSimple('haveNone'));
     else write(encodeBitfield(pieces?.bits() ?? fullBitfield(this.pieces)));
     this.#unwatch = pieces?.watch((index) => write(encodeIndexed('have', index)));
-    if (!extended) return;
-    const handshake = encodeExtendedHandshake({
-      metadataBytes: torrent.metadataBytes,
-      requestsQueuedMax: limits.requestsQueuedMax,
-      uploadOnly: true,
-      deals: dealers !== undefined,
-    });
-    write(encodeExtended(0, handshake));
+    if (extended) {
+      const handshake = encodeExtendedHandshake({
+        metadataBytes: torrent.metadataBytes,
+        requestsQueuedMax: limits.requestsQueuedMax,
+        uploadOnly: true,
+        deals: dealers !== undefined,
+      });
+      write(encodeExtended(0, handshake));
+    }
+    lane.greets();
   }
 
   /** The connection is gone. */
@@ -262,14 +264,17 @@ export class SeedPeer implements WireVisitor, DealtPeer {
   }
 
   #greeted({ extensions, listenPort }: ExtendedHandshake): void {
-    const { dealers, torrent, fast, lane, listens } = this.#options;
+    const { dealers, torrent, fast, lane, listens, write } = this.#options;
     this.#metadataId = extensions.get('ut_metadata');
     if (listenPort !== undefined) listens(listenPort);
     const dealId = extensions.get('ns_deal');
     if (dealers === undefined || dealId === undefined || !fast || this.#dealer !== undefined) return;
     this.#dealId = dealId;
     this.#dealer = dealers.join(torrent.torrent, this);
-    if (lane.unchoked) this.#dealer?.unchoked(this);
+    if (!lane.unchoked) return;
+    // One that takes part has waited for this: until now it could not know what is dealt to it.
+    write(encodeSimple('unchoke'));
+    this.#dealer?.unchoked(this);
   }
 
   #metadata(payload: Buffer): void {

@@ -95,6 +95,11 @@ export class UploadLane implements PacedSender, SlotCandidate {
     return this.peer?.grant(maxBytes) ?? 0;
   }
 
+  /** The peer is there. Where nobody waits for a turn it may ask before it has said that it wants something: that saves it a round trip. */
+  greets(): void {
+    if (!this.paced) this.unchoke(this.#control.now());
+  }
+
   /** The peer is interested: it is unchoked, now or when there is room. */
   wants(): void {
     this.wanted = true;

@@ -1,12 +1,21 @@
 /** A torrent that is shared while it is fetched, and a seed that deals. */
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import t from 'tap';
-import { encodeExtendedHandshake } from '../../swarm/extension.ts';
+import { dealExtension, encodeExtendedHandshake } from '../../swarm/extension.ts';
 import { TorrentFetch, type TorrentFetchShare } from '../../swarm/fetcher.ts';
 import type { HeldPieces } from '../../swarm/seed-server.ts';
 import { openSeedServer } from '../../swarm/seed-server.ts';
 import { pieceCount } from '../../swarm/torrent.ts';
-import { encodeBitfield, encodeExtended, encodeRequests, encodeSimple } from '../../swarm/wire-encode.ts';
-import { makePeerId } from '../../swarm/wire-handshake.ts';
+import { WireDecoder } from '../../swarm/wire.ts';
+import {
+  encodeBitfield,
+  encodeExtended,
+  encodeIndexed,
+  encodeRequests,
+  encodeSimple,
+} from '../../swarm/wire-encode.ts';
+import { encodeHandshake, HandshakeReader, makePeerId } from '../../swarm/wire-handshake.ts';
 import { type File, fileOf } from './fetch-fixture.ts';
 import { RawPeer, seeding, statusWhere } from './seed-fixture.ts';
 
@@ -170,7 +179,8 @@ t.test('a seed that deals is asked for what others have and do not give', async 
     encodeExtended(0, encodeExtendedHandshake({ requestsQueuedMax: 1, uploadOnly: false, deals: true })),
     encodeSimple('interested'),
   );
-  await unreachable.hears('unchoke');
+  // The second one says that it takes part now.
+  await unreachable.until(() => unreachable.heard.filter((what) => what === 'unchoke').length === 2);
   const pieces = new Pieces(one);
   const share: TorrentFetchShare = {
     peerId: makePeerId(),
@@ -184,4 +194,49 @@ t.test('a seed that deals is asked for what others have and do not give', async 
   for await (const { bytes } of fetch) parts.push(bytes);
   t.ok(Buffer.concat(parts).equals(one.bytes));
   await unreachable.destroy();
+});
+
+t.test('who shares asks a seed that deals for nothing before that one knows of it', async (t) => {
+  const file = fileOf(8 * 64 * kib);
+  const asked = Promise.withResolvers<number>();
+  const server = createServer((socket) => {
+    const reader = new HandshakeReader();
+    const decoder = new WireDecoder(
+      {
+        interested: () => {
+          const deal = encodeExtended(dealExtension.ns_deal, Buffer.from([1]));
+          socket.write(Buffer.concat([deal, encodeIndexed('suggest', 5), encodeSimple('unchoke')]));
+        },
+        request: (index) => asked.resolve(index),
+      },
+      { pieces: 8 },
+    );
+    let greeted = false;
+    socket.on('error', () => {});
+    socket.on('data', (chunk) => {
+      if (greeted) return decoder.push(chunk);
+      const done = reader.push(chunk);
+      if (done === undefined) return;
+      greeted = true;
+      const hello = encodeExtendedHandshake({ requestsQueuedMax: 9, uploadOnly: true, deals: true });
+      socket.write(
+        Buffer.concat([
+          encodeHandshake({ infoHash: file.torrent.infoHash, peerId: makePeerId() }),
+          encodeSimple('haveAll'),
+          encodeExtended(0, hello),
+          encodeSimple('unchoke'),
+        ]),
+      );
+      decoder.push(done.rest);
+    });
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const share = { peerId: makePeerId(), listenPort: 1, bits: () => Buffer.alloc(1), onVerified: () => {} };
+  const fetch = new TorrentFetch({ torrent: file.torrent, share });
+  fetch.addPeers([{ host: '127.0.0.1', port: (server.address() as AddressInfo).port }]);
+  t.equal(await asked.promise, 5);
+  await fetch.close();
+  server.close();
+  await once(server, 'close');
 });

@@ -228,7 +228,9 @@ t.test('requests over the limit are rejected, in number and in bytes', async (t)
 });
 
 t.test('a request before the unchoke is rejected, or ignored without the fast extension', async (t) => {
-  const { server, one } = await hostileTest(t, 16 * kib);
+  // Where there is a rate, peers have to wait for their turn.
+  const upload = { bytesPerSecond: 1024 * kib };
+  const { server, one } = await hostileTest(t, 16 * kib, { upload });
   for (const fast of [true, false]) {
     const peer = RawPeer.open(server.port, one.torrent, { fast });
     peer.send(encodeRequest(block), encodeSimple('interested'));

@@ -52,6 +52,20 @@ t.test(
   },
 );
 
+t.test('where nobody waits for a turn a peer may ask as soon as it is greeted', async (t) => {
+  const { server, held } = await seeding(t, [100 * kib], { deals: true });
+  const [one] = held;
+  if (one === undefined) return;
+  const peer = RawPeer.open(server.port, one.torrent);
+  await peer.hears('unchoke');
+  t.same(peer.heard, ['handshake', 'haveAll', 'extended 0', 'unchoke']);
+  const hello = encodeExtendedHandshake({ requestsQueuedMax: 1, uploadOnly: false, deals: true });
+  peer.send(encodeExtended(0, hello), encodeRequests(blocksOf(one.torrent)));
+  await peer.until(() => peer.blocks.size === 7);
+  t.equal(peer.heard[4], 'unchoke', 'again for one that waits until it is known to take part');
+  await peer.destroy();
+});
+
 t.test('a handshake that comes byte by byte is served', async (t) => {
   const { server, held } = await seeding(t, [100]);
   const [one] = held;
