@@ -6,7 +6,13 @@
 import { type Compression, isCompression } from '../nar/compression.ts';
 import { NarswarmError } from '../nar/errors.ts';
 import { type InfoHash, parseInfoHash, printSha256, type Sha256 } from '../nar/hash.ts';
-import { type PublicKey, type SecretKey, sign, verifySignatures } from '../nar/signature.ts';
+import {
+  type PublicKey,
+  type SecretKey,
+  sign,
+  verifySignatures,
+  verifySignaturesAside,
+} from '../nar/signature.ts';
 import { textLines } from './text-lines.ts';
 
 export interface TorrentInfo {
@@ -140,6 +146,14 @@ export function signTorrentInfo(
 /** The name of the first key of `keys` that signed `t`; undefined when none did. */
 export function verifyTorrentInfo(t: TorrentInfo, keys: readonly PublicKey[]): string | undefined {
   return verifySignatures(keys, torrentInfoText(t), t.sigs);
+}
+
+/** The same beside this thread. */
+export function verifyTorrentInfoAside(
+  t: TorrentInfo,
+  keys: readonly PublicKey[],
+): Promise<string | undefined> {
+  return verifySignaturesAside(keys, torrentInfoText(t), t.sigs);
 }
 
 /** `<FileHash>.torrentinfo`, the file name of a torrentinfo. */

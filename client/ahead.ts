@@ -20,7 +20,7 @@ import type { Views } from './views.ts';
 
 export interface AheadOptions {
   views: Pick<Views, 'narInfo'>;
-  catalogs: Pick<Catalogs, 'prefetch' | 'packOf'>;
+  catalogs: Pick<Catalogs, 'prefetch' | 'packOf' | 'awake'>;
   packs: Pick<PackConnections, 'anyWarm' | 'isWarm'>;
   /** Whether a NAR file need not be fetched: it is here, or being fetched, or must not be used. */
   isHere(fileHash: Sha256): boolean;
@@ -186,8 +186,9 @@ export class Ahead {
     for (const noted of aheadOrder([...this.#noted.values()]).reverse()) {
       if (noted.sizeBytes > limits.aheadFileBytes) continue;
       const pack = packs.anyWarm ? catalogs.packOf(noted.fileHash) : undefined;
-      const line = pack !== undefined && packs.isWarm(pack.infoHash) ? this.#peersLine : this.#httpLine;
-      line.push(noted);
+      if (pack !== undefined && packs.isWarm(pack.infoHash)) this.#peersLine.push(noted);
+      // A catalog may still name somebody, or somebody be on the way.
+      else if (!catalogs.awake || nowMs - noted.notedMs > limits.aheadCatalogMs) this.#httpLine.push(noted);
     }
   }
 

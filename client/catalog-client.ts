@@ -15,7 +15,7 @@ import {
   isTorrentInfoOf,
   type PackOffset,
   parseResolved,
-  parseResolveLine,
+  parseResolveLineAside,
   type Resolved,
 } from '../parts/resolved.ts';
 import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
@@ -50,6 +50,9 @@ const peerListsMax = 256;
 
 /** The rest of a catalog that keeps failing doubles this often: from 5 s to 80 s. */
 const cooldownDoublings = 4;
+
+/** Lines of an answer whose signatures are verified at once: enough for the threads that do. */
+const linesAtOnce = 64;
 
 /** Questions waiting for one catalog; a prefetch beyond it is not made. */
 const waitingMax = 5_000;
@@ -162,6 +165,11 @@ export class Catalogs {
   distrustPack(fileHash: Sha256): void {
     const answer = this.#answers.get(fileHash);
     if (answer !== undefined) this.#answers.set(fileHash, { ...answer, pack: undefined });
+  }
+
+  /** Whether there is one that would answer. */
+  get awake(): boolean {
+    return this.#catalogs.some((catalog) => !catalog.resting);
   }
 
   status(): { url: string; state: string; requests: number; refusedLines: number }[] {
@@ -291,7 +299,7 @@ class Catalog {
   }
 
   resolve(fileHash: Sha256): Promise<CatalogAnswer> {
-    if (this.#resting() || this.#waiting.size >= waitingMax) return Promise.resolve('failed');
+    if (this.resting || this.#waiting.size >= waitingMax) return Promise.resolve('failed');
     return new Promise((resolve) => {
       this.#waiting.set(fileHash, resolve);
       if (this.#gathering) return;
@@ -307,11 +315,11 @@ class Catalog {
   }
 
   status() {
-    const state = this.#resting() ? 'resting' : 'asked';
+    const state = this.resting ? 'resting' : 'asked';
     return { url: this.#options.url, state, requests: this.#requests, refusedLines: this.#refusedLines };
   }
 
-  #resting(): boolean {
+  get resting(): boolean {
     return !this.#options.patient && isWithin(this.#options.clock() - this.#restsSince, this.#restMs);
   }
 
@@ -338,31 +346,44 @@ class Catalog {
     }
   }
 
+  /** Whether it answers a question. Never rejects. */
+  async #readLine(line: string, batch: Map<Sha256, (answer: CatalogAnswer) => void>): Promise<boolean> {
+    const { url, keys, logger, keep } = this.#options;
+    try {
+      const resolved = await parseResolveLineAside(line, keys());
+      const { peers, pack, torrent, torrentInfo } = resolved;
+      const answer = batch.get(torrentInfo.fileHash);
+      if (answer === undefined) return false;
+      batch.delete(torrentInfo.fileHash);
+      keep(resolved);
+      const small = torrent.length <= keptTorrentMaxBytes;
+      answer({ peers, pack, ...(small && { resolved: { torrent, torrentInfo } }) });
+      return true;
+    } catch (error) {
+      this.#refusedLines++;
+      logger.warn('catalog-line-refused', { catalog: url, error });
+      return false;
+    }
+  }
+
   async #request(batch: Map<Sha256, (answer: CatalogAnswer) => void>): Promise<void> {
-    const { url, keys, limits, logger, signal, keep } = this.#options;
+    const { url, limits, logger, signal } = this.#options;
     // Longer than NAR files are made to wait for it: those that come now are not made to wait at all.
     const slow = setTimeout(() => this.#rest(), limits.resolveBudgetMs);
     try {
       this.#requests++;
       const deadline = AbortSignal.any([signal, AbortSignal.timeout(limits.resolveDeadlineMs)]);
+      const reading = new Set<Promise<void>>();
       for await (const line of fetchResolveLines(url, [...batch.keys()], deadline)) {
-        try {
-          const resolved = parseResolveLine(line, keys());
-          const { fileHash } = resolved.torrentInfo;
-          const answer = batch.get(fileHash);
-          if (answer === undefined) continue;
-          batch.delete(fileHash);
+        const read = this.#readLine(line, batch).then((good) => {
+          reading.delete(read);
           // A long answer is not a slow one.
-          slow.refresh();
-          keep(resolved);
-          const { peers, pack, torrent, torrentInfo } = resolved;
-          const small = torrent.length <= keptTorrentMaxBytes;
-          answer({ peers, pack, ...(small && { resolved: { torrent, torrentInfo } }) });
-        } catch (error) {
-          this.#refusedLines++;
-          logger.warn('catalog-line-refused', { catalog: url, error });
-        }
+          if (good) slow.refresh();
+        });
+        reading.add(read);
+        if (reading.size >= linesAtOnce) await Promise.race(reading);
       }
+      await Promise.all(reading);
       this.#restMs = 0;
       this.#failuresInARow = 0;
       for (const answer of batch.values()) answer('absent');

@@ -92,6 +92,8 @@ export interface ClientLimits extends RaceLimits {
   aheadFetches: number;
   /** Of these over HTTP: as many as Nix asks for itself, and both together no more than are asked of one host at once. */
   aheadHttpFetches: number;
+  /** These wait so long for catalogs to name a peer, and for the peer: three round trips of a long road, and what a busy catalog takes. */
+  aheadCatalogMs: number;
   /** None is begun while so many fetches run or end, for whomever: half of what the client does at once. */
   aheadLoad: number;
   /** Those that are whole and still in memory when Nix asks; more lie on the disk. */
@@ -166,6 +168,7 @@ export const defaultLimits: Readonly<ClientLimits> = {
   aheadFirstFetches: 8,
   aheadFetches: 100,
   aheadHttpFetches: 25,
+  aheadCatalogMs: 1_000,
   aheadLoad: 128,
   aheadOpen: 1_000,
   aheadBytes: 32 * 1024 * 1024,

@@ -180,7 +180,6 @@ export class NarJob {
       const { tookMs, httpMs } = this.#tell('fetched', startedMs);
       const savedMs = httpMs === undefined ? undefined : httpMs - tookMs;
       counts.fetched(this.#fetch.fetched, savedMs);
-      logger.info('nar-fetched', { fileHash, sizeBytes: this.sizeBytes, tookMs, ...this.#fetch.fetched });
     } catch (error) {
       this.#failure = asNarswarmError(error);
       if (!this.#stop.signal.aborted) {

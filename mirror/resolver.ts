@@ -3,7 +3,7 @@
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import type { InfoHash, Sha256 } from '../nar/hash.ts';
 import { fetchResolveLines } from '../parts/resolve-request.ts';
-import { parseResolveLine } from '../parts/resolved.ts';
+import { parseResolveLineAside } from '../parts/resolved.ts';
 import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
 import type { Torrent } from '../swarm/torrent.ts';
 import { parseTorrentFile, torrentFileMaxBytes } from '../swarm/torrent-file.ts';
@@ -92,7 +92,7 @@ export class Resolver {
       this.#requests++;
       for await (const line of fetchResolveLines(url, fileHashes, deadline)) {
         try {
-          const { torrentInfo, torrent, peers } = parseResolveLine(line, keys);
+          const { torrentInfo, torrent, peers } = await parseResolveLineAside(line, keys);
           const { fileHash } = torrentInfo;
           // The log says which torrent it is; another one that the same key once signed is none.
           if (catalog.torrentInfo(fileHash)?.infoHash !== torrent.infoHash) continue;

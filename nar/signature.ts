@@ -10,6 +10,13 @@ import {
 import { NarswarmError } from './errors.ts';
 import { fingerprint, type NarInfo, withSignature } from './narinfo.ts';
 
+/** On a thread of the pool. */
+function edVerifyAside(text: string, key: KeyObject, sig: Buffer): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    edVerify(null, Buffer.from(text), key, sig, (error, right) => (error ? reject(error) : resolve(right)));
+  });
+}
+
 export interface PublicKey {
   readonly name: string;
   /** 32 bytes. */
@@ -96,13 +103,17 @@ export function verifyBytes(publicBytesOfKey: Uint8Array, message: Uint8Array, s
 
 /** The name of the key in `keys` that made the signature; `undefined` when none did, or the signature is malformed. */
 export function verifySignature(keys: readonly PublicKey[], text: string, sig: string): string | undefined {
+  const { name, bytes, candidates } = readSignature(keys, sig);
+  return candidates.some(({ key }) => edVerify(null, Buffer.from(text), key, bytes)) ? name : undefined;
+}
+
+/** The keys that may have made it, by their name; none when it is malformed. */
+function readSignature(keys: readonly PublicKey[], sig: string) {
   const colon = sig.indexOf(':');
   const name = sig.slice(0, Math.max(colon, 0));
   const bytes = parseBase64(sig.slice(colon + 1));
-  if (colon < 1 || bytes?.length !== signatureBytes) return undefined;
-  return keys.some((key) => key.name === name && edVerify(null, Buffer.from(text), key.key, bytes))
-    ? name
-    : undefined;
+  if (colon < 1 || bytes?.length !== signatureBytes) return { name, bytes: Buffer.alloc(0), candidates: [] };
+  return { name, bytes, candidates: keys.filter((key) => key.name === name) };
 }
 
 /** The name of the key that made the first valid one of `sigs`: any one is enough, and the others do no harm. */
@@ -114,6 +125,19 @@ export function verifySignatures(
   for (const sig of sigs) {
     const name = verifySignature(keys, text, sig);
     if (name !== undefined) return name;
+  }
+  return undefined;
+}
+
+/** The same beside this thread: for whoever has a thousand to verify and others to answer meanwhile. */
+export async function verifySignaturesAside(
+  keys: readonly PublicKey[],
+  text: string,
+  sigs: readonly string[],
+): Promise<string | undefined> {
+  for (const sig of sigs) {
+    const { name, bytes, candidates } = readSignature(keys, sig);
+    for (const { key } of candidates) if (await edVerifyAside(text, key, bytes)) return name;
   }
   return undefined;
 }

@@ -1,7 +1,12 @@
 /** Decides whether one line of a catalog's answer may be used: nothing in it is believed, everything is checked. Pure. */
 
 import { z } from 'zod';
-import { parseTorrentInfo, type TorrentInfo, verifyTorrentInfo } from '../catalog/torrentinfo.ts';
+import {
+  parseTorrentInfo,
+  type TorrentInfo,
+  verifyTorrentInfo,
+  verifyTorrentInfoAside,
+} from '../catalog/torrentinfo.ts';
 import { narFileName } from '../nar/compression.ts';
 import { NarswarmError } from '../nar/errors.ts';
 import { type InfoHash, parseInfoHash } from '../nar/hash.ts';
@@ -44,11 +49,24 @@ const answerLine = z.object({
     .catch(undefined),
 });
 
+export type ResolvedLine = Resolved & { peers: PeerAddress[]; pack?: PackOffset };
+
 /** One line of an answer to `/resolve`, torrentinfo and infohash verified. Throws a coded error that says what is wrong. */
-export function parseResolveLine(
-  line: string,
-  keys: readonly PublicKey[],
-): Resolved & { peers: PeerAddress[]; pack?: PackOffset } {
+export function parseResolveLine(line: string, keys: readonly PublicKey[]): ResolvedLine {
+  const resolved = readResolveLine(line);
+  checkSigner(resolved.torrentInfo, verifyTorrentInfo(resolved.torrentInfo, keys));
+  return resolved;
+}
+
+/** The same, the signature verified beside this thread: an answer has a thousand lines. */
+export async function parseResolveLineAside(line: string, keys: readonly PublicKey[]): Promise<ResolvedLine> {
+  const resolved = readResolveLine(line);
+  checkSigner(resolved.torrentInfo, await verifyTorrentInfoAside(resolved.torrentInfo, keys));
+  return resolved;
+}
+
+/** All but whose signature it is. */
+function readResolveLine(line: string): ResolvedLine {
   const parsed = answerLine.safeParse(parseJson(line));
   if (!parsed.success) {
     throw new NarswarmError('torrentinfo-corrupt', 'a line of the answer lacks something', {
@@ -56,7 +74,7 @@ export function parseResolveLine(
     });
   }
   const { torrentinfo, info, peers } = parsed.data;
-  const resolved = parseResolved(torrentinfo, Buffer.from(info, 'base64'), keys);
+  const resolved = readResolved(torrentinfo, Buffer.from(info, 'base64'));
   const pack = parsed.data.pack && packOffset(parsed.data.pack, resolved.torrent);
   return {
     ...resolved,
@@ -82,10 +100,17 @@ function packOffset(
  * not that of the signed infohash or not of a file of that name and size.
  */
 export function parseResolved(text: string, info: Buffer, keys: readonly PublicKey[]): Resolved {
+  const resolved = readResolved(text, info);
+  checkSigner(resolved.torrentInfo, verifyTorrentInfo(resolved.torrentInfo, keys));
+  return resolved;
+}
+
+function checkSigner({ fileHash }: TorrentInfo, signer: string | undefined): void {
+  if (signer === undefined) throw new NarswarmError('torrentinfo-untrusted', `torrentinfo of ${fileHash}`);
+}
+
+function readResolved(text: string, info: Buffer): Resolved {
   const torrentInfo = parseTorrentInfo(text);
-  if (verifyTorrentInfo(torrentInfo, keys) === undefined) {
-    throw new NarswarmError('torrentinfo-untrusted', `torrentinfo of ${torrentInfo.fileHash}`);
-  }
   const torrent = parseInfoDictionary(info);
   if (torrent.infoHash !== torrentInfo.infoHash) {
     throw new NarswarmError(
