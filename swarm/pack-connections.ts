@@ -286,7 +286,7 @@ export class PackConnections implements PackPeerEvents {
     );
     const addresses = rest.map(([, address]) => address);
     for (const address of (this.#book?.rank(addresses) ?? localFirst(addresses)).slice(0, lacking)) {
-      if (this.#connections >= connections && !this.#closeIdle(pack)) return;
+      if (this.#connections >= connections && !this.#makeRoom(pack)) return;
       this.#connect(pack, address);
     }
   }
@@ -304,16 +304,23 @@ export class PackConnections implements PackPeerEvents {
     pack.peers.set(key, new PackPeer({ infoHash, address, key, ...shared }));
   }
 
-  /** Makes room for a connection: the one that has been idle longest goes. False when all are in use. */
-  #closeIdle(except: Pack): boolean {
+  /**
+   * Makes room for a connection: the one that has been idle longest goes. False when all are in use, or about to stand: whoever names pack after
+   * pack makes this machine connect to no more addresses than it waits for.
+   */
+  #makeRoom(except: Pack): boolean {
     let oldest: PackPeer | undefined;
     for (const pack of this.#packs.values()) {
       if (pack === except) continue;
       for (const peer of pack.peers.values())
-        if (peer.idle && (oldest === undefined || peer.usedMs < oldest.usedMs)) oldest = peer;
+        if (peer.greeted && peer.idle && (oldest === undefined || peer.usedMs < oldest.usedMs)) oldest = peer;
     }
-    oldest?.close();
-    return oldest !== undefined;
+    if (oldest === undefined) return false;
+    // Kept for this pack: the other one looks for somebody else at once.
+    this.#connections++;
+    oldest.close();
+    this.#connections--;
+    return true;
   }
 
   #giveUp(pack: Pack, wanted: Wanted): void {

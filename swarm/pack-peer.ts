@@ -240,15 +240,15 @@ export class PackPeer implements WireVisitor {
       const count = Math.min(room - blocks.length, this.#options.limits.turnBlocks);
       const taken = range.take(count);
       if (range.wants) this.#turns.push(range);
+      // Of two NAR files that are said to lie in one place, one does not.
+      if (taken.some((block) => this.#asked.has(positionOf(block)))) {
+        for (const block of taken) range.giveBack(block);
+        range.refusedBy.add(this.key);
+        this.#lose(range);
+        continue;
+      }
       for (const block of taken) {
         const position = positionOf(block);
-        // Of two NAR files that are said to lie in one place, one does not.
-        if (this.#asked.has(position)) {
-          range.giveBack(block);
-          range.refusedBy.add(this.key);
-          this.#lose(range);
-          break;
-        }
         if (this.#asked.size === 0) this.#begins(nowMs);
         this.#asked.set(position, { range, block, sinceMs: this.#clock(), sentMs: nowMs });
         this.#askedBytes += block.lengthBytes;

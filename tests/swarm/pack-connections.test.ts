@@ -1,7 +1,10 @@
 /** Warm connections to packs, over real sockets: to peers that behave, and to some that do not. */
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { isNarswarmError, type NarswarmError } from '../../nar/errors.ts';
+import type { InfoHash } from '../../nar/hash.ts';
 import { blockBytes } from '../../swarm/limits.ts';
 import { PackConnections, type PackConnectionsOptions, type PackRead } from '../../swarm/pack-connections.ts';
 import type { PackLimits } from '../../swarm/pack-limits.ts';
@@ -388,6 +391,65 @@ t.test('a connection that nobody uses is closed, and there are only so many', as
   connections.warm(other.torrent.infoHash, [third]);
   t.equal(connections.status().connections, 1, 'the idle one made room');
   t.notOk(connections.isWarm(infoHash));
+});
+
+t.test(
+  'whoever names pack after pack makes this machine connect to no more addresses than it waits for',
+  async (t) => {
+    const silent = await peerOf(t, { greets: 'never' });
+    const connections = connectionsOf(t, { connections: 4, connectMs: 20_000 });
+    for (let index = 0; index < 20; index++) {
+      const other = `${index.toString(16).padStart(2, '0')}${infoHash.slice(2)}` as InfoHash;
+      connections.warm(other, [silent]);
+      t.ok(connections.status().connections <= 4);
+      // Whoever connected before is accepted before.
+      const knock = connect(silent.port, silent.host);
+      await once(knock, 'connect');
+      await until(() => [...silent.sockets].some(({ remotePort }) => remotePort === knock.localPort));
+      knock.destroy();
+    }
+    t.equal(silent.connections, 20 + 4, 'with those of the test');
+    t.match(connections.status(), { connections: 4, packs: 4 });
+  },
+);
+
+t.test('a peer that made room is not replaced by another of its pack', async (t) => {
+  const [first, second] = await Promise.all([
+    peerOf(t, { greets: 'without-unchoke' }),
+    peerOf(t, { greets: 'without-unchoke' }),
+  ]);
+  const connections = connectionsOf(t, { connections: 1, peersPerPack: 1 });
+  const waiting = errorOf(connections.open(placeOf(place, [first, second]), never));
+  const other = fileOf(pieceBytes);
+  const third = await TestPeer.open(t, other);
+  await until(() => {
+    connections.warm(other.torrent.infoHash, [third]);
+    return connections.isWarm(other.torrent.infoHash) || connections.status().connections > 1;
+  });
+  t.equal(connections.status().connections, 1);
+  t.equal((await waiting).code, 'swarm-exhausted');
+});
+
+t.test('of two NAR files that are said to overlap, one comes from another peer, whole', async (t) => {
+  const { promise: bothCame, resolve: go } = Promise.withResolvers<void>();
+  const slow = await peerOf(t, {
+    async answer(_block, bytes) {
+      await bothCame;
+      return bytes;
+    },
+  });
+  const other = await peerOf(t);
+  const connections = connectionsOf(t, { peersPerPack: 1, stallMs: 20_000, slowMs: 20_000 });
+  const addresses = [slow, other];
+  const before = { offset: pieceBytes, lengthBytes: pieceBytes };
+  const across = { offset: pieceBytes - blockBytes, lengthBytes: pieceBytes };
+  const first = bytesOf(connections.open(placeOf(before, addresses), never));
+  await until(() => slow.requests.length === pieceBytes / blockBytes);
+  const second = connections.open(placeOf(across, addresses), AbortSignal.timeout(20_000));
+  t.ok((await bytesOf(second)).equals(right(across)));
+  t.same([...(second?.givers ?? [])], [other.key]);
+  go();
+  t.ok((await first).equals(right(before)));
 });
 
 t.test('a peer that fell away for one NAR file is asked for the next when it has only a part', async (t) => {
