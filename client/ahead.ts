@@ -63,6 +63,8 @@ export class Ahead {
   readonly #closing = new AbortController();
   /** By FileHash, the one that was asked for first in front. */
   readonly #noted = new Map<Sha256, Noted>();
+  /** Of their narinfos. */
+  #notedCharacters = 0;
   /**
    * What connected peers have, and what they do not; what is fetched next is at the end. Made anew now and then: more was asked for, and more
    * peers are connected.
@@ -107,10 +109,14 @@ export class Ahead {
     if (fileHash === undefined) return;
     catalogs.prefetch(fileHash);
     if (sizeBytes === undefined) return;
-    this.#noted.delete(fileHash);
+    this.#forget(fileHash);
     this.#noted.set(fileHash, { storeHash, references, fileHash, sizeBytes, given, notedMs: nowMs });
-    const oldest = this.#noted.keys().next();
-    if (this.#noted.size > limits.aheadNoted && !oldest.done) this.#noted.delete(oldest.value);
+    this.#notedCharacters += narInfo.text.length;
+    for (const oldest of this.#noted.keys()) {
+      if (this.#noted.size <= limits.aheadNoted && this.#notedCharacters <= limits.aheadNotedCharacters)
+        break;
+      this.#forget(oldest);
+    }
   }
 
   /** Nix asks for a NAR file, and whatever was fetched of it has been taken over. */
@@ -118,7 +124,7 @@ export class Ahead {
     const nowMs = this.#options.clock();
     this.#askedMs = nowMs;
     this.#fetchesMs = nowMs;
-    this.#noted.delete(fileHash);
+    this.#forget(fileHash);
     const fetched = this.#fetched.get(fileHash);
     if (fetched !== undefined) {
       this.#counts.used++;
@@ -136,6 +142,11 @@ export class Ahead {
     this.#closing.abort();
     this.#letAllGo();
     await this.#walk.close();
+  }
+
+  #forget(fileHash: Sha256): void {
+    this.#notedCharacters -= this.#noted.get(fileHash)?.given.narInfo.text.length ?? 0;
+    this.#noted.delete(fileHash);
   }
 
   #fetchMore(): void {
@@ -168,7 +179,7 @@ export class Ahead {
     for (let next = line.pop(); next !== undefined; next = line.pop()) {
       const { fileHash } = next;
       if (this.#noted.get(fileHash) !== next) continue;
-      this.#noted.delete(fileHash);
+      this.#forget(fileHash);
       if (!this.#options.isHere(fileHash)) return next;
     }
     return undefined;
@@ -179,7 +190,7 @@ export class Ahead {
     const { catalogs, packs, limits } = this.#options;
     for (const [fileHash, { notedMs }] of this.#noted) {
       if (nowMs - notedMs <= limits.aheadNotedMs) break;
-      this.#noted.delete(fileHash);
+      this.#forget(fileHash);
     }
     this.#peersLine = [];
     this.#httpLine = [];

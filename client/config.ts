@@ -80,8 +80,9 @@ export interface ClientLimits extends RaceLimits {
   resolveDeadlineMs: number;
   /** Paths of a closure that are looked up in the views at once, the nearest ones first: 50 ms of work, and one question to each catalog. */
   aheadWalkPaths: number;
-  /** Narinfos that Nix asked for and whose NAR files it may ask for, 3 KiB each. */
+  /** Narinfos that Nix asked for and whose NAR files it may ask for, 3 KiB each, and the characters of them together: one may have 4 MiB. */
   aheadNoted: number;
+  aheadNotedCharacters: number;
   /** How long it may: a large closure takes minutes. */
   aheadNotedMs: number;
   /** NAR files up to this size are fetched before Nix asks for them; those of packs are no larger. */
@@ -163,6 +164,7 @@ export const defaultLimits: Readonly<ClientLimits> = {
   resolveDeadlineMs: 5_000,
   aheadWalkPaths: 1_000,
   aheadNoted: 5_000,
+  aheadNotedCharacters: 16 * 1024 * 1024,
   aheadNotedMs: 10 * 60_000,
   aheadFileBytes: 1024 * 1024,
   aheadFirstFetches: 8,

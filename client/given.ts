@@ -13,7 +13,10 @@ import type { StoreHash } from '../nar/store-path.ts';
 /** Narinfos that are in memory until they are in the table: those of one large closure, 3 KiB each. */
 const waitingMax = 4_000;
 
-/** Narinfos kept in memory while the disk takes none. */
+/** Their characters together: one may have 4 MiB. */
+const waitingMaxCharacters = 16 * 1024 * 1024;
+
+/** Narinfos kept in memory while the disk takes none, with no more characters than those that wait. */
 const unsavedMax = 5_000;
 
 /** Milliseconds without a narinfo before they are moved. */
@@ -102,6 +105,7 @@ export class GivenNarInfos {
   #writing: NodeJS.Immediate | undefined;
   /** Written, and not in the table yet; the oldest first. */
   #waiting: Entry[] = [];
+  #waitingCharacters = 0;
   #moving: NodeJS.Timeout | undefined;
   /** The last of those that are not in the table, also when they could not be written. */
   readonly #byUrl = new Map<string, Entry>();
@@ -181,8 +185,10 @@ export class GivenNarInfos {
         }
       });
       this.#waiting.push(...giving);
+      this.#waitingCharacters += charactersOf(giving);
       const tooMany = this.#waiting.length - this.#waitingMax;
       if (tooMany > 0) this.#move(Math.max(tooMany, moveRows));
+      while (this.#waitingCharacters > waitingMaxCharacters) this.#move(moveRows);
       this.#moveIn(quietMs);
       written.resolve();
     } catch (error) {
@@ -214,6 +220,7 @@ export class GivenNarInfos {
       this.#sql.forgetWaiting.run(last.id);
     });
     this.#waiting = this.#waiting.slice(moved.length);
+    this.#waitingCharacters -= charactersOf(moved);
     for (const entry of moved) this.#forget(entry);
   }
 
@@ -254,12 +261,20 @@ export class GivenNarInfos {
   /** The disk takes nothing: the memory does not take everything. */
   #forgetOldest(): void {
     for (const known of [this.#byUrl, this.#byStoreHash]) {
+      let characters = charactersOf(known.values());
       for (const entry of known.values()) {
-        if (known.size <= unsavedMax) break;
+        if (known.size <= unsavedMax && characters <= waitingMaxCharacters) break;
+        characters -= charactersOf([entry]);
         this.#forget(entry);
       }
     }
   }
+}
+
+function charactersOf(entries: Iterable<Entry>): number {
+  let characters = 0;
+  for (const { given } of entries) characters += given.narInfo.text.length;
+  return characters;
 }
 
 function prepareStatements(db: DatabaseSync) {

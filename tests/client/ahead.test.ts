@@ -94,6 +94,17 @@ t.test('without any peer it is fetched ahead over HTTP, by as many as Nix asks w
   t.equal(asked.length, nars.length, 'each is asked for once');
 });
 
+t.test('narinfos of megabytes are noted only as far as there is room for them', async (t) => {
+  const made = nars.slice(0, 6);
+  const long = `System: ${'x'.repeat(1_000_000)}\n`;
+  const lab = await Lab.open(t);
+  const upstream = await lab.upstream(made);
+  for (const { storeHash, narInfo } of made) upstream.put(`${storeHash}.narinfo`, narInfo.text + long);
+  const client = await lab.client([upstream], [], { limits: { aheadNotedCharacters: 3_100_000 } });
+  for (const { storeHash } of made) await get(client.url, `${storeHash}.narinfo`);
+  t.equal(statusOf(client).ahead.noted, 3);
+});
+
 t.test('only what Nix asked about, what is small, and so much at a time', async (t) => {
   const large = madeNar({ name: 'large', sizeBytes: 300_000 });
   const made = [...nars.slice(0, 20), large];

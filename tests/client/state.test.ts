@@ -125,3 +125,18 @@ t.test('a state of before there was a place to wait in is gone on with', async (
   t.teardown(() => after.close());
   t.same(after.givenByUrl(given.urlKey), given);
 });
+
+t.test('narinfos of megabytes do not wait in memory to be sorted in', async (t) => {
+  const path = await statePath(t);
+  const state = open(path, { narInfos: 10_000 });
+  const text = `${one.narInfo.text}System: ${'x'.repeat(4_000_000)}\n`;
+  const gives = Array.from({ length: 6 }, (_, index) =>
+    state.give({ ...given, urlKey: `nar/${index}`, narInfo: { ...one.narInfo, text } }),
+  );
+  await Promise.all(gives);
+  t.equal(state.givenByUrl('nar/3')?.narInfo.text, text);
+  state.close();
+  const db = new DatabaseSync(path, { readOnly: true });
+  t.teardown(() => db.close());
+  t.equal(db.prepare('SELECT count(*) AS rows FROM given_waiting').get()?.rows, 0);
+});
