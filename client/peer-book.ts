@@ -10,7 +10,7 @@ import { rmSync } from 'node:fs';
 import { BlockList, isIP } from 'node:net';
 import { DatabaseSync } from 'node:sqlite';
 import { addressKey } from '../swarm/address-key.ts';
-import { isIn, isOnLocalNetwork } from '../swarm/local-network.ts';
+import { isIn, isNear } from '../swarm/local-networks.ts';
 import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
 import type { BanReason, PeerBook, PeerPace } from '../swarm/peer-book.ts';
 import type { Logger } from '../web/log.ts';
@@ -33,6 +33,8 @@ const fastBytesPerSecond = 1024 * 1024;
 const slowBytesPerSecond = 64 * 1024;
 /** Share of what was known in what is known next, when a peer was slower than before: it may have had little to give. */
 const memoryShare = 0.75;
+/** Addresses that wait to be written, of either table, before those that are forgotten meanwhile are left out. */
+const unwrittenMax = 2 * pacesMax;
 /** What is new is written after this long, in one transaction. */
 const writeAfterMs = 5_000;
 
@@ -161,8 +163,10 @@ export class KeptPeerBook implements PeerBook {
       .map(({ address }) => address);
   }
 
-  status(): { known: number; banned: number } {
-    return { known: this.#paces.size, banned: this.#bans.size };
+  /** `unwritten`: what is known to be written, or removed, and is not yet. */
+  status(): { known: number; banned: number; unwritten: number } {
+    const { paces, bans } = this.#unwritten;
+    return { known: this.#paces.size, banned: this.#bans.size, unwritten: paces.size + bans.size };
   }
 
   /** Writes what is not written. May be called twice. */
@@ -175,7 +179,7 @@ export class KeptPeerBook implements PeerBook {
   #place(address: PeerAddress): number {
     const missedMsAgo = this.#clock() - (this.#missed.get(printPeer(address)) ?? Number.NEGATIVE_INFINITY);
     if (missedMsAgo < missedMs) return 4;
-    if (isOnLocalNetwork(address.host)) return 0;
+    if (isNear(address.host)) return 0;
     const rate = this.paceOf(address)?.bytesPerSecond;
     if (rate === undefined || (rate < fastBytesPerSecond && rate >= slowBytesPerSecond)) return 2;
     return rate < slowBytesPerSecond ? 3 : 1;
@@ -194,14 +198,20 @@ export class KeptPeerBook implements PeerBook {
   }
 
   #changed(table: 'paces' | 'bans', key: string): void {
-    this.#unwritten[table].add(key);
-    if (this.#db !== undefined) this.#timer ??= setTimeout(() => this.#write(), writeAfterMs).unref();
+    if (this.#db === undefined) return;
+    const keys = this.#unwritten[table];
+    keys.add(key);
+    this.#timer ??= setTimeout(() => this.#write(), writeAfterMs).unref();
+    if (keys.size <= unwrittenMax) return;
+    // The disk takes nothing for long. Rows of those that are forgotten here stay there, until their time is over.
+    const known: ReadonlyMap<string, unknown> = table === 'paces' ? this.#paces : this.#bans;
+    for (const each of keys) if (!known.has(each)) keys.delete(each);
   }
 
   #read(db: DatabaseSync): void {
     for (const { address, bytes_per_second, round_trip_ms, at } of db
-      .prepare('SELECT * FROM paces ORDER BY at')
-      .all()) {
+      .prepare('SELECT * FROM (SELECT * FROM paces ORDER BY at DESC LIMIT ?) ORDER BY at')
+      .all(pacesMax)) {
       const pace = {
         bytesPerSecond: Number(bytes_per_second),
         roundTripMs: Number(round_trip_ms),
@@ -209,7 +219,9 @@ export class KeptPeerBook implements PeerBook {
       };
       if (!this.#expired(pace)) this.#paces.set(String(address), pace);
     }
-    for (const { address, host, at } of db.prepare('SELECT * FROM bans ORDER BY at').all()) {
+    for (const { address, host, at } of db
+      .prepare('SELECT * FROM (SELECT * FROM bans ORDER BY at DESC LIMIT ?) ORDER BY at')
+      .all(bansMax)) {
       const ban: Ban = { host: String(host), why: 'wrong-bytes', atMs: Number(at) };
       if (this.#expired(ban)) continue;
       this.#bans.set(String(address), ban);

@@ -1,6 +1,6 @@
 /**
- * The private networks that this machine is on, and who belongs to them: with whom something is shared that strangers should not have.
- * Who is near, whatever his address, is told by local-network.ts.
+ * The networks that this machine is on: who is near, and so fast to ask; and who belongs to a private one of them, with whom something is
+ * shared that strangers should not have.
  */
 
 import { readFileSync } from 'node:fs';
@@ -55,12 +55,13 @@ export class LocalNetworks {
    * public network is none, although it is reached so: at a hoster the neighbours are strangers.
    */
   has(address: string): boolean {
+    return isIn(privateAddresses, plainAddress(address)) && this.reaches(address);
+  }
+
+  /** True for this machine and for whoever is reached without a gateway, whatever the address. Host names are not: what they stand for is not asked. */
+  reaches(address: string): boolean {
     const plain = plainAddress(address);
-    const version = isIP(plain);
-    if (version === 0) return false;
-    const family = version === 6 ? 'ipv6' : 'ipv4';
-    if (!privateAddresses.check(plain, family)) return false;
-    return this.all().some((network) => network.family === family && network.neighbours.check(plain, family));
+    return this.all().some(({ neighbours }) => isIn(neighbours, plain));
   }
 
   /** Those that a listener on `host` is in: its own, or for a wildcard all but loopback, as far as they are private and no tunnels. */
@@ -81,6 +82,19 @@ export class LocalNetworks {
     }
     return this.#networks;
   }
+}
+
+const ofThisMachine = new LocalNetworks(() => performance.now());
+
+/** Whether a peer is reached without a gateway. */
+export function isNear(host: string): boolean {
+  return ofThisMachine.reaches(host);
+}
+
+/** False for what is no address. */
+export function isIn(networks: BlockList, address: string): boolean {
+  const version = isIP(address);
+  return version !== 0 && networks.check(address, version === 6 ? 'ipv6' : 'ipv4');
 }
 
 /** Link-local addresses have their zone, as in `fe80::1%eth0`: without it nobody can be reached there. */

@@ -1,6 +1,6 @@
 /** What is remembered about peers from one fetch to the next, and who is tried first. */
 
-import { isOnLocalNetwork } from './local-network.ts';
+import { isNear } from './local-networks.ts';
 import type { PeerAddress } from './peer-address.ts';
 
 /** How fast a peer was, measured over one connection. */
@@ -29,6 +29,6 @@ export interface PeerBook {
 
 /** The order in which peers are tried when nothing is remembered. */
 export function localFirst(addresses: readonly PeerAddress[]): PeerAddress[] {
-  const local = (address: PeerAddress): number => (isOnLocalNetwork(address.host) ? 0 : 1);
+  const local = (address: PeerAddress): number => (isNear(address.host) ? 0 : 1);
   return [...addresses].sort((a, b) => local(a) - local(b));
 }

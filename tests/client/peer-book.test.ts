@@ -113,11 +113,11 @@ t.test('it is bounded: who was heard of last stays', async (t) => {
   const book = open();
   for (let port = 1; port <= 6_000; port++) book.gave(peer(1, port), { bytesPerSecond: 1, roundTripMs: 1 });
   for (let port = 1; port <= 2_500; port++) book.ban(peer(2, port), 'wrong-bytes');
-  t.same(book.status(), { known: 5_000, banned: 2_000 });
+  t.match(book.status(), { known: 5_000, banned: 2_000 });
   t.equal(book.paceOf(peer(1, 1)), undefined);
   t.ok(book.paceOf(peer(1, 6_000)));
   book.close();
-  t.same(open().status(), { known: 5_000, banned: 2_000 });
+  t.match(open().status(), { known: 5_000, banned: 2_000 });
 });
 
 t.test(
@@ -161,3 +161,21 @@ t.test('a fetch tells it who lied and who gave, and asks no liar again, also aft
   t.equal(liar.connections, 1);
   t.equal(good.connections, 2);
 });
+
+t.test(
+  'peers that are told of faster than they are written are bounded as well, in memory and on the disk',
+  async (t) => {
+    const { open } = await books(t);
+    const book = open();
+    for (let index = 0; index < 30_000; index++)
+      book.gave(
+        { host: `10.0.${index >> 8}.${index & 255}`, port: 6881 },
+        { bytesPerSecond: 1e6, roundTripMs: 20 },
+      );
+    const { known, unwritten } = book.status();
+    t.equal(known, 5_000);
+    t.ok(unwritten <= 10_000, `${unwritten} wait`);
+    book.close();
+    t.match(open().status(), { known: 5_000, unwritten: 0 });
+  },
+);

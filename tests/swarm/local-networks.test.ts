@@ -61,6 +61,13 @@ t.test(
   },
 );
 
+t.test('whoever is reached without a gateway is near, also in a public network', async (t) => {
+  for (const address of ['192.168.7.3', '203.0.113.21', '2001:db8::21', '::ffff:203.0.113.21', '127.0.0.1'])
+    t.ok(networks.reaches(address), address);
+  for (const address of ['192.168.8.1', '198.51.100.1', '2001:db8:1::21', 'seeder.example', ''])
+    t.notOk(networks.reaches(address), address);
+});
+
 t.test('networks are looked at again after a while', async (t) => {
   let nowMs = 0;
   let count = 0;
