@@ -1,5 +1,6 @@
 /** A status object as text for people: a section for each part, a line for each figure. */
 
+import { plainLine, printMoment } from './terminal.ts';
 import { printDuration, printSize } from './units.ts';
 
 /** Lists in a status are long; whoever wants all of one takes the JSON. */
@@ -14,7 +15,7 @@ export function statusTable(status: object): string {
   const words: string[] = [];
   for (const [name, value] of Object.entries(status)) {
     if (name === 'summary' && Array.isArray(value))
-      words.push(`${value.map((line) => clean(String(line))).join('\n')}\n`);
+      words.push(`${value.map((line) => plainLine(String(line))).join('\n')}\n`);
     else if (typeof value === 'object' && value !== null) sections.push(section(name, value));
     else top.push([name, show(name, value)]);
   }
@@ -25,7 +26,7 @@ type Row = readonly [name: string, value: string];
 
 function section(name: string, value: object): string {
   const rows = rowsOf(value, '', name === 'bytes');
-  return rows.length === 0 ? '' : `${clean(name)}\n${printRows(rows, '  ')}`;
+  return rows.length === 0 ? '' : `${plainLine(name)}\n${printRows(rows, '  ')}`;
 }
 
 function rowsOf(value: object, prefix: string, bytes: boolean): Row[] {
@@ -43,7 +44,8 @@ function rowsOf(value: object, prefix: string, bytes: boolean): Row[] {
 function listRows(list: unknown[], name: string): Row[] {
   const shown = list.slice(0, listMax);
   const records = shown.filter((item) => typeof item === 'object' && item !== null);
-  const lines = records.length === shown.length ? columns(records) : shown.map((item) => clean(String(item)));
+  const lines =
+    records.length === shown.length ? columns(records) : shown.map((item) => plainLine(String(item)));
   const rows = lines.map((line, index): Row => [index === 0 ? name : '', line]);
   if (list.length > listMax) rows.push(['', `and ${list.length - listMax} more`]);
   return rows;
@@ -56,7 +58,7 @@ function columns(records: readonly object[]): string[] {
     const values = new Map<string, unknown>(Object.entries(record));
     return names.map((name) => (values.has(name) ? show(name, values.get(name)) : '–'));
   });
-  const lines = [names.map(clean), ...cells];
+  const lines = [names.map(plainLine), ...cells];
   const widths = names.map((_name, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)));
   return lines.map((line) =>
     line
@@ -72,19 +74,14 @@ function show(name: string, value: unknown): string {
   if (typeof value === 'number' && /bytesPerSecond$/i.test(name)) return `${printSize(value)}/s`;
   if (typeof value === 'number' && /^seconds|Seconds$/.test(name)) return printDuration(value * 1000);
   if (typeof value === 'number' && /Ms$/.test(name)) {
-    return value < momentMinMs ? printDuration(value) : new Date(value).toISOString();
+    return value < momentMinMs ? printDuration(value) : printMoment(value);
   }
   if (typeof value === 'number') return value.toLocaleString('en-US');
-  if (typeof value === 'object' && value !== null) return clean(JSON.stringify(value));
-  return clean(String(value));
-}
-
-/** What a program says may hold what a cache or peer said: no control characters on a terminal. */
-function clean(text: string): string {
-  return text.replaceAll(/\p{Cc}/gu, '?');
+  if (typeof value === 'object' && value !== null) return plainLine(JSON.stringify(value));
+  return plainLine(String(value));
 }
 
 function printRows(rows: readonly Row[], indent: string): string {
   const width = Math.max(0, ...rows.map(([name]) => name.length));
-  return rows.map(([name, value]) => `${indent}${clean(name).padEnd(width)}  ${value}`).join('\n');
+  return rows.map(([name, value]) => `${indent}${plainLine(name).padEnd(width)}  ${value}`).join('\n');
 }

@@ -1,6 +1,7 @@
 /** `narswarm status`: asks a running program what it does. */
 
-import { NarswarmError } from '../nar/errors.ts';
+import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
+import { readText } from './answer.ts';
 import { defineCommand } from './command.ts';
 import { summaryOf } from './commands.ts';
 import { toggle, withDefault } from './flags.ts';
@@ -45,7 +46,6 @@ async function fetchStatus(url: string, signal: AbortSignal): Promise<string> {
 }
 
 async function ask(url: string, signal: AbortSignal): Promise<string | undefined> {
-  let text = '';
   try {
     const answer = await fetch(url, { signal, headers: { accept: 'application/json' } });
     const json = answer.headers.get('content-type')?.includes('json') === true;
@@ -53,13 +53,9 @@ async function ask(url: string, signal: AbortSignal): Promise<string | undefined
       await answer.body?.cancel();
       return undefined;
     }
-    const decoder = new TextDecoder();
-    for await (const chunk of answer.body) {
-      text += decoder.decode(chunk, { stream: true });
-      if (text.length > statusMaxBytes) return undefined;
-    }
-    return text;
+    return await readText(answer, statusMaxBytes);
   } catch (cause) {
+    if (isNarswarmError(cause)) return undefined;
     const why = signal.aborted ? 'did not answer in time' : 'does not answer; is the program running?';
     throw new NarswarmError('upstream-failed', `${url} ${why}`, { cause });
   }

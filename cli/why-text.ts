@@ -1,6 +1,7 @@
 /** How a store path came, in words. */
 
 import { legReasons } from '../client/story.ts';
+import { plainLine, printMoment } from './terminal.ts';
 import { printDuration, printRate, printSize } from './units.ts';
 import type { Why, WhyLeg, WhyPath, WhyStory } from './why-answer.ts';
 
@@ -14,8 +15,8 @@ const ends: Readonly<Record<string, string>> = {
 
 /** `word`: what was asked for. */
 export function whyText({ paths, more }: Why, word: string, nowMs: number): string {
-  if (paths.length === 0) return clean(`Nothing was fetched lately that is named ${word}.\n`);
-  const texts = paths.map((path) => `${pathLines(path, nowMs).map(clean).join('\n')}\n`);
+  if (paths.length === 0) return `${plainLine(`Nothing was fetched lately that is named ${word}.`)}\n`;
+  const texts = paths.map((path) => `${pathLines(path, nowMs).map(plainLine).join('\n')}\n`);
   return `${texts.join('\n')}${more ? '\nThere are more of that name: write a store path for another one.\n' : ''}`;
 }
 
@@ -117,10 +118,5 @@ function nameOf(source: string): string {
 }
 
 function moment(ms: number): string {
-  return new Date(ms).toISOString().replace('T', ' ').slice(0, 19).concat(' UTC');
-}
-
-/** What a client says may hold what a cache or peer said: no control characters on a terminal. */
-function clean(text: string): string {
-  return text.replaceAll(/(?!\n)\p{Cc}/gu, '?');
+  return printMoment(ms).replace(/T(.{8}).*/, ' $1 UTC');
 }

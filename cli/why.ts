@@ -1,7 +1,8 @@
 /** `narswarm why`: how a store path came. */
 
 import { realpath } from 'node:fs/promises';
-import { NarswarmError } from '../nar/errors.ts';
+import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
+import { readText } from './answer.ts';
 import { defineCommand } from './command.ts';
 import { summaryOf } from './commands.ts';
 import { toggle, withDefault } from './flags.ts';
@@ -60,20 +61,14 @@ async function wordOf(what: string): Promise<string> {
 
 /** Throws upstream-failed when nobody answers, or something else does. */
 async function ask(url: string, signal: AbortSignal): Promise<string> {
-  let answer: Response;
+  const { origin } = new URL(url);
   try {
-    answer = await fetch(url, { signal });
+    const answer = await fetch(url, { signal });
+    if (answer.ok) return await readText(answer, answerMaxBytes);
+    await answer.body?.cancel();
   } catch (cause) {
     const why = signal.aborted ? 'did not answer in time' : 'does not answer; is the client running?';
-    throw new NarswarmError('upstream-failed', `${new URL(url).origin} ${why}`, { cause });
+    if (!isNarswarmError(cause)) throw new NarswarmError('upstream-failed', `${origin} ${why}`, { cause });
   }
-  const text = answer.ok ? await answer.text() : '';
-  if (!answer.ok || text.length > answerMaxBytes) {
-    await answer.body?.cancel().catch(() => undefined);
-    throw new NarswarmError(
-      'upstream-failed',
-      `${new URL(url).origin} answers, but it is no narswarm client`,
-    );
-  }
-  return text;
+  throw new NarswarmError('upstream-failed', `${origin} answers, but it is no narswarm client`);
 }

@@ -1,6 +1,8 @@
 /** How the client that is looked at is set up, as it tells itself. */
 
 import type { output } from 'zod';
+import { isNarswarmError } from '../../nar/errors.ts';
+import { readText } from '../answer.ts';
 
 /** The answer is a few kilobytes; more comes from something else. */
 const setupMaxBytes = 1024 * 1024;
@@ -38,9 +40,14 @@ export async function fetchClientSetup(
   let text: string;
   try {
     const answer = await fetch(`${url}/_narswarm/setup`, { signal });
-    text = (await answer.text()).slice(0, setupMaxBytes);
-    if (!answer.ok) return { why: `something answers at ${url}, but it is no narswarm client` };
-  } catch {
+    if (!answer.ok) {
+      await answer.body?.cancel();
+      return { why: `something answers at ${url}, but it is no narswarm client` };
+    }
+    text = await readText(answer, setupMaxBytes);
+  } catch (error) {
+    if (isNarswarmError(error))
+      return { why: `something answers at ${url}, but not as a client of this version does` };
     return { why: `no client answers at ${url}` };
   }
   try {

@@ -1,5 +1,7 @@
 /** What the doctor found, one thing each, and how it is shown. */
 
+import { plainLine } from '../terminal.ts';
+
 export type Level = 'ok' | 'warning' | 'problem';
 
 export interface Finding {
@@ -46,14 +48,9 @@ export function printFindings(findings: readonly Finding[], leaving: readonly Le
     problems + warnings === 0
       ? 'Nothing is wrong.'
       : `${number(problems, 'problem')}, ${number(warnings, 'warning')}.`;
-  return `${lines.map(clean).join('\n')}\n\n${all}\n`;
+  return `${lines.map(plainLine).join('\n')}\n\n${all}\n`;
 }
 
 function number(count: number, what: string): string {
   return `${count} ${what}${count === 1 ? '' : 's'}`;
-}
-
-/** What servers and files say ends up on a terminal. */
-function clean(text: string): string {
-  return text.replaceAll(/\p{Cc}/gu, '?');
 }
