@@ -2,7 +2,8 @@
  * One NAR file as it is put together from its first byte to its last, and how far of it may be read by others.
  *
  * SHA-256 over the whole is compared with FileHash before the last piece is released. With a torrent every piece was
- * checked before, and only the last is held back; without one the last 64 KiB are, and so small files as a whole.
+ * checked before, and only the last is held back; without one the last 64 KiB are, and so small files as a whole. While a torrent is being
+ * looked up, all of it may be held for a moment.
  */
 
 import { createHash } from 'node:crypto';
@@ -57,6 +58,8 @@ export class Assembly {
   #appended = 0;
   #released = 0;
   #complete = false;
+  /** Nothing more is released by mere progress. */
+  #held = false;
   /** Ascending without gaps up to `#appended`. What is not written yet is always among them. */
   readonly #recent: Chunk[] = [];
   #recentStart = 0;
@@ -110,8 +113,30 @@ export class Assembly {
     if (this.#appended - this.#hashed > unwrittenMaxBytes) await hashing;
     this.#throwIfDiskIsNeeded();
     if (this.#appended === sizeBytes) await this.finish();
-    else if (this.#checked) this.#released = this.#appended;
-    else this.#released = Math.max(0, this.#appended - heldBackBytes);
+    else this.#release();
+  }
+
+  /** Nothing more is released before `letGo`, `rightTo`, `trust` or FileHash. */
+  hold(): void {
+    if (!this.#checked) this.#held = true;
+  }
+
+  letGo(): void {
+    this.#held = false;
+    this.#release();
+  }
+
+  /** Up to that byte, which is not the last, it has turned out to be right. What follows is held. */
+  rightTo(byte: number): void {
+    this.hold();
+    this.#released = Math.max(this.#released, byte);
+  }
+
+  #release(): void {
+    // The last bytes are released by nothing but FileHash.
+    if (this.#held || this.#appended === this.#options.sizeBytes) return;
+    const heldBack = this.#checked ? 0 : heldBackBytes;
+    this.#released = Math.max(this.#released, this.#appended - heldBack);
   }
 
   /** The source says that this is all. Throws file-size-mismatch or file-hash-mismatch. */
@@ -135,8 +160,7 @@ export class Assembly {
   /** All that was appended has turned out to be right, piece by piece, and so will be what follows. */
   trust(): void {
     this.#checked = true;
-    // The last bytes are released by nothing but FileHash.
-    if (this.#appended !== this.#options.sizeBytes) this.#released = this.#appended;
+    this.letGo();
   }
 
   /** Released bytes; at least one and at most `lengthBytes`. `position` must have been released. */

@@ -123,6 +123,11 @@ export class Catalogs {
     if (!this.#isFresh(fileHash)) void this.#ask(fileHash);
   }
 
+  /** Whether any of them would be asked now. */
+  get answering(): boolean {
+    return this.#catalogs.some(({ resting }) => !resting);
+  }
+
   /** The pack that a NAR file is said to be in. */
   packOf(fileHash: Sha256): PackOffset | undefined {
     return this.#answers.get(fileHash)?.pack;

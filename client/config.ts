@@ -72,7 +72,7 @@ export interface ClientLimits extends RaceLimits {
   narInfosInMemoryCharacters: number;
   /** Paths kept that no source has, 100 bytes each. */
   absentPaths: number;
-  /** For finding torrent and peers while HTTP runs. */
+  /** For finding torrent and peers while HTTP runs, and the longest for which bytes are held meanwhile: a good catalog takes a tenth. */
   resolveBudgetMs: number;
   /** The same when there is no HTTP to start: waiting is then all that can be done. */
   resolvePatienceMs: number;
@@ -117,6 +117,8 @@ export interface ClientLimits extends RaceLimits {
   httpStallMs: number;
   /** The same until the first byte from one that has been silent of late: another substituter of Nix may have it. */
   restingStallMs: number;
+  /** The same from whoever was waited for in vain for this very NAR file: Nix asks up to five times, and is to go on. */
+  hungStallMs: number;
   /** A fetch that nobody reads any more goes on for this long, as Nix comes back after a broken connection. */
   lingerMs: number;
   /** A fetch that nobody reads is finished all the same when no more than this is missing. */
@@ -182,6 +184,7 @@ export const defaultLimits: Readonly<ClientLimits> = {
   swarmPatienceMs: 5_000,
   httpStallMs: 10_000,
   restingStallMs: 2_000,
+  hungStallMs: 500,
   lingerMs: 2_000,
   nearlyDoneBytes: 4 * 1024 * 1024,
   attempts: 32,

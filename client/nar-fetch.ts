@@ -1,4 +1,7 @@
-/** Gets one NAR file whole: a race of its sources, and another one from the first byte when all that came was wrong. Tells how it went. */
+/**
+ * Gets one NAR file whole: a race of its sources, and another one when something that came was wrong, from where it was not released yet.
+ * Tells how it went.
+ */
 
 import { isNarswarmError, type NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
@@ -15,8 +18,13 @@ import { Race } from './race.ts';
 import { expectedMs, type SourcePasts } from './source-past.ts';
 import { type NarStory, type StoryLeg, storyLegsMax } from './story.ts';
 
-/** Beginnings from the first byte, for when everything so far was wrong and nothing of it was released. */
+/** Races for one NAR file: of all sources, without those that the torrent contradicts, without the torrent, and one more. */
 const beginningsMax = 4;
+
+/** Of what was released, read at once when a race begins after it. */
+const copyBytes = 1024 * 1024;
+
+const noSuspects: ReadonlySet<string> = new Set();
 
 export interface NarFetchOptions {
   /** Hashes what is large. */
@@ -30,6 +38,7 @@ export interface NarFetchOptions {
   logger: Logger;
   counts: Counts;
   bad: BadSources;
+  hung: BadSources;
   pasts: SourcePasts;
   signal: AbortSignal;
   createWriter(): Promise<NarFileWriter>;
@@ -54,6 +63,8 @@ export class NarFetch {
   #completeMs: number | undefined;
   #sizeBytes: number | undefined;
   #assembly: Assembly | undefined;
+  /** Those before it, which readers may be reading from. */
+  readonly #former: Assembly[] = [];
 
   constructor(options: NarFetchOptions) {
     this.#options = options;
@@ -65,7 +76,7 @@ export class NarFetch {
     return this.#sizeBytes;
   }
 
-  /** What there is so far; another one when everything so far was wrong. */
+  /** What there is so far; another one, with all that was released, when something was wrong. */
   get assembly(): Assembly | undefined {
     return this.#assembly;
   }
@@ -73,31 +84,46 @@ export class NarFetch {
   /** Resolves when the file is whole and its FileHash right. Throws when no source could give it. May be called once. */
   async run(): Promise<void> {
     const { fileHash, counts, bad, plan: findPlan, distrustTorrent } = this.#options;
+    const suspects = new Set<string>();
     let trustTorrent = true;
     for (let beginning = 1; ; beginning++) {
       const plan = await findPlan(trustTorrent);
       this.#http ??= plan.sources.find(({ kind }) => kind === 'http')?.name;
       this.#sizeBytes ??= plan.torrent?.length;
       const assembly = await this.#begin(plan.torrent);
-      const { failure, wrong, torrent } = await this.#race(plan, assembly, beginning > 1);
+      // Torrent or source is wrong, and which of them FileHash tells.
+      if (!trustTorrent && suspects.size > 0) assembly.hold();
+      const without = trustTorrent ? suspects : noSuspects;
+      const result = await this.#race(plan, assembly, beginning > 1, without);
+      const { failure, wrong, torrent, startIsWrong } = result;
       if (failure === undefined) {
-        // The torrent was right, so whoever gave other bytes was not.
-        for (const source of wrong) bad.note(fileHash, source);
+        // The torrent was right, so whoever gave other bytes was not; or it was the other way round.
+        for (const source of [...wrong, ...without]) bad.note(fileHash, source);
+        if (!trustTorrent && suspects.size > 0) distrustTorrent();
         return;
       }
       const wholeIsWrong = isNarswarmError(failure, 'file-hash-mismatch', 'file-size-mismatch');
-      if (wholeIsWrong) {
+      if (wholeIsWrong || startIsWrong) {
         counts.wrong++;
         this.#logWrong([...wrong], torrent, failure);
       }
       // With a torrent the sources gave what it asked for: then it is the torrent that is wrong.
       if (torrent === undefined) for (const source of wrong) bad.note(fileHash, source);
       else if (wholeIsWrong) distrustTorrent();
-      if (assembly.released > 0 || wrong.size === 0 || beginning >= beginningsMax) throw failure;
-      // Nothing left the house, so it can begin again.
-      trustTorrent = torrent === undefined && trustTorrent;
+      const known = suspects.size;
+      if (startIsWrong) for (const source of wrong) suspects.add(source);
+      // What was released before may be wrong, too.
+      const inDoubt = assembly.released === 0 || torrent === undefined || suspects.size > 0;
+      if (wrong.size + suspects.size === 0 || !inDoubt || beginning >= beginningsMax) throw failure;
+      trustTorrent = suspects.size > known || (torrent === undefined && trustTorrent);
       this.#sizeBytes = this.#options.sizeBytes;
     }
+  }
+
+  /** Nobody reads any more. */
+  async close(): Promise<void> {
+    for (const { writer } of this.#former) await writer.abort();
+    await this.#assembly?.writer.abort();
   }
 
   story(): FetchStory {
@@ -122,27 +148,38 @@ export class NarFetch {
 
   async #begin(torrent: Torrent | undefined): Promise<Assembly> {
     const { createWriter, fileHash } = this.#options;
-    await this.#assembly?.writer.abort();
+    const former = this.#assembly;
+    const released = former?.released ?? 0;
+    if (released === 0) await former?.writer.abort();
+    else if (former !== undefined) this.#former.push(former);
     const writer = await createWriter();
     const assembly = new Assembly({
       writer,
       fileHash,
       sizeBytes: this.#sizeBytes,
-      checked: torrent !== undefined,
+      checked: torrent !== undefined && released === 0,
       hashes: this.#options.hashes,
     });
-    this.fetched.swarm = 0;
-    this.fetched.http = 0;
+    while (former !== undefined && assembly.appended < released) {
+      const at = assembly.appended;
+      await assembly.append(await former.readAppended(at, Math.min(copyBytes, released - at)));
+    }
+    if (released > 0) assembly.rightTo(released);
+    assembly.letGo();
+    // What comes before a torrent comes over HTTP.
+    this.fetched.http = Math.min(released, this.fetched.http);
+    this.fetched.swarm = released - this.fetched.http;
     this.#assembly = assembly;
     return assembly;
   }
 
-  async #race(plan: NarPlan, assembly: Assembly, again: boolean) {
+  async #race(plan: NarPlan, assembly: Assembly, again: boolean, suspects: ReadonlySet<string>) {
     const { counts, onProgress } = this.#options;
     const race = new Race({
       ...this.#options,
       plan,
       assembly,
+      suspects,
       sizeBytes: this.#sizeBytes,
       ...(again && { why: 'again' }),
       onSize: (sizeBytes) => {

@@ -238,7 +238,7 @@ export class NarJob {
   async #dispose(): Promise<void> {
     clearTimeout(this.#linger);
     this.#options.onIdle();
-    await this.#fetch.assembly?.writer.abort();
+    await this.#fetch.close();
     await this.#file?.close();
   }
 }

@@ -21,12 +21,15 @@ export interface NarPlan {
   lastResorts: readonly NarSource[];
   /** The torrent and sources that are being looked up. Never rejects. */
   later?: Promise<LaterPlan | undefined>;
+  /** Milliseconds for which bytes are taken but not released while that is awaited. */
+  holdMs?: number;
 }
 
-export type LaterPlan = Omit<NarPlan, 'torrent' | 'later'> & { torrent: Torrent };
+export type LaterPlan = Omit<NarPlan, 'torrent' | 'later' | 'holdMs'> & { torrent: Torrent };
 
 export interface RaceOptions {
   plan: NarPlan;
+  /** May have a beginning, all of which is released. */
   assembly: Assembly;
   fileHash: Sha256;
   /** FileSize, when it is known. */
@@ -36,6 +39,10 @@ export interface RaceOptions {
   limits: ClientLimits;
   logger: Logger;
   bad: BadSources;
+  /** Sources that were waited for in vain. */
+  hung: BadSources;
+  /** Sources that gave other bytes than the torrent says: not asked as long as it is believed. */
+  suspects: ReadonlySet<string>;
   pasts: SourcePasts;
   signal: AbortSignal;
   /** Why its first leg starts, if not for the usual reasons. */
@@ -58,4 +65,6 @@ export interface RaceResult {
   wrong: ReadonlySet<string>;
   /** The one that bytes were compared with. */
   torrent: Torrent | undefined;
+  /** What came before that torrent was known is not what it says: from what was released one can go on with it. */
+  startIsWrong: boolean;
 }

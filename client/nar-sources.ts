@@ -43,6 +43,8 @@ export interface NarSource {
   open(fromByte: number, signal: AbortSignal, patient?: boolean): Promise<OpenNarBytes | undefined>;
   /** True when somebody there can give at once: connected, unchoked. Absent: nothing is known. */
   warm?(): boolean;
+  /** Nothing came for as long as it is waited for, the last time. */
+  stalled?(): boolean;
   /** Its bytes were wrong. */
   spoilt?(): void;
 }
@@ -80,9 +82,13 @@ export class HttpSource implements NarSource {
     this.#sizeBytes = sizeBytes;
   }
 
+  stalled(): boolean {
+    return this.#guard?.stalled === true;
+  }
+
   async open(fromByte: number, signal: AbortSignal): Promise<OpenNarBytes | undefined> {
     const { firstByte, between, again } = this.#stallMs;
-    const stalled = this.#guard?.stalled === true;
+    const stalled = this.stalled();
     const guard = new StallGuard(between, signal, this.name, stalled ? again : firstByte);
     this.#guard = guard;
     try {

@@ -36,6 +36,8 @@ export class RaceFront {
   #advancing = false;
   #inDoubt = false;
   #closed = false;
+  #startIsWrong = false;
+  #holding: NodeJS.Timeout | undefined;
   /** What was taken before there was a torrent, until it is known to be right. */
   #unchecked: UncheckedStart | undefined;
 
@@ -63,9 +65,29 @@ export class RaceFront {
     return this.#inDoubt;
   }
 
+  /** What came before there was a torrent is not what it says, and not all of that was released. */
+  get startIsWrong(): boolean {
+    return this.#startIsWrong;
+  }
+
   /** Nothing is let through any more. */
   close(): void {
     this.#closed = true;
+    clearTimeout(this.#holding);
+  }
+
+  /** Bytes are taken, and released when there is a torrent, or it is known that there is none, or after so long. */
+  hold(ms: number): void {
+    this.#options.assembly.hold();
+    this.#holding = setTimeout(() => this.letGo(), ms);
+  }
+
+  /** There is no torrent. */
+  letGo(): void {
+    clearTimeout(this.#holding);
+    if (this.#torrent !== undefined || this.#inDoubt) return;
+    this.#options.assembly.letGo();
+    this.#options.onProgress();
   }
 
   learnSize(lengthBytes: number | undefined): void {
@@ -150,8 +172,9 @@ export class RaceFront {
   }
 
   /**
-   * A torrent that became known meanwhile. False when it is of another file, or when what is here already is not what it says: then
-   * FileHash tells at the end which of them was wrong.
+   * A torrent that became known meanwhile. False when it is of another file, or when what was released already is not what it says: then
+   * FileHash tells at the end which of them was wrong, and nothing is released before. Throws piece-mismatch when something is wrong that
+   * was not released.
    */
   async adopt(torrent: Torrent): Promise<boolean> {
     const { assembly, logger, fileHash } = this.#options;
@@ -163,16 +186,21 @@ export class RaceFront {
     }
     // What is held back whole is compared with FileHash itself.
     if (torrent.length <= heldBackBytes && sizeBytes !== undefined) return true;
+    clearTimeout(this.#holding);
+    assembly.hold();
     const start = new UncheckedStart(torrent, assembly);
     const right = await start.compare();
     if (this.#closed) return false;
-    if (right === false) {
+    if (right === false && start.pieceEnd <= assembly.released) {
       logger.warn('torrent-in-doubt', { fileHash, torrent: torrent.infoHash });
       this.#inDoubt = true;
       return false;
     }
     this.#torrent = torrent;
     this.learnSize(torrent.length);
+    assembly.rightTo(start.rightTo);
+    this.#options.onProgress();
+    if (right === false) throw this.#wrongStart();
     start.reachesTo(this.#checkFromNowOn(torrent));
     this.#unchecked = start;
     await this.#compare();
@@ -200,15 +228,17 @@ export class RaceFront {
     try {
       const right = await unchecked.compare();
       if (this.#closed || right === undefined || this.#unchecked !== unchecked) return;
-      if (!right) {
-        const what = `what came before the torrent is not ${this.#torrent?.name}`;
-        throw new NarswarmError('piece-mismatch', what);
-      }
+      if (!right) throw this.#wrongStart();
       this.#unchecked = undefined;
       assembly.trust();
       onProgress();
     } catch (error) {
       if (!this.#closed) onFailed(error);
     }
+  }
+
+  #wrongStart(): NarswarmError {
+    this.#startIsWrong = true;
+    return new NarswarmError('piece-mismatch', `what came before the torrent is not ${this.#torrent?.name}`);
   }
 }

@@ -57,7 +57,8 @@ export class Race {
     this.#lastResorts = new Set(plan.lastResorts);
     this.#front = new RaceFront({
       ...options,
-      torrent: plan.torrent,
+      // A beginning is compared with it first.
+      torrent: options.assembly.appended === 0 ? plan.torrent : undefined,
       legs: () => this.#running,
       onLead: () => {
         if (this.#running.length > 1) queueMicrotask(() => this.#look());
@@ -75,8 +76,10 @@ export class Race {
     signal.addEventListener('abort', onAbort, { once: true });
     try {
       if (signal.aborted) throw aborted(signal);
+      if (plan.later !== undefined && plan.holdMs !== undefined && plan.holdMs > 0)
+        this.#front.hold(plan.holdMs);
       void plan.later?.then((later) => this.#found(later));
-      this.#open();
+      if (await this.#goesOn()) this.#open();
       return await this.#result.promise;
     } finally {
       signal.removeEventListener('abort', onAbort);
@@ -88,8 +91,18 @@ export class Race {
   }
 
   #usable(sources: readonly NarSource[]): NarSource[] {
-    const { bad, fileHash } = this.#options;
-    return sources.filter(({ name }) => !bad.has(fileHash, name));
+    const { bad, fileHash, suspects } = this.#options;
+    return sources.filter(({ name }) => !bad.has(fileHash, name) && !suspects.has(name));
+  }
+
+  /** Whether what is there already may be gone on with. */
+  async #goesOn(): Promise<boolean> {
+    const { assembly, plan } = this.#options;
+    if (assembly.appended === 0 || plan.torrent === undefined) return true;
+    const { torrent } = plan;
+    if ((await this.#adopt({ torrent, sources: [], lastResorts: [] })) && !this.#over) return true;
+    this.#spoilt(new NarswarmError('piece-mismatch', `what was released is not ${torrent.name}`));
+    return false;
   }
 
   // Who runs
@@ -119,6 +132,7 @@ export class Race {
     const adopted = later !== undefined && (await this.#adopt(later));
     this.#later = false;
     if (this.#over) return;
+    if (!adopted) this.#front.letGo();
     if (adopted) {
       const sources = this.#usable(later.sources);
       this.#plan.add(sources);
@@ -406,9 +420,10 @@ export class Race {
     }
     const mismatch = ['piece-mismatch', 'file-hash-mismatch', 'file-size-mismatch'].includes(error.code);
     if (!mismatch) {
-      // Nothing came for as long as it is waited for: the next time would take as long again.
-      if (leg.receivedBytes === 0 && performance.now() - leg.startedMs >= this.#patienceMs(source))
-        this.#plan.gone(source);
+      const stalled = this.#stalled(leg, error);
+      if (stalled) this.#options.hung.note(fileHash, source.name);
+      // The next time would take as long again.
+      if (stalled && leg.receivedBytes === 0) this.#plan.gone(source);
       else this.#plan.failed(source, leg.usedBytes > 0);
       this.#ended(leg, 'failed', 'failed', error);
       return;
@@ -428,9 +443,12 @@ export class Race {
     this.#ended(leg, 'failed', 'wrong', error);
   }
 
-  #patienceMs({ kind }: NarSource): number {
-    const { restingStallMs, swarmPatienceMs } = this.#options.limits;
-    return kind === 'http' ? restingStallMs : swarmPatienceMs;
+  /** Nothing came for as long as it is waited for. */
+  #stalled({ source, startedMs, receivedBytes }: Leg, { code }: NarswarmError): boolean {
+    if (source.stalled !== undefined) return source.stalled();
+    const { hung, fileHash, limits } = this.#options;
+    const again = code === 'swarm-stalled' && hung.has(fileHash, source.name);
+    return receivedBytes === 0 && (again || performance.now() - startedMs >= limits.swarmPatienceMs);
   }
 
   #ended(leg: Leg, end: LegEnd, why: LegReason, error?: NarswarmError): void {
@@ -463,7 +481,8 @@ export class Race {
   #finish(result: { failure?: NarswarmError }): void {
     this.#over = true;
     this.#front.close();
-    this.#result.resolve({ ...result, wrong: this.#wrong, torrent: this.#front.torrent });
+    const { torrent, startIsWrong } = this.#front;
+    this.#result.resolve({ ...result, wrong: this.#wrong, torrent, startIsWrong });
   }
 
   #fail(error: unknown): void {

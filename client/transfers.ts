@@ -55,12 +55,15 @@ export class Transfers {
   /** Those of them that fetch, or put away what they fetched. The others are there for their readers. */
   readonly #busy = new Set<NarJob>();
   readonly #bad: BadSources;
+  /** Those that were waited for in vain: when Nix comes again it does not wait as long. */
+  readonly #hung: BadSources;
   readonly #pasts = new SourcePasts();
   #closed = false;
 
   constructor(options: TransfersOptions) {
     this.#options = options;
     this.#bad = new BadSources(options.clock, options.limits.badSourceMs);
+    this.#hung = new BadSources(options.clock, options.limits.badSourceMs);
   }
 
   isRunning(fileHash: Sha256): boolean {
@@ -105,6 +108,7 @@ export class Transfers {
       counts,
       held,
       bad: this.#bad,
+      hung: this.#hung,
       pasts: this.#pasts,
       ahead,
       clock,
@@ -165,7 +169,9 @@ export class Transfers {
     const { caches: inOrder, catalogs, limits } = this.#options;
     const { upstreams, awake, catalogCaches } = inOrder;
     const http = (cache: HttpCache): NarSource => {
-      const { httpStallMs: between, restingStallMs: again } = limits;
+      const { httpStallMs, restingStallMs, hungStallMs } = limits;
+      const hung = this.#hung.has(fileHash, cache.url);
+      const [between, again] = hung ? [hungStallMs, hungStallMs] : [httpStallMs, restingStallMs];
       const rests = upstreams.includes(cache) && !awake.includes(cache);
       const firstByte = rests ? again : between;
       return new HttpSource(cache, given, { firstByte, between, again }, sizeBytes);
@@ -189,7 +195,10 @@ export class Transfers {
       torrent: found?.torrent,
       sources: caches,
       lastResorts: [...last, ...catalogCache],
-      ...(!patient && { later: this.#later(wanted, found) }),
+      ...(!patient && {
+        later: this.#later(wanted, found),
+        holdMs: catalogs.answering ? limits.resolveBudgetMs : 0,
+      }),
     };
   }
 
@@ -231,9 +240,12 @@ export class Transfers {
 
   #swarm(wanted: PlanWanted, found: Found): NarSource {
     const { limits, book, hashes } = this.#options;
+    const { swarmStallMs, hungStallMs } = limits;
+    const hung = this.#hung.has(wanted.fileHash, 'swarm');
+    const swarmPatienceMs = hung ? hungStallMs : limits.swarmPatienceMs;
     let first: Found | undefined = found.peers.length > 0 ? found : undefined;
     return new SwarmSource({
-      limits,
+      limits: { swarmStallMs, swarmPatienceMs },
       book,
       hashes,
       share: wanted.sharing,

@@ -18,19 +18,29 @@ export class UncheckedStart {
     this.reachesTo(assembly.appended);
   }
 
+  /** Up to there they have turned out to be right. */
+  get rightTo(): number {
+    return this.#rightTo;
+  }
+
+  /** Of the piece that comes next in the comparison; after `false` the wrong one. */
+  get pieceEnd(): number {
+    return Math.min(this.#rightTo + this.#torrent.pieceLength, this.#torrent.length);
+  }
+
   /** Up to there bytes were taken, or are on their way past all checks. */
   reachesTo(toByte: number): void {
     const { length, pieceLength } = this.#torrent;
     this.#toByte = Math.min(Math.ceil(toByte / pieceLength) * pieceLength, length);
   }
 
-  /** True when all of them are right, false when any is not, `undefined` when some have yet to come. */
+  /** As far as they are there. True when all of them are right, false when any is not, `undefined` when some have yet to come. */
   async compare(): Promise<boolean | undefined> {
     if (this.#comparing) return undefined;
     this.#comparing = true;
     try {
       while (this.#rightTo < this.#toByte) {
-        const end = Math.min(this.#rightTo + this.#torrent.pieceLength, this.#torrent.length);
+        const end = this.pieceEnd;
         if (end > this.#assembly.appended) return undefined;
         if (!(await this.#isRight(end))) return false;
         this.#rightTo = end;
