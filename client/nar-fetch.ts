@@ -99,14 +99,13 @@ export class NarFetch {
       if (failure === undefined) {
         // The torrent was right, so whoever gave other bytes was not; or it was the other way round.
         for (const source of [...wrong, ...without]) bad.note(fileHash, source);
+        if (without.size > 0) counts.wrong++;
         if (!trustTorrent && suspects.size > 0) distrustTorrent();
         return;
       }
       const wholeIsWrong = isNarswarmError(failure, 'file-hash-mismatch', 'file-size-mismatch');
-      if (wholeIsWrong || startIsWrong) {
-        counts.wrong++;
-        this.#logWrong([...wrong], torrent, failure);
-      }
+      if (wholeIsWrong) counts.wrong++;
+      if (wholeIsWrong || startIsWrong) this.#logWrong([...wrong], torrent, failure);
       // With a torrent the sources gave what it asked for: then it is the torrent that is wrong.
       if (torrent === undefined) for (const source of wrong) bad.note(fileHash, source);
       else if (wholeIsWrong) distrustTorrent();

@@ -71,15 +71,15 @@ export class Race {
 
   /** Until the file is complete or no source is left. Throws `aborted`, and `store-failed` when the disk is in the way. Once. */
   async run(): Promise<RaceResult> {
-    const { signal, plan } = this.#options;
+    const { signal, plan, assembly } = this.#options;
     const onAbort = (): void => this.#fail(aborted(signal));
     signal.addEventListener('abort', onAbort, { once: true });
     try {
       if (signal.aborted) throw aborted(signal);
       if (plan.later !== undefined && plan.holdMs !== undefined && plan.holdMs > 0)
         this.#front.hold(plan.holdMs);
+      if (assembly.appended === 0 || (await this.#goesOn())) this.#open();
       void plan.later?.then((later) => this.#found(later));
-      if (await this.#goesOn()) this.#open();
       return await this.#result.promise;
     } finally {
       signal.removeEventListener('abort', onAbort);
@@ -97,9 +97,8 @@ export class Race {
 
   /** Whether what is there already may be gone on with. */
   async #goesOn(): Promise<boolean> {
-    const { assembly, plan } = this.#options;
-    if (assembly.appended === 0 || plan.torrent === undefined) return true;
-    const { torrent } = plan;
+    const { torrent } = this.#options.plan;
+    if (torrent === undefined) return true;
     if ((await this.#adopt({ torrent, sources: [], lastResorts: [] })) && !this.#over) return true;
     this.#spoilt(new NarswarmError('piece-mismatch', `what was released is not ${torrent.name}`));
     return false;

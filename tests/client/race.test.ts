@@ -95,8 +95,7 @@ t.test('HTTP does not wait for an answer of a catalog, and the swarm joins when 
   const answered = Promise.withResolvers<void>();
   catalog.beforeResolve = () => answered.promise;
   const url = await slowUpstream(t, upstream, { delayMs: 5, bytesPerSecond: 10_000_000 });
-  const limits = { ...unhurried, resolveBudgetMs: 20_000 };
-  const client = await lab.client([url], [catalog], { limits });
+  const client = await lab.client([url], [catalog], { limits: { ...unhurried, resolveBudgetMs: 50 } });
   const answer = await fetchNar(client, huge, { onBytes: () => answered.resolve() });
   t.ok(answer.complete && answer.body.equals(huge.bytes));
   const { nars, bytes, unusedBytes } = statusOf(client);
@@ -273,34 +272,81 @@ t.test('a tiny file that two caches give is held against FileHash for each of th
   );
 });
 
+/** Gives the large file with one wrong byte: `firstBytes` of it, and the rest when the torrent is `known`. */
+async function lyingUpstream(t: Test, wrongByte: number, firstBytes: number, known: () => boolean) {
+  const lab = await Lab.open(t);
+  const [upstream, catalog] = [await lab.upstream([large]), await lab.catalog([large])];
+  const asked = Promise.withResolvers<void>();
+  catalog.beforeResolve = () => asked.promise;
+  const bytes = Buffer.from(large.bytes);
+  bytes[wrongByte] = ~(bytes[wrongByte] ?? 0);
+  upstream.intercept = (request, response) => {
+    if (!request.url?.includes('nar/')) return false;
+    response.writeHead(200, { 'content-length': bytes.length });
+    response.write(bytes.subarray(0, firstBytes));
+    void until(known).then(() => response.end(bytes.subarray(firstBytes)));
+    return true;
+  };
+  return { lab, upstream, catalog, answer: () => asked.resolve() };
+}
+
 t.test(
-  'wrong bytes that came before the torrent are not followed by right ones, and known afterwards',
+  'what comes while the torrent is looked up is held, and wrong bytes of it never reach Nix',
   async (t) => {
-    const lab = await Lab.open(t);
-    const [upstream, catalog] = [await lab.upstream([large]), await lab.catalog([large])];
-    const asked = Promise.withResolvers<void>();
-    catalog.beforeResolve = () => asked.promise;
-    const wrong = Buffer.from(large.bytes);
-    wrong[10] = ~(wrong[10] ?? 0);
-    upstream.intercept = (request, response) => {
-      if (!request.url?.includes('nar/')) return false;
-      response.writeHead(200, { 'content-length': wrong.length });
-      response.write(wrong.subarray(0, 1_000_000), () => asked.resolve());
-      void until(() => statusOf(client).state.torrents > 0).then(() =>
-        response.end(wrong.subarray(1_000_000)),
-      );
-      return true;
-    };
-    const client = await lab.client([upstream], [catalog], {
-      limits: { ...unhurried, resolveBudgetMs: 20_000 },
-    });
-    t.notOk((await fetchNar(client, large)).complete);
+    const known = (): boolean => statusOf(client).state.torrents > 0;
+    const { lab, upstream, catalog, answer } = await lyingUpstream(t, 10, 1_000_000, known);
+    const limits = { ...unhurried, resolveBudgetMs: 20_000 };
+    const client = await lab.client([upstream], [catalog], { limits });
+    const fetched = fetchNar(client, large);
+    const running = () =>
+      statusOf(client).transfers.running as { fetchedBytes: number; releasedBytes: number }[];
+    await until(() => running().some(({ fetchedBytes }) => fetchedBytes === 1_000_000));
+    t.match(running(), [{ releasedBytes: 0 }]);
+    answer();
+    const { complete, body } = await fetched;
+    t.ok(complete && body.equals(large.bytes));
+    await until(() => running().length === 0);
+    t.match(statusOf(client), { nars: { swarm: 1, http: 0, mixed: 0 }, wrong: 1, failed: 0 });
     const requests = upstream.requestsFor(large.narInfo.url);
-    const answer = await get(client.url, large.narInfo.url);
-    t.ok(answer.complete && answer.body.equals(large.bytes));
-    t.equal(upstream.requestsFor(large.narInfo.url), requests, 'who lied is not asked again');
+    t.equal(requests, 1, 'who lied is not asked again');
   },
 );
+
+for (const wrongByte of [940_000, 999_999, 1_500_000])
+  t.test(`after right bytes of which some were released, byte ${wrongByte} is wrong`, async (t) => {
+    const known = (): boolean => statusOf(client).state.torrents > 0;
+    const { lab, upstream, catalog, answer } = await lyingUpstream(t, wrongByte, 1_000_000, known);
+    const limits = { ...unhurried, resolveBudgetMs: 50 };
+    const client = await lab.client([upstream], [catalog], { limits });
+    const { complete, body } = await fetchNar(client, large, { onBytes: answer });
+    t.ok(complete && body.equals(large.bytes));
+    await until(() => statusOf(client).transfers.running.length === 0);
+    t.match(statusOf(client), { nars: { mixed: 1 }, wrong: 1, failed: 0 });
+  });
+
+t.test('wrong bytes that were released are not followed by right ones, and known afterwards', async (t) => {
+  const known = (): boolean => statusOf(client).state.torrents > 0;
+  const { lab, upstream, catalog, answer } = await lyingUpstream(t, 10, 1_000_000, known);
+  const limits = { ...unhurried, resolveBudgetMs: 50 };
+  const client = await lab.client([upstream], [catalog], { limits });
+  t.notOk((await fetchNar(client, large, { onBytes: answer })).complete);
+  const requests = upstream.requestsFor(large.narInfo.url);
+  const again = await get(client.url, large.narInfo.url);
+  t.ok(again.complete && again.body.equals(large.bytes));
+  t.equal(upstream.requestsFor(large.narInfo.url), requests, 'who lied is not asked again');
+});
+
+t.test('a wrong end is fetched again from the next cache, without any torrent', async (t) => {
+  const lab = await Lab.open(t);
+  const [bad, good] = [await lab.upstream([large]), await lab.upstream([large])];
+  const bytes = Buffer.from(large.bytes);
+  bytes[bytes.length - 1] = ~(bytes[bytes.length - 1] ?? 0);
+  bad.put(large.narInfo.url, bytes);
+  const client = await lab.client([bad, good], [], { limits: unhurried });
+  const { complete, body } = await fetchNar(client, large);
+  t.ok(complete && body.equals(large.bytes));
+  t.ok(good.narBytes < 100_000, `${good.narBytes} bytes of the good one`);
+});
 
 t.test(
   'a wrong torrent that becomes known while HTTP runs spoils nothing, and is not asked for again',
