@@ -54,7 +54,7 @@ export interface HttpPatience {
   readonly firstByte: number;
   /** From then on. */
   readonly between: number;
-  /** For the first byte after it stalled. */
+  /** After it stalled. */
   readonly again: number;
 }
 
@@ -89,7 +89,10 @@ export class HttpSource implements NarSource {
   async open(fromByte: number, signal: AbortSignal): Promise<OpenNarBytes | undefined> {
     const { firstByte, between, again } = this.#stallMs;
     const stalled = this.stalled();
-    const guard = new StallGuard(between, signal, this.name, stalled ? again : firstByte);
+    // One that stalled may give a little and stall again.
+    const guard = stalled
+      ? new StallGuard(again, signal, this.name)
+      : new StallGuard(between, signal, this.name, firstByte);
     this.#guard = guard;
     try {
       const opened = await this.#openNar(fromByte, guard.signal);

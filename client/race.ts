@@ -422,7 +422,7 @@ export class Race {
       const stalled = this.#stalled(leg, error);
       if (stalled) this.#options.hung.note(fileHash, source.name);
       // The next time would take as long again.
-      if (stalled && leg.receivedBytes === 0) this.#plan.gone(source);
+      if (stalled && leg.usedBytes === 0) this.#plan.gone(source);
       else this.#plan.failed(source, leg.usedBytes > 0);
       this.#ended(leg, 'failed', 'failed', error);
       return;
