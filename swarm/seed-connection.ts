@@ -284,7 +284,7 @@ export class SeedConnection {
     socket.setNoDelay(true);
     socket.cork();
     socket.write(encodeHandshake({ infoHash, peerId: this.#context.peerId }));
-    peer.greet(handshake.extended);
+    peer.greet(handshake);
     socket.uncork();
     if (rest.length > 0) this.#received(rest);
     if (this.#congestedSinceMs === undefined) socket.resume();

@@ -29,6 +29,8 @@ import {
   encodeSimple,
   fullBitfield,
 } from './wire-encode.ts';
+import type { Handshake } from './wire-handshake.ts';
+import { isOurCode } from './wire-handshake.ts';
 
 export interface SeedPeerOptions {
   torrent: OpenTorrent;
@@ -81,8 +83,11 @@ export class SeedPeer implements WireVisitor, DealtPeer {
     this.#heardMs = this.#activeMs;
   }
 
-  /** What follows our handshake: what we have, which BEP 3 and 6 want first, what we can do, and leave to ask. */
-  greet(extended: boolean): void {
+  /**
+   * What follows our handshake: what we have, which BEP 3 and 6 want first, and what we can do. One of our own kind also gets leave to ask:
+   * BEP 3 allows that at any time, but webtorrent never asks when it comes before it has looked at the torrent.
+   */
+  greet({ extended, peerId }: Handshake): void {
     const { fast, write, limits, torrent, dealers, lane } = this.#options;
     const { pieces } = torrent;
     const count = pieces?.count ?? this.pieces;
@@ -99,7 +104,7 @@ export class SeedPeer implements WireVisitor, DealtPeer {
       });
       write(encodeExtended(0, handshake));
     }
-    lane.greets();
+    if (isOurCode(peerId)) lane.greets();
   }
 
   /** The connection is gone. */

@@ -23,9 +23,16 @@ const peerIdAt = infoHashAt + 20;
 const fastBit = 0x04;
 const extendedBit = 0x10;
 
+const ourCode = Buffer.from('-NS0001-', 'latin1');
+
 /** A new peer id: our client code in the Azureus style, then 12 random bytes. */
 export function makePeerId(): Buffer {
-  return Buffer.concat([Buffer.from('-NS0001-', 'latin1'), randomBytes(12)]);
+  return Buffer.concat([ourCode, randomBytes(12)]);
+}
+
+/** Whether it is one of ours by what it says. */
+export function isOurCode(peerId: Buffer): boolean {
+  return peerId.subarray(0, ourCode.length).equals(ourCode);
 }
 
 /** Both extensions are announced unless told otherwise. */

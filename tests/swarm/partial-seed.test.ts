@@ -188,7 +188,7 @@ t.test('a seed that deals is asked for what others have and do not give', async 
     bits: () => pieces.bits(),
     onVerified: (index) => pieces.add(index),
   };
-  const fetch = new TorrentFetch({ torrent: one.torrent, stallMs: 500, share });
+  const fetch = new TorrentFetch({ torrent: one.torrent, stallMs: 1_000, share });
   fetch.addPeers([seed]);
   const parts: Buffer[] = [];
   for await (const { bytes } of fetch) parts.push(bytes);

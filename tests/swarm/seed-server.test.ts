@@ -52,7 +52,7 @@ t.test(
   },
 );
 
-t.test('where nobody waits for a turn a peer may ask as soon as it is greeted', async (t) => {
+t.test('where nobody waits for a turn a peer of our kind may ask as soon as it is greeted', async (t) => {
   const { server, held } = await seeding(t, [100 * kib], { deals: true });
   const [one] = held;
   if (one === undefined) return;
@@ -64,6 +64,15 @@ t.test('where nobody waits for a turn a peer may ask as soon as it is greeted', 
   await peer.until(() => peer.blocks.size === 7);
   t.equal(peer.heard[4], 'unchoke', 'again for one that waits until it is known to take part');
   await peer.destroy();
+  const other = new RawPeer(server.port, 2);
+  const peerId = Buffer.from('-WW0300-123456789012', 'latin1');
+  other.send(
+    encodeHandshake({ infoHash: one.torrent.infoHash, peerId }),
+    encodeRequests(blocksOf(one.torrent)),
+  );
+  await other.hears('reject 0 0 16384');
+  t.notOk(other.heard.includes('unchoke'));
+  await other.destroy();
 });
 
 t.test('a handshake that comes byte by byte is served', async (t) => {
