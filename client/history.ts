@@ -12,7 +12,7 @@ import type { Logger } from '../web/log.ts';
 import type { NarStory } from './story.ts';
 
 /** Raised by whoever changes the table or the stories in it. What is older is thrown away. */
-const schemaVersion = 1;
+const schemaVersion = 2;
 
 /** Stories told for one store path. */
 export const storiesOfPathMax = 5;
@@ -30,9 +30,13 @@ const schema = `
 CREATE TABLE stories (
   number INTEGER PRIMARY KEY AUTOINCREMENT,
   store_hash TEXT NOT NULL,
+  name TEXT NOT NULL,
+  file_hash TEXT NOT NULL,
   story TEXT NOT NULL
 ) STRICT;
 CREATE INDEX stories_store_hash ON stories (store_hash);
+CREATE INDEX stories_name ON stories (name);
+CREATE INDEX stories_file_hash ON stories (file_hash);
 `;
 
 export interface HistoryOptions {
@@ -72,18 +76,10 @@ export class History {
     return [...waiting, ...this.#written(storeHash)].slice(0, storiesOfPathMax);
   }
 
-  /**
-   * Store paths that were fetched and have that name, with or without its version, or that FileHash; the newest first. Reads all stories:
-   * some 20 ms, for whoever asks by hand.
-   */
+  /** Store paths that were fetched and have that name, with or without its version, or that FileHash; the newest first. */
   search(word: string, limit: number): StoreHash[] {
-    const found = new Set<StoreHash>();
-    for (const story of [...this.#waiting].reverse()) if (isNamed(story, word)) found.add(story.storeHash);
-    for (const story of this.#everything(word)) {
-      if (found.size >= limit) break;
-      if (isNamed(story, word)) found.add(story.storeHash);
-    }
-    return [...found].slice(0, limit);
+    const waiting = this.#waiting.filter((story) => isNamed(story, word)).map(({ storeHash }) => storeHash);
+    return [...new Set([...waiting.reverse(), ...this.#writtenNamed(word, limit)])].slice(0, limit);
   }
 
   status(): { stories: number } {
@@ -111,16 +107,20 @@ export class History {
     }
   }
 
-  /** Those that mention the word somewhere, the newest first. */
-  *#everything(word: string): Generator<NarStory> {
-    if (this.#db === undefined || this.#closed) return;
+  #writtenNamed(word: string, limit: number): StoreHash[] {
+    if (this.#db === undefined || this.#closed) return [];
     try {
-      const rows = this.#db
-        .prepare('SELECT story FROM stories WHERE instr(story, ?) > 0 ORDER BY number DESC')
-        .iterate(word);
-      for (const { story } of rows) yield JSON.parse(String(story)) as NarStory;
+      return this.#db
+        .prepare(
+          `SELECT store_hash, max(number) AS newest FROM stories
+          WHERE name = ?1 OR (name >= ?1 || '-0' AND name < ?1 || '-:') OR file_hash = ?1
+          GROUP BY store_hash ORDER BY newest DESC LIMIT ?2`,
+        )
+        .all(word, limit)
+        .map(({ store_hash }) => store_hash as StoreHash);
     } catch (error) {
       this.#failed(error);
+      return [];
     }
   }
 
@@ -136,8 +136,11 @@ export class History {
     this.#waiting = [];
     try {
       this.#db.exec('BEGIN IMMEDIATE');
-      const insert = this.#db.prepare('INSERT INTO stories (store_hash, story) VALUES (?, ?)');
-      for (const story of stories) insert.run(story.storeHash, JSON.stringify(story));
+      const insert = this.#db.prepare(
+        'INSERT INTO stories (store_hash, name, file_hash, story) VALUES (?, ?, ?, ?)',
+      );
+      for (const story of stories)
+        insert.run(story.storeHash, nameOf(story), story.fileHash, JSON.stringify(story));
       const rows = this.#trim(this.#db, this.#rows + stories.length);
       this.#db.exec('COMMIT');
       this.#rows = rows;
@@ -200,9 +203,17 @@ function openDatabase(path: string): DatabaseSync {
   }
 }
 
-/** `hello` is the name of hello-2.12, and not of hello-world-1.0. */
-function isNamed({ fileHash, storePath }: NarStory, word: string): boolean {
-  if (fileHash === word) return true;
-  const name = storePath.slice(storePath.lastIndexOf('/') + 1).slice(33);
-  return name === word || (name.startsWith(`${word}-`) && /^\d/.test(name.slice(word.length + 1)));
+/** `hello` is the name of hello-2.12, and not of hello-world-1.0: a version begins with a digit. */
+function isNamed(story: NarStory, word: string): boolean {
+  const name = nameOf(story);
+  return (
+    story.fileHash === word ||
+    name === word ||
+    (name.startsWith(`${word}-`) && /^\d/.test(name.slice(word.length + 1)))
+  );
+}
+
+/** Of the store path, without its hash. */
+function nameOf({ storePath }: NarStory): string {
+  return storePath.slice(storePath.lastIndexOf('/') + 1).slice(33);
 }
