@@ -59,7 +59,7 @@ export class CacheInfo {
   }
 
   async #askAll(): Promise<void> {
-    const { sources, state, logger, budgetMs, onInfo } = this.#options;
+    const { sources, logger, budgetMs, onInfo } = this.#options;
     const signal = AbortSignal.any([this.#closing.signal, AbortSignal.timeout(budgetMs)]);
     const answers = sources.map(async (source) => {
       try {
@@ -75,9 +75,21 @@ export class CacheInfo {
       const storeDir = await answer;
       if (this.#closing.signal.aborted) return;
       if (storeDir === undefined) continue;
-      if (storeDir !== this.storeDir()) state.setFact(storeDirFact, storeDir);
-      this.#storeDir = storeDir;
+      this.#learn(storeDir);
       return;
+    }
+  }
+
+  /** On a full disk it is known until the client stops. */
+  #learn(storeDir: string): void {
+    const { state, logger } = this.#options;
+    const before = this.storeDir();
+    this.#storeDir = storeDir;
+    if (storeDir === before) return;
+    try {
+      state.setFact(storeDirFact, storeDir);
+    } catch (error) {
+      logger.warn('state-failed', { error });
     }
   }
 }

@@ -192,7 +192,16 @@ export class HeldFiles {
     return this.#evicting;
   }
 
+  /** Never rejects: a file that cannot be let go of stays, and is tried again with the next. */
   async #evictNow(): Promise<void> {
+    try {
+      await this.#evictOldest();
+    } catch (error) {
+      this.#logger.error('eviction-failed', { error });
+    }
+  }
+
+  async #evictOldest(): Promise<void> {
     let looked = 0;
     while (this.#bytes > this.#cacheSizeBytes && looked < this.#files) {
       const rows = this.#state.heldFiles('oldest', looked + evictionBatch).slice(looked);

@@ -1,6 +1,5 @@
 /** Where bytes and NAR files came from since the client started. */
 
-export type Origin = 'swarm' | 'http' | 'held';
 
 export class Counts {
   /** What NAR files were put together from, each byte once; wrong ones that were thrown away included. Held: given to Nix from the store. */
