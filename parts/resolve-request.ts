@@ -12,7 +12,7 @@ const lineMaxBytes = 8 * 1024 * 1024;
 /** An ordinary line is about 1 KiB, that of a 4 GiB NAR 28 KiB. */
 const answerMaxBytes = 32 * 1024 * 1024;
 
-/** Throws upstream-failed when the catalog does not answer properly. A 404 means that it is no catalog, not an empty one. */
+/** At most a line for each hash. Throws upstream-failed when the catalog does not answer properly. A 404 means that it is no catalog, not an empty one. */
 export async function* fetchResolveLines(
   catalog: string,
   fileHashes: readonly Sha256[],
@@ -20,6 +20,7 @@ export async function* fetchResolveLines(
 ): AsyncGenerator<string> {
   const url = `${catalog}/resolve`;
   let received = 0;
+  let given = 0;
   let rest = '';
   try {
     const answer = await fetch(url, {
@@ -42,7 +43,12 @@ export async function* fetchResolveLines(
       if (received > answerMaxBytes || rest.length > lineMaxBytes) {
         throw new NarswarmError('upstream-failed', `${url} answered more than it may`);
       }
-      for (const line of lines) if (line !== '') yield line;
+      for (const line of lines) {
+        if (line === '') continue;
+        if (++given > fileHashes.length)
+          throw new NarswarmError('upstream-failed', `${url} answered more than it was asked`);
+        yield line;
+      }
     }
   } catch (cause) {
     if (cause instanceof NarswarmError) throw cause;
