@@ -1,6 +1,5 @@
 /** Where bytes and NAR files came from since the client started. */
 
-
 export class Counts {
   /** What NAR files were put together from, each byte once; wrong ones that were thrown away included. Held: given to Nix from the store. */
   readonly bytes = { swarm: 0, http: 0, held: 0 };
