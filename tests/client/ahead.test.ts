@@ -24,13 +24,13 @@ interface Opened {
   upstream: TestUpstream;
 }
 
-/** A client that knows a pack with these NAR files. */
+/** A client that knows a pack with these NAR files, and fetches nothing ahead but out of it. */
 async function opened(t: Test, made: MadeNar[], limits: ClientConfig['limits'] = {}): Promise<Opened> {
   const lab = await Lab.open(t);
   const catalog = await lab.catalog(made);
   catalog.makePack();
   const upstream = await lab.upstream(made);
-  const client = await lab.client([upstream], [catalog], { limits });
+  const client = await lab.client([upstream], [catalog], { limits: { aheadHttpFetches: 0, ...limits } });
   return { client, catalog, upstream };
 }
 

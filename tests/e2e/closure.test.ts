@@ -134,7 +134,10 @@ t.test(
       const status = await clientStatus(client);
       t.ok(status.bytes.swarm > largeBytes / 2, 'the first half came from the swarm');
       t.ok(status.bytes.http > 0, 'the rest came from HTTP');
-      t.equal(status.bytes.http, await nginx.narBytesSent(), 'the client and nginx count the same bytes');
+      // What was on its way when the swarm was ahead again is counted by nginx alone.
+      const sent = await nginx.narBytesSent();
+      const inVain = sent - status.bytes.http;
+      t.ok(inVain >= 0 && inVain < largeBytes / 4, `${sent} bytes left nginx, ${inVain} of them in vain`);
       const { log } = nginx;
       t.match(await log(), /" 206 /, 'the answer went on at the byte where the swarm stopped');
     });
