@@ -28,7 +28,7 @@ export const command = defineCommand({
   flags: {
     upstream: many({
       value: 'URL',
-      help: 'binary cache for narinfos, and for NAR files that the swarm does not give; of several the lowest priority first, which is that of its nix-cache-info or ?priority=N after the URL, then in this order',
+      help: 'binary cache for narinfos, and for NAR files where it is faster than the swarm; of several the lowest priority first, which is that of its nix-cache-info or ?priority=N after the URL, then in this order',
       parse: (text) => parseUpstream(text) && text,
       fallback: ['https://cache.nixos.org'],
     }),
