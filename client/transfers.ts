@@ -30,6 +30,9 @@ const jobsMax = 256;
 /** The same, with those that are over and still being read: up to 2 MiB of each are in memory. */
 const heldJobsMax = 2_048;
 
+/** Whoever was waited for in vain within this counts as resting: as long as upstreams rest at most after a few failures. */
+const hungLatelyMs = 60_000;
+
 export interface TransfersOptions {
   caches: CachesInOrder;
   catalogs: Catalogs;
@@ -172,7 +175,9 @@ export class Transfers {
       const { httpStallMs, restingStallMs, hungStallMs } = limits;
       const hung = this.#hung.has(fileHash, cache.url);
       const [between, again] = hung ? [hungStallMs, hungStallMs] : [httpStallMs, restingStallMs];
-      const rests = upstreams.includes(cache) && !awake.includes(cache);
+      // One that answers for narinfos alone is awake, and still hangs.
+      const rests =
+        (upstreams.includes(cache) && !awake.includes(cache)) || this.#hung.lately(cache.url, hungLatelyMs);
       const firstByte = rests ? again : between;
       return new HttpSource(cache, given, { firstByte, between, again }, sizeBytes);
     };

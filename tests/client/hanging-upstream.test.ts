@@ -1,6 +1,7 @@
 /** An upstream that stops giving: waited for once, and then not as long again, so that Nix can go on to its next substituter. */
 
 import t from 'tap';
+import { BadSources } from '../../client/bad-sources.ts';
 import { fetchNar, get, Lab, statusOf, until } from './lab.ts';
 import { madeNar } from './made-nar.ts';
 
@@ -41,4 +42,16 @@ t.test('an upstream that hangs is waited for once, not for each attempt', async 
     await until(() => statusOf(client).transfers.running.length === 0);
     await client.close();
   }
+});
+
+t.test('who was waited for in vain is remembered for the file, and shorter for any file', async (t) => {
+  let nowMs = 0;
+  const hung = new BadSources(() => nowMs, 600_000);
+  hung.note(nar.fileHash, 'http://a');
+  nowMs = 59_999;
+  t.ok(hung.has(nar.fileHash, 'http://a') && hung.lately('http://a', 60_000));
+  t.notOk(hung.lately('http://b', 60_000));
+  nowMs = 60_000;
+  t.ok(hung.has(nar.fileHash, 'http://a'));
+  t.notOk(hung.lately('http://a', 60_000));
 });
