@@ -4,8 +4,8 @@ import { readdirSync, readlinkSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
 
-/** Sockets are closed by the other end as well, which takes a turn of the event loop or a few. */
-const settleMs = 3_000;
+/** Sockets are closed by the other end as well, and files by threads that are ending: on a busy computer that takes seconds. */
+const settleMs = 15_000;
 const pollMs = 10;
 
 /**
