@@ -72,6 +72,9 @@ export class Ahead {
   #peersLine: Noted[] = [];
   #httpLine: Noted[] = [];
   #lineMs = Number.NEGATIVE_INFINITY;
+  /** Some are in neither line yet: for them the lines are made anew also when nothing else happens. */
+  #someWait = false;
+  #again: NodeJS.Timeout | undefined;
   /** Fetched or being fetched, and not asked for by Nix. */
   readonly #fetched = new Map<Sha256, Fetched>();
   /** Those of them that are whole and in memory, the oldest first. */
@@ -158,9 +161,17 @@ export class Ahead {
       this.#options.load() < limits.aheadLoad
     ) {
       const next = this.#next();
-      if (next === undefined) return;
+      if (next === undefined) {
+        if (this.#someWait) this.#again ??= setTimeout(() => this.#goOn(), limits.aheadLineMs + 1);
+        return;
+      }
       this.#fetch(next);
     }
+  }
+
+  #goOn(): void {
+    this.#again = undefined;
+    this.#fetchMore();
   }
 
   /** What a connected peer has comes first, as it spares the upstreams. */
@@ -194,12 +205,14 @@ export class Ahead {
     }
     this.#peersLine = [];
     this.#httpLine = [];
+    this.#someWait = false;
     for (const noted of aheadOrder([...this.#noted.values()]).reverse()) {
       if (noted.sizeBytes > limits.aheadFileBytes) continue;
       const pack = packs.anyWarm ? catalogs.packOf(noted.fileHash) : undefined;
       if (pack !== undefined && packs.isWarm(pack.infoHash)) this.#peersLine.push(noted);
       // A catalog may still name somebody, or somebody be on the way.
       else if (!catalogs.awake || nowMs - noted.notedMs > limits.aheadCatalogMs) this.#httpLine.push(noted);
+      else this.#someWait = true;
     }
   }
 
@@ -253,7 +266,9 @@ export class Ahead {
       this.#letGo(fileHash, fetched);
     }
     clearInterval(this.#timer);
+    clearTimeout(this.#again);
     this.#timer = undefined;
+    this.#again = undefined;
   }
 
   #letGo(fileHash: Sha256, fetched: Fetched): void {

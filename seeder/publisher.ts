@@ -1,6 +1,7 @@
 /** Publishes the log of the catalog from time to time: when something waits, and before the head expires. */
 
 import { once } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import type { Catalog } from '../catalog/catalog.ts';
 import { parseHead } from '../catalog/head.ts';
@@ -18,6 +19,9 @@ export const publishEveryDefaultMs = 60_000;
 export const headLifetimeDefaultMs = 7 * 24 * 3600 * 1000;
 /** How often a program looks whether to publish sooner than `--publish-every`, for a revocation for instance. */
 const lookEveryMs = 1000;
+
+/** Milliseconds that a publication gets to end when the program does: a thread that is broken off leaves open what it had open. */
+const closingMs = 1_000;
 
 /** What is new on the thread that publishes is soon let go; otherwise 50 MiB of it would be kept. */
 const resourceLimits = { maxYoungGenerationSizeMb: 2 };
@@ -101,11 +105,15 @@ export class Publisher {
     return this.#running;
   }
 
-  /** Lets the publication that is under way be; what it did not finish waits for the next start. May be called twice. */
+  /** Lets the publication that is under way be, unless it is over in a moment; what it did not finish waits for the next start. May be called twice. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#stopping.abort();
     clearInterval(this.#timer);
+    const moment = new AbortController();
+    const passed = delay(closingMs, undefined, { signal: moment.signal }).catch(() => undefined);
+    await Promise.race([this.#running, passed]);
+    moment.abort();
     await this.#worker?.terminate();
     await this.#running;
   }
