@@ -91,6 +91,7 @@ export class NarFetch {
       this.#http ??= plan.sources.find(({ kind }) => kind === 'http')?.name;
       this.#sizeBytes ??= plan.torrent?.length;
       const assembly = await this.#begin(plan.torrent);
+      const carriedBytes = assembly.appended;
       // Torrent or source is wrong, and which of them FileHash tells.
       if (!trustTorrent && suspects.size > 0) assembly.hold();
       const without = trustTorrent ? suspects : noSuspects;
@@ -106,9 +107,9 @@ export class NarFetch {
       const wholeIsWrong = isNarswarmError(failure, 'file-hash-mismatch', 'file-size-mismatch');
       if (wholeIsWrong) counts.wrong++;
       if (wholeIsWrong || startIsWrong) this.#logWrong([...wrong], torrent, failure);
-      // With a torrent the sources gave what it asked for: then it is the torrent that is wrong.
-      if (torrent === undefined) for (const source of wrong) bad.note(fileHash, source);
-      else if (wholeIsWrong) distrustTorrent();
+      // With a torrent the sources gave what it asked for: then it is the torrent that is wrong. Whoever went on from the bytes of others may be right.
+      if (torrent !== undefined && wholeIsWrong) distrustTorrent();
+      if (torrent === undefined && carriedBytes === 0) for (const source of wrong) bad.note(fileHash, source);
       const known = suspects.size;
       if (startIsWrong) for (const source of wrong) suspects.add(source);
       // What was released before may be wrong, too.
