@@ -11,7 +11,7 @@ const readyTimeoutMs = 30_000;
 /** Longest clean shutdown: the command line promises two seconds, a busy machine gets some more. */
 const stopTimeoutMs = 8_000;
 /** Longest wait for a condition of another process, and how often it is looked at. */
-const conditionTimeoutMs = 60_000;
+const conditionTimeoutMs = 150_000;
 const pollMs = 10;
 
 export interface Program {
