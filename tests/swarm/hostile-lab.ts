@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { fork } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { setImmediate } from 'node:timers/promises';
@@ -84,7 +85,9 @@ export class HostileLab {
   greeted(...messages: Uint8Array[]): Socket {
     const socket = this.attacker();
     const { infoHash } = this.torrent;
-    socket.write(Buffer.concat([encodeHandshake({ infoHash, peerId: makePeerId() }), ...messages]));
+    // Of another kind than ours, whose peers are let ask with the greeting.
+    const peerId = Buffer.concat([Buffer.from('-XX0001-'), randomBytes(12)]);
+    socket.write(Buffer.concat([encodeHandshake({ infoHash, peerId }), ...messages]));
     return socket;
   }
 
