@@ -88,30 +88,42 @@ t.test('with a dead swarm HTTP gives a large file, and the reason is kept', asyn
   t.ok(story.httpMs !== undefined && story.httpMs <= story.tookMs);
 });
 
-t.test('HTTP does not wait for an answer of a catalog, and the swarm joins when it comes', async (t) => {
-  const lab = await Lab.open(t);
-  const upstream = await lab.upstream([huge]);
-  const catalog = await lab.catalog([huge]);
-  const answered = Promise.withResolvers<void>();
-  catalog.beforeResolve = () => answered.promise;
-  const url = await slowUpstream(t, upstream, { delayMs: 5, bytesPerSecond: 10_000_000 });
-  const client = await lab.client([url], [catalog], { limits: { ...unhurried, resolveBudgetMs: 50 } });
-  const answer = await fetchNar(client, huge, { onBytes: () => answered.resolve() });
-  t.ok(answer.complete && answer.body.equals(huge.bytes));
-  const { nars, bytes, unusedBytes } = statusOf(client);
-  t.match(nars, { mixed: 1 });
-  t.ok(bytes.swarm > 0);
-  const wasted = unusedBytes.swarm + unusedBytes.http;
-  t.ok(wasted < huge.bytes.length / 4, `${wasted} bytes for nothing`);
-  const { legs } = await storyOf(lab, client, huge);
-  t.match(legs[0], { why: 'peers-unknown', end: 'beaten', fromByte: 0 });
-  t.match(legs[1], { why: 'peers-found' });
-  t.ok((legs[1]?.fromByte ?? 0) > 0, 'it began ahead');
-});
-
-t.test('HTTP begins for cold peers, the swarm begins ahead of it and takes over there', async (t) => {
-  // A computer that is busy elsewhere can make the swarm miss its moment; not every time.
+/** A computer that is busy elsewhere can make the swarm miss its moment; not every time. */
+async function inOneOfThree(race: () => Promise<{ missed: boolean; check(): void }>): Promise<void> {
   for (let attempt = 1; ; attempt++) {
+    const { missed, check } = await race();
+    if (!missed || attempt === 3) return check();
+  }
+}
+
+t.test('HTTP does not wait for an answer of a catalog, and the swarm joins when it comes', (t) =>
+  inOneOfThree(async () => {
+    const lab = await Lab.open(t);
+    const upstream = await lab.upstream([huge]);
+    const catalog = await lab.catalog([huge]);
+    const answered = Promise.withResolvers<void>();
+    catalog.beforeResolve = () => answered.promise;
+    const url = await slowUpstream(t, upstream, { delayMs: 5, bytesPerSecond: 10_000_000 });
+    const client = await lab.client([url], [catalog], { limits: { ...unhurried, resolveBudgetMs: 50 } });
+    const answer = await fetchNar(client, huge, { onBytes: () => answered.resolve() });
+    t.ok(answer.complete && answer.body.equals(huge.bytes));
+    const { nars, bytes, unusedBytes } = statusOf(client);
+    const { legs } = await storyOf(lab, client, huge);
+    const check = (): void => {
+      t.match(nars, { mixed: 1 });
+      t.ok(bytes.swarm > 0);
+      const wasted = unusedBytes.swarm + unusedBytes.http;
+      t.ok(wasted < huge.bytes.length / 4, `${wasted} bytes for nothing`);
+      t.match(legs[0], { why: 'peers-unknown', end: 'beaten', fromByte: 0 });
+      t.match(legs[1], { why: 'peers-found' });
+      t.ok((legs[1]?.fromByte ?? 0) > 0, 'it began ahead');
+    };
+    return { missed: nars.mixed === 0, check };
+  }),
+);
+
+t.test('HTTP begins for cold peers, the swarm begins ahead of it and takes over there', (t) =>
+  inOneOfThree(async () => {
     const lab = await Lab.open(t);
     const upstream = await lab.upstream([huge]);
     const catalog = await lab.catalog([huge]);
@@ -122,18 +134,19 @@ t.test('HTTP begins for cold peers, the swarm begins ahead of it and takes over 
     const answer = await fetchKnownNar(client, huge);
     t.ok(answer.complete && answer.body.equals(huge.bytes));
     const { nars, bytes, unusedBytes } = statusOf(client);
-    t.equal(bytes.swarm + bytes.http, huge.bytes.length);
-    const wasted = unusedBytes.swarm + unusedBytes.http;
-    t.ok(wasted < huge.bytes.length / 4, `${wasted} bytes for nothing`);
     const { legs } = await storyOf(lab, client, huge);
-    t.match(legs[0], { kind: 'swarm', why: 'peers-known' });
-    t.match(legs[1], { kind: 'http', why: 'no-live-peer', fromByte: 0 });
-    if (nars.mixed === 0 && attempt < 3) continue;
-    t.match(nars, { mixed: 1 });
-    t.ok((legs[0]?.fromByte ?? 0) > 0, 'it began ahead');
-    return;
-  }
-});
+    const check = (): void => {
+      t.match(nars, { mixed: 1 });
+      t.equal(bytes.swarm + bytes.http, huge.bytes.length);
+      const wasted = unusedBytes.swarm + unusedBytes.http;
+      t.ok(wasted < huge.bytes.length / 4, `${wasted} bytes for nothing`);
+      t.match(legs[0], { kind: 'swarm', why: 'peers-known' });
+      t.match(legs[1], { kind: 'http', why: 'no-live-peer', fromByte: 0 });
+      t.ok((legs[0]?.fromByte ?? 0) > 0, 'it began ahead');
+    };
+    return { missed: nars.mixed === 0, check };
+  }),
+);
 
 t.test('a slow swarm does not keep a file from being as fast as over HTTP', async (t) => {
   const lab = await Lab.open(t);
