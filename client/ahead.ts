@@ -21,7 +21,7 @@ import type { Views } from './views.ts';
 export interface AheadOptions {
   views: Pick<Views, 'narInfo'>;
   catalogs: Pick<Catalogs, 'prefetch' | 'packOf' | 'awake'>;
-  packs: Pick<PackConnections, 'anyWarm' | 'isWarm'>;
+  packs: Pick<PackConnections, 'isWarm'>;
   /** Whether a NAR file need not be fetched: it is here, or being fetched, or must not be used. */
   isHere(fileHash: Sha256): boolean;
   /** Whether an upstream can be asked for what no connected peer has. */
@@ -208,7 +208,7 @@ export class Ahead {
     this.#someWait = false;
     for (const noted of aheadOrder([...this.#noted.values()]).reverse()) {
       if (noted.sizeBytes > limits.aheadFileBytes) continue;
-      const pack = packs.anyWarm ? catalogs.packOf(noted.fileHash) : undefined;
+      const pack = catalogs.packOf(noted.fileHash);
       if (pack !== undefined && packs.isWarm(pack.infoHash)) this.#peersLine.push(noted);
       // A catalog may still name somebody, or somebody be on the way.
       else if (!catalogs.awake || nowMs - noted.notedMs > limits.aheadCatalogMs) this.#httpLine.push(noted);

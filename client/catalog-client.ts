@@ -10,69 +10,32 @@ import { NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
 import type { NarInfo } from '../nar/narinfo.ts';
 import type { PublicKey } from '../nar/signature.ts';
-import { fetchResolveLines, resolveBatch } from '../parts/resolve-request.ts';
-import {
-  isTorrentInfoOf,
-  type PackOffset,
-  parseResolved,
-  parseResolveLineAside,
-  type Resolved,
-} from '../parts/resolved.ts';
+import { isTorrentInfoOf, type PackOffset, parseResolved, type Resolved } from '../parts/resolved.ts';
 import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
 import type { Torrent } from '../swarm/torrent.ts';
 import type { Logger } from '../web/log.ts';
+import { CatalogQuestions, type Whereabouts } from './catalog-questions.ts';
 import type { ClientLimits } from './config.ts';
 import type { ClientState } from './state.ts';
 import { isWithin } from './waiting.ts';
 
-/** Questions wait this long for others to be asked with. */
-const gatherMs = 2;
-
-/**
- * Requests to one catalog begin so far apart, each time twice as far up to the second figure, until nothing was asked for as long as the third
- * says: what Nix asks meanwhile goes together, as a request costs as much as a hundred hashes in it.
- */
-const apartMs = 20;
-const apartMostMs = 160;
-const apartForgetMs = 500;
-
-/** Requests to one catalog at once; what is asked meanwhile goes with the next. One slow answer does not hold up the others. */
-const requestsAtOnce = 4;
-
 /** Answers kept in memory: 2 KiB each, and 5 KiB more were each to name 50 peers that no other names. */
 const answersMax = 10_000;
-
-/** Torrents of NAR files up to this size are kept with the answer: 16 pieces. */
-const keptTorrentMaxBytes = 1024 * 1024;
 
 /** Lists of peers that answers share: a catalog names the same few for most NAR files. */
 const peerListsMax = 256;
 
-/** The rest of a catalog that keeps failing doubles this often: from 5 s to 80 s. */
-const cooldownDoublings = 4;
-
-/** Lines of an answer whose signatures are verified at once: enough for the threads that do. */
-const linesAtOnce = 64;
-
-/** Questions waiting for one catalog; a prefetch beyond it is not made. */
-const waitingMax = 5_000;
-
 /** Made once: an abort without a reason makes an exception with a stack each time. */
 const answered = new NarswarmError('aborted', 'it need not be waited for any more');
+
+/** Known to nobody, or not to be had. */
+const nowhere: Whereabouts = { peers: [] };
 
 export interface Found {
   readonly torrent: Torrent;
   readonly peers: readonly PeerAddress[];
   /** The same bytes as a part of a pack, which those peers may have. */
   readonly pack?: PackOffset;
-}
-
-/** What a catalog says of a NAR file. */
-interface Whereabouts {
-  readonly peers: readonly PeerAddress[];
-  readonly pack?: PackOffset | undefined;
-  /** As it was verified then: while an answer is fresh, it need not be again. Not kept here of large ones. */
-  readonly resolved?: Pick<Resolved, 'torrent' | 'torrentInfo'> | undefined;
 }
 
 interface Answer extends Whereabouts {
@@ -95,7 +58,7 @@ export interface CatalogsOptions {
 }
 
 export class Catalogs {
-  readonly #catalogs: Catalog[];
+  readonly #catalogs: CatalogQuestions[];
   readonly #keys: () => readonly PublicKey[];
   readonly #state: ClientState;
   readonly #limits: ClientLimits;
@@ -115,7 +78,7 @@ export class Catalogs {
     this.#clock = options.clock;
     const { signal } = this.#closing;
     const keep = (resolved: Resolved): void => this.#keep(resolved);
-    this.#catalogs = options.catalogs.map((url) => new Catalog({ ...options, url, signal, keep }));
+    this.#catalogs = options.catalogs.map((url) => new CatalogQuestions({ ...options, url, signal, keep }));
   }
 
   /** Looks a NAR file up for later. Never fails and never waits. */
@@ -269,138 +232,6 @@ export class Catalogs {
     } catch {
       this.#state.dropTorrent(narInfo.fileHash);
       return undefined;
-    }
-  }
-}
-
-interface CatalogOptions extends Pick<CatalogsOptions, 'keys' | 'limits' | 'logger' | 'clock' | 'patient'> {
-  url: string;
-  signal: AbortSignal;
-  keep(resolved: Resolved): void;
-}
-
-/** Known to nobody, or not to be had. */
-const nowhere: Whereabouts = { peers: [] };
-
-type CatalogAnswer = Whereabouts | 'absent' | 'failed';
-
-/** One catalog: gathers questions, and is left alone for a while after it failed. */
-class Catalog {
-  readonly #options: CatalogOptions;
-  #waiting = new Map<Sha256, (answer: CatalogAnswer) => void>();
-  #gathering = false;
-  #underWay = 0;
-  #sentMs = Number.NEGATIVE_INFINITY;
-  #apartMs = 0;
-  /** By the clock. */
-  #restsSince = 0;
-  #restMs = 0;
-  #failuresInARow = 0;
-  #requests = 0;
-  #refusedLines = 0;
-
-  constructor(options: CatalogOptions) {
-    this.#options = options;
-  }
-
-  resolve(fileHash: Sha256): Promise<CatalogAnswer> {
-    if (this.resting || this.#waiting.size >= waitingMax) return Promise.resolve('failed');
-    return new Promise((resolve) => {
-      this.#waiting.set(fileHash, resolve);
-      if (this.#gathering) return;
-      this.#gathering = true;
-      setTimeout(
-        () => {
-          this.#gathering = false;
-          this.#send();
-        },
-        Math.max(gatherMs, this.#sentMs + this.#apartMs - performance.now()),
-      );
-    });
-  }
-
-  status() {
-    const state = this.resting ? 'resting' : 'asked';
-    return { url: this.#options.url, state, requests: this.#requests, refusedLines: this.#refusedLines };
-  }
-
-  get resting(): boolean {
-    return !this.#options.patient && isWithin(this.#options.clock() - this.#restsSince, this.#restMs);
-  }
-
-  #rest(): void {
-    const { clock, limits } = this.#options;
-    const longer = 2 ** Math.min(this.#failuresInARow, cooldownDoublings);
-    this.#restsSince = clock();
-    this.#restMs = limits.catalogCooldownMs * longer;
-  }
-
-  #send(): void {
-    while (this.#waiting.size > 0 && this.#underWay < requestsAtOnce) {
-      const batch = new Map([...this.#waiting].slice(0, resolveBatch));
-      for (const fileHash of batch.keys()) this.#waiting.delete(fileHash);
-      this.#underWay++;
-      const nowMs = performance.now();
-      const forgotten = nowMs - this.#sentMs > apartForgetMs;
-      this.#apartMs = forgotten ? apartMs : Math.min(this.#apartMs * 2, apartMostMs);
-      this.#sentMs = nowMs;
-      void this.#request(batch).then(() => {
-        this.#underWay--;
-        this.#send();
-      });
-    }
-  }
-
-  /** Whether it answers a question. Never rejects. */
-  async #readLine(line: string, batch: Map<Sha256, (answer: CatalogAnswer) => void>): Promise<boolean> {
-    const { url, keys, logger, keep } = this.#options;
-    try {
-      const resolved = await parseResolveLineAside(line, keys());
-      const { peers, pack, torrent, torrentInfo } = resolved;
-      const answer = batch.get(torrentInfo.fileHash);
-      if (answer === undefined) return false;
-      batch.delete(torrentInfo.fileHash);
-      keep(resolved);
-      const small = torrent.length <= keptTorrentMaxBytes;
-      answer({ peers, pack, ...(small && { resolved: { torrent, torrentInfo } }) });
-      return true;
-    } catch (error) {
-      this.#refusedLines++;
-      logger.warn('catalog-line-refused', { catalog: url, error });
-      return false;
-    }
-  }
-
-  async #request(batch: Map<Sha256, (answer: CatalogAnswer) => void>): Promise<void> {
-    const { url, limits, logger, signal } = this.#options;
-    // Longer than NAR files are made to wait for it: those that come now are not made to wait at all.
-    const slow = setTimeout(() => this.#rest(), limits.resolveBudgetMs);
-    try {
-      this.#requests++;
-      const deadline = AbortSignal.any([signal, AbortSignal.timeout(limits.resolveDeadlineMs)]);
-      const reading = new Set<Promise<void>>();
-      for await (const line of fetchResolveLines(url, [...batch.keys()], deadline)) {
-        const read = this.#readLine(line, batch).then((good) => {
-          reading.delete(read);
-          // A long answer is not a slow one.
-          if (good) slow.refresh();
-        });
-        reading.add(read);
-        if (reading.size >= linesAtOnce) await Promise.race(reading);
-      }
-      await Promise.all(reading);
-      this.#restMs = 0;
-      this.#failuresInARow = 0;
-      for (const answer of batch.values()) answer('absent');
-    } catch (error) {
-      if (!signal.aborted) {
-        this.#rest();
-        this.#failuresInARow++;
-        logger.warn('catalog-failed', { catalog: url, error });
-      }
-      for (const answer of batch.values()) answer('failed');
-    } finally {
-      clearTimeout(slow);
     }
   }
 }

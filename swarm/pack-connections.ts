@@ -118,13 +118,6 @@ export class PackConnections implements PackPeerEvents {
     return false;
   }
 
-  /** Whether somebody who has any pack can be. */
-  get anyWarm(): boolean {
-    for (const { peers } of this.#packs.values())
-      for (const peer of peers.values()) if (peer.open) return true;
-    return false;
-  }
-
   /** Asks for a place, from now on. `undefined` when there is nobody to ask. */
   open(place: PackPlace, signal: AbortSignal): PackRead | undefined {
     const { infoHash, offset, lengthBytes, stepBytes, peers } = place;
