@@ -1,12 +1,12 @@
 /** One connection to a peer that has what we fetch: handshake, requests, blocks. What to ask for is decided elsewhere. */
 
-import { connect, type Socket } from 'node:net';
-import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
+import { NarswarmError } from '../nar/errors.ts';
 import { dealExtension, encodeExtendedHandshake, parseExtendedHandshake } from './extension.ts';
 import type { FetchLimits } from './fetch-limits.ts';
 import { blockBytes } from './limits.ts';
 import type { PeerAddress } from './peer-address.ts';
 import type { PeerPace as RememberedPace } from './peer-book.ts';
+import { PeerConnection } from './peer-connection.ts';
 import { type AskedAt, PeerPace } from './peer-pace.ts';
 import { pieceCount, type Torrent } from './torrent.ts';
 import { WireDecoder, type WireVisitor } from './wire.ts';
@@ -21,7 +21,7 @@ import {
   encodeSimple,
   fullBitfield,
 } from './wire-encode.ts';
-import { encodeHandshake, type Handshake, HandshakeReader } from './wire-handshake.ts';
+import type { Handshake } from './wire-handshake.ts';
 
 /** What happens on the connection. Called while a socket is read: it records and decides, and waits for nothing. */
 export interface FetchPeerEvents {
@@ -81,10 +81,7 @@ export class FetchPeer implements WireVisitor {
   readonly key: string;
   readonly address: PeerAddress;
   readonly #options: FetchPeerOptions;
-  readonly #socket: Socket;
-  readonly #reader = new HandshakeReader();
-  #decoder: WireDecoder | undefined;
-  #handshake: Handshake | undefined;
+  readonly #connection: PeerConnection;
   #pieces: 'all' | Buffer;
   #choked = true;
   readonly #asked = new Map<number, Asked>();
@@ -97,20 +94,14 @@ export class FetchPeer implements WireVisitor {
   #deals = false;
   /** It deals with those who take part. */
   #dealsOut = false;
-  /** What is read came with its handshake, before it knew anything of us. */
-  #greeting = false;
   readonly #suggested = new Set<number>();
   #everUnchoked = false;
   #chatter = 0;
-  #closed = false;
-  #sentMs = performance.now();
   /** Since when its rate is looked at, and what it gave since. */
   #rateSinceMs = performance.now();
   #rateBytes = 0;
   /** It has delivered a block. */
   proven = false;
-  /** Resolves when the socket is closed. */
-  readonly gone: Promise<void>;
   /** What it gives, and how much of it is to be asked for. */
   readonly pace: PeerPace;
 
@@ -122,27 +113,21 @@ export class FetchPeer implements WireVisitor {
     this.#pieces = Buffer.alloc(Math.ceil(pieceCount(torrent) / 8));
     this.#requestsMax = limits.assumedRequests;
     this.pace = new PeerPace(limits, options.startRequests, options.known);
-    this.#socket = connect({
-      host: address.host,
-      port: address.port,
-      noDelay: true,
-      onread: {
-        // A small torrent and what is said around it come at once, too.
-        buffer: Buffer.allocUnsafeSlow(Math.min(limits.readBytes, torrent.length + smallReadBytes)),
-        callback: (bytes, buffer) => this.#read(Buffer.from(buffer.buffer, buffer.byteOffset, bytes)),
-      },
+    this.#connection = new PeerConnection({
+      address,
+      infoHash: torrent.infoHash,
+      peerId: options.peerId,
+      // A small torrent and what is said around it come at once, too.
+      readBytes: Math.min(limits.readBytes, torrent.length + smallReadBytes),
+      onHandshake: (handshake) => this.#greet(handshake),
+      onClosed: () => this.#onClosed(),
+      onFault: (error) => options.events.fault(error),
     });
-    this.#socket.on('connect', () => {
-      this.#send(encodeHandshake({ infoHash: torrent.infoHash, peerId: options.peerId }));
-    });
-    this.#socket.on('error', () => this.close());
-    this.#socket.on('end', () => this.close());
-    this.gone = new Promise((resolve) => {
-      this.#socket.on('close', () => {
-        this.close();
-        resolve();
-      });
-    });
+  }
+
+  /** Resolves when the socket is closed. */
+  get gone(): Promise<void> {
+    return this.#connection.gone;
   }
 
   /** Blocks asked for and not here. */
@@ -151,7 +136,7 @@ export class FetchPeer implements WireVisitor {
   }
 
   get connected(): boolean {
-    return this.#handshake !== undefined;
+    return this.#connection.handshake !== undefined;
   }
 
   has(index: number): boolean {
@@ -171,13 +156,13 @@ export class FetchPeer implements WireVisitor {
 
   /** Says that a piece is here now. */
   tellHave(index: number): void {
-    if (this.#decoder !== undefined && this.#options.share !== undefined)
-      this.#send(encodeIndexed('have', index));
+    if (this.#connection.ready && this.#options.share !== undefined)
+      this.#connection.send(encodeIndexed('have', index));
   }
 
   /** How many more blocks it should be asked for now. It fills up in batches, which the other side can read at once. */
   appetite(nowMs: number): number {
-    if (this.#choked || this.#closed || nowMs < this.#pausedUntilMs) return 0;
+    if (this.#choked || this.#connection.closed || nowMs < this.#pausedUntilMs) return 0;
     const window = Math.min(this.pace.window, this.#requestsMax);
     const free = window - this.#asked.size;
     return free < Math.min(window / 4, batchBlocks) ? 0 : free;
@@ -197,13 +182,13 @@ export class FetchPeer implements WireVisitor {
     if (this.#asked.size === 0) this.#restartRate(nowMs);
     const at = this.pace.asks(nowMs);
     for (const block of fresh) this.#asked.set(blockKey(block), { block, at, limited: !all });
-    this.#send(encodeRequests(fresh));
+    this.#connection.send(encodeRequests(fresh));
   }
 
   /** Says that a block came from elsewhere. The answer, a block that crosses or a refusal, will be ignored. */
   noLongerNeeds(block: BlockRequest): void {
     if (this.#asked.size === 0 || this.#isArriving(block) || !this.#asked.delete(blockKey(block))) return;
-    this.#send(encodeCancels([block]));
+    this.#connection.send(encodeCancels([block]));
   }
 
   /**
@@ -224,23 +209,17 @@ export class FetchPeer implements WireVisitor {
   }
 
   stayAlive(nowMs: number): void {
-    if (this.connected && nowMs - this.#sentMs >= this.#options.limits.keepAliveMs)
-      this.#send(encodeKeepAlive());
+    if (this.connected && nowMs - this.#connection.sentMs >= this.#options.limits.keepAliveMs)
+      this.#connection.send(encodeKeepAlive());
   }
 
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#decoder?.stop();
-    this.#socket.destroy();
-    this.#lose(this.#waitedFor());
-    this.#options.events.closed(this);
+    this.#connection.close();
   }
 
-  #send(bytes: Buffer): void {
-    if (this.#closed) return;
-    this.#sentMs = performance.now();
-    this.#socket.write(bytes);
+  #onClosed(): void {
+    this.#lose(this.#waitedFor());
+    this.#options.events.closed(this);
   }
 
   #restartRate(nowMs: number): void {
@@ -248,29 +227,8 @@ export class FetchPeer implements WireVisitor {
     this.#rateBytes = 0;
   }
 
-  /** Returns true: what may be in flight is bounded by what was asked for, so that reading never pauses. */
-  #read(bytes: Buffer): boolean {
-    try {
-      if (this.#decoder !== undefined) this.#decoder.push(bytes);
-      else this.#readHandshake(bytes);
-    } catch (error) {
-      // After a violation by the peer nothing that it says can be used any more.
-      this.close();
-      if (!isNarswarmError(error)) this.#options.events.fault(error);
-    }
-    return !this.#closed;
-  }
-
-  #readHandshake(bytes: Buffer): void {
-    const read = this.#reader.push(bytes);
-    if (read === undefined) return;
-    const { torrent, peerId, limits, share } = this.#options;
-    const { handshake, rest } = read;
-    if (handshake.infoHash !== torrent.infoHash || handshake.peerId.equals(peerId)) {
-      this.close();
-      return;
-    }
-    this.#handshake = handshake;
+  #greet(handshake: Handshake): WireDecoder {
+    const { torrent, limits, share } = this.#options;
     this.pace.answeredAfter(performance.now() - this.#openedMs);
     this.#options.events.progressed(this);
     const messages = [encodeSimple('interested')];
@@ -286,11 +244,8 @@ export class FetchPeer implements WireVisitor {
     const bits = share?.bits();
     if (bits !== undefined) messages.unshift(encodeBitfield(bits));
     else if (handshake.fast) messages.unshift(encodeSimple('haveNone'));
-    this.#send(Buffer.concat(messages));
-    this.#decoder = new WireDecoder(this, { pieces: pieceCount(torrent), blockMaxBytes: blockBytes });
-    this.#greeting = true;
-    this.#decoder.push(rest);
-    this.#greeting = false;
+    this.#connection.send(Buffer.concat(messages));
+    return new WireDecoder(this, { pieces: pieceCount(torrent), blockMaxBytes: blockBytes });
   }
 
   // What the peer says
@@ -305,13 +260,13 @@ export class FetchPeer implements WireVisitor {
     // They are suggested to others now.
     this.#suggested.clear();
     // With the fast extension each request is refused by itself; without, all are forgotten.
-    if (this.#handshake?.fast === false) this.#lose(this.#waitedFor());
+    if (this.#connection.handshake?.fast === false) this.#lose(this.#waitedFor());
   }
 
   unchoke(): void {
     this.#countChatter();
     // It comes again once that peer knows that we take part in what it deals.
-    if (this.#greeting && this.#dealsOut && this.#options.share !== undefined) return;
+    if (this.#connection.greeting && this.#dealsOut && this.#options.share !== undefined) return;
     this.#choked = false;
     if (!this.#everUnchoked) this.#options.events.progressed(this);
     this.#everUnchoked = true;

@@ -5,8 +5,7 @@
  * for are skipped, and whoever owes something and does not give it is left.
  */
 
-import { connect, type Socket } from 'node:net';
-import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
+import { NarswarmError } from '../nar/errors.ts';
 import type { InfoHash } from '../nar/hash.ts';
 import { encodeExtendedHandshake, parseExtendedHandshake } from './extension.ts';
 import { blockBytes } from './limits.ts';
@@ -14,6 +13,7 @@ import type { PackLimits } from './pack-limits.ts';
 import { type PackRange, positionOf } from './pack-range.ts';
 import { packPieceLength, packTorrentMaxBytes } from './pack-torrent.ts';
 import type { PeerAddress } from './peer-address.ts';
+import { PeerConnection } from './peer-connection.ts';
 import { WireDecoder, type WireVisitor } from './wire.ts';
 import {
   type BlockRequest,
@@ -22,7 +22,7 @@ import {
   encodeRequests,
   encodeSimple,
 } from './wire-encode.ts';
-import { encodeHandshake, type Handshake, HandshakeReader } from './wire-handshake.ts';
+import type { Handshake } from './wire-handshake.ts';
 
 /** What happens on the connection. Called while a socket is read. */
 export interface PackPeerEvents {
@@ -68,15 +68,9 @@ export class PackPeer implements WireVisitor {
   readonly key: string;
   readonly infoHash: InfoHash;
   readonly address: PeerAddress;
-  /** Resolves when the socket is closed. */
-  readonly gone: Promise<void>;
   readonly #options: PackPeerOptions;
-  readonly #socket: Socket;
-  readonly #reader = new HandshakeReader();
-  #decoder: WireDecoder | undefined;
-  #handshake: Handshake | undefined;
+  readonly #connection: PeerConnection;
   #choked = true;
-  #closed = false;
   /** By the block's position in the pack, in the order in which they were asked for. */
   readonly #asked = new Map<number, Asked>();
   #askedBytes = 0;
@@ -102,7 +96,7 @@ export class PackPeer implements WireVisitor {
   #owed = false;
 
   constructor(options: PackPeerOptions) {
-    const { infoHash, address, key, limits, peerId } = options;
+    const { infoHash, address, key, limits } = options;
     this.#options = options;
     this.key = key;
     this.infoHash = infoHash;
@@ -111,36 +105,32 @@ export class PackPeer implements WireVisitor {
     this.#clock = options.clock;
     this.#startedMs = options.clock();
     this.#usedMs = this.#startedMs;
-    this.#socket = connect({
-      ...{ host: address.host, port: address.port, noDelay: true },
-      onread: {
-        buffer: Buffer.allocUnsafeSlow(limits.readBytes),
-        callback: (bytes, buffer) => this.#read(Buffer.from(buffer.buffer, buffer.byteOffset, bytes)),
-      },
+    this.#connection = new PeerConnection({
+      ...options,
+      readBytes: limits.readBytes,
+      onHandshake: (handshake) => this.#greet(handshake),
+      onClosed: () => this.#onClosed(),
+      onFault: (error) => options.events.fault(error),
     });
-    this.#socket.on('connect', () => this.#send(encodeHandshake({ infoHash, peerId })));
-    this.#socket.on('error', () => this.close());
-    this.#socket.on('end', () => this.close());
-    this.gone = new Promise((resolve) => {
-      this.#socket.on('close', () => {
-        this.close();
-        resolve();
-      });
-    });
+  }
+
+  /** Resolves when the socket is closed. */
+  get gone(): Promise<void> {
+    return this.#connection.gone;
   }
 
   /** It may be asked for something now. */
   get open(): boolean {
-    return !this.#choked && !this.#closed;
+    return !this.#choked && !this.isClosed;
   }
 
   get isClosed(): boolean {
-    return this.#closed;
+    return this.#connection.closed;
   }
 
   /** It showed the handshake of the pack. */
   get greeted(): boolean {
-    return this.#handshake !== undefined;
+    return this.#connection.handshake !== undefined;
   }
 
   get idle(): boolean {
@@ -194,14 +184,14 @@ export class PackPeer implements WireVisitor {
       if (asked !== this.#arriving) cancelled.push(asked.block);
     }
     if (this.#arriving?.range === range) this.#arriving = undefined;
-    if (cancelled.length > 0) this.#send(encodeCancels(cancelled));
+    if (cancelled.length > 0) this.#connection.send(encodeCancels(cancelled));
     this.#ask();
   }
 
   /** Why it is to be left now, if it is. To be called often. */
   failing(nowMs: number): 'unreachable' | 'still' | 'slow' | 'idle' | undefined {
     const { connectMs, stallMs, slowMs, leastBytesPerSecond, blockMs, idleMs } = this.#options.limits;
-    if (this.#handshake === undefined) return nowMs - this.#startedMs > connectMs ? 'unreachable' : undefined;
+    if (!this.greeted) return nowMs - this.#startedMs > connectMs ? 'unreachable' : undefined;
     if (this.#ranges.size === 0) return nowMs - this.#usedMs > idleMs ? 'idle' : undefined;
     const [oldest] = this.#asked.values();
     if (oldest === undefined) return undefined;
@@ -215,17 +205,13 @@ export class PackPeer implements WireVisitor {
   }
 
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#owed = this.#ranges.size > 0;
-    this.#decoder?.stop();
-    this.#socket.destroy();
-    this.#loseAll();
-    this.#options.events.closed(this);
+    this.#connection.close();
   }
 
-  #send(bytes: Buffer): void {
-    if (!this.#closed) this.#socket.write(bytes);
+  #onClosed(): void {
+    this.#owed = this.#ranges.size > 0;
+    this.#loseAll();
+    this.#options.events.closed(this);
   }
 
   /** As many blocks as may wait at the peer, in turns, in one write. */
@@ -255,7 +241,7 @@ export class PackPeer implements WireVisitor {
         blocks.push(block);
       }
     }
-    if (blocks.length > 0) this.#send(encodeRequests(blocks));
+    if (blocks.length > 0) this.#connection.send(encodeRequests(blocks));
   }
 
   /** It owes something from now on. */
@@ -278,42 +264,19 @@ export class PackPeer implements WireVisitor {
     return Math.min(Math.max(fit, minRequests), maxRequests, this.#requestsMax);
   }
 
-  /** Returns true: what may be in flight is bounded by what was asked for, so that reading never pauses. */
-  #read(bytes: Buffer): boolean {
-    try {
-      if (this.#decoder !== undefined) this.#decoder.push(bytes);
-      else this.#readHandshake(bytes);
-    } catch (error) {
-      // After a violation by the peer nothing that it says can be used any more.
-      this.close();
-      if (!isNarswarmError(error)) this.#options.events.fault(error);
-    }
-    return !this.#closed;
-  }
-
-  #readHandshake(bytes: Buffer): void {
-    const read = this.#reader.push(bytes);
-    if (read === undefined) return;
-    const { handshake, rest } = read;
-    const { peerId, limits } = this.#options;
-    if (handshake.infoHash !== this.infoHash || handshake.peerId.equals(peerId)) {
-      this.close();
-      return;
-    }
-    this.#handshake = handshake;
+  #greet(handshake: Handshake): WireDecoder {
     const hello = encodeExtendedHandshake({
-      requestsQueuedMax: limits.assumedRequests,
+      requestsQueuedMax: this.#options.limits.assumedRequests,
       uploadOnly: false,
     });
-    this.#send(
+    this.#connection.send(
       Buffer.concat([
         ...(handshake.fast ? [encodeSimple('haveNone')] : []),
         ...(handshake.extended ? [encodeExtended(0, hello)] : []),
         encodeSimple('interested'),
       ]),
     );
-    this.#decoder = new WireDecoder(this, { pieces: 'unknown', blockMaxBytes: blockBytes });
-    this.#decoder.push(rest);
+    return new WireDecoder(this, { pieces: 'unknown', blockMaxBytes: blockBytes });
   }
 
   // What the peer says
