@@ -5,10 +5,10 @@
  * a time, as one transaction for each would cost more than a tiny NAR file does.
  */
 
-import { rmSync } from 'node:fs';
-import { DatabaseSync } from 'node:sqlite';
+import type { DatabaseSync } from 'node:sqlite';
 import type { StoreHash } from '../nar/store-path.ts';
 import type { Logger } from '../web/log.ts';
+import { openDisposable } from './disposable-database.ts';
 import type { NarStory } from './story.ts';
 
 /** Raised by whoever changes the table or the stories in it. What is older is thrown away. */
@@ -164,13 +164,10 @@ export class History {
   #openDatabase(): DatabaseSync | undefined {
     const { path, logger } = this.#options;
     try {
-      return openDatabase(path);
-    } catch (error) {
-      logger.warn('history-made-anew', { path, error });
-    }
-    try {
-      for (const end of ['', '-wal', '-shm']) rmSync(`${path}${end}`, { force: true });
-      return openDatabase(path);
+      return openDisposable({
+        ...{ path, schema, tables: ['stories'], version: schemaVersion, exclusive: true },
+        onDamaged: (error) => logger.warn('history-made-anew', { path, error }),
+      });
     } catch (error) {
       logger.warn('history-failed', { path, error });
       return undefined;
@@ -181,25 +178,6 @@ export class History {
   #failed(error: unknown): void {
     if (!this.#failing) this.#options.logger.warn('history-failed', { path: this.#options.path, error });
     this.#failing = true;
-  }
-}
-
-function openDatabase(path: string): DatabaseSync {
-  const db = new DatabaseSync(path);
-  try {
-    db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL');
-    db.exec('BEGIN IMMEDIATE');
-    const version = Number(db.prepare('PRAGMA user_version').get()?.user_version);
-    if (version !== schemaVersion) {
-      db.exec('DROP TABLE IF EXISTS stories');
-      db.exec(schema);
-      db.exec(`PRAGMA user_version = ${schemaVersion}`);
-    }
-    db.exec('COMMIT');
-    return db;
-  } catch (error) {
-    db.close();
-    throw error;
   }
 }
 

@@ -6,14 +6,14 @@
  * lied; this machine's own addresses never are, where proxies and tests give many peers one address.
  */
 
-import { rmSync } from 'node:fs';
 import { BlockList, isIP } from 'node:net';
-import { DatabaseSync } from 'node:sqlite';
+import type { DatabaseSync } from 'node:sqlite';
 import { addressKey } from '../swarm/address-key.ts';
 import { isIn, isNear } from '../swarm/local-networks.ts';
 import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
 import type { BanReason, PeerBook, PeerPace } from '../swarm/peer-book.ts';
 import type { Logger } from '../web/log.ts';
+import { openDisposable } from './disposable-database.ts';
 
 /** Raised by whoever changes the tables. An older database is made anew. */
 const schemaVersion = 1;
@@ -91,7 +91,7 @@ export class KeptPeerBook implements PeerBook {
     this.#logger = logger;
     this.#clock = clock;
     try {
-      this.#db = openDatabase(path);
+      this.#db = openDisposable({ path, schema, tables: ['paces', 'bans'], version: schemaVersion });
       this.#read(this.#db);
     } catch (error) {
       logger.warn('peer-book-failed', { error });
@@ -265,34 +265,6 @@ export class KeptPeerBook implements PeerBook {
       // They are written with what comes next; a full disk takes nothing from what is known until the client stops.
       this.#logger.warn('peer-book-failed', { error });
     }
-  }
-}
-
-/** One that is damaged, or of another version, is made anew. */
-function openDatabase(path: string): DatabaseSync {
-  try {
-    return openTables(path);
-  } catch {
-    for (const end of ['', '-wal', '-shm', '-journal']) rmSync(path + end, { force: true });
-    return openTables(path);
-  }
-}
-
-function openTables(path: string): DatabaseSync {
-  const db = new DatabaseSync(path);
-  try {
-    db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL');
-    const version = Number(db.prepare('PRAGMA user_version').get()?.user_version);
-    if (version !== schemaVersion) {
-      db.exec('BEGIN IMMEDIATE; DROP TABLE IF EXISTS paces; DROP TABLE IF EXISTS bans');
-      db.exec(`${schema}; PRAGMA user_version = ${schemaVersion}; COMMIT`);
-    }
-    // A damaged one is found here.
-    db.prepare('SELECT count(*) FROM paces, bans').get();
-    return db;
-  } catch (error) {
-    db.close();
-    throw error;
   }
 }
 

@@ -73,7 +73,8 @@ t.test('two clients find each other without a tracker, and no tracker hears of t
   t.same(catalog.announces, []);
 });
 
-t.test('a client that starts later hears who has what it fetches', async (t) => {
+/** A client of the local network that has the large NAR file, which the catalog knows nobody for. */
+async function oneThatHasIt(t: Test) {
   const lab = await Lab.open(t);
   const catalog = await lab.catalog([large]);
   catalog.peers = [];
@@ -81,6 +82,11 @@ t.test('a client that starts later hears who has what it fetches', async (t) => 
   const first = await lab.client([upstream], [catalog], { share: 'lan' });
   await fetchNar(first, large);
   await until(() => statusOf(first).cache.files === 1);
+  return { lab, catalog, upstream };
+}
+
+t.test('a client that starts later hears who has what it fetches', async (t) => {
+  const { lab, catalog } = await oneThatHasIt(t);
   const second = await lab.client([], [catalog], {
     share: 'lan',
     noUpstream: true,
@@ -90,13 +96,7 @@ t.test('a client that starts later hears who has what it fetches', async (t) => 
 });
 
 t.test('a machine of the local network gives what an upstream is slow to give', async (t) => {
-  const lab = await Lab.open(t);
-  const catalog = await lab.catalog([large]);
-  catalog.peers = [];
-  const upstream = await lab.upstream([large]);
-  const first = await lab.client([upstream], [catalog], { share: 'lan' });
-  await fetchNar(first, large);
-  await until(() => statusOf(first).cache.files === 1);
+  const { lab, catalog, upstream } = await oneThatHasIt(t);
   const second = await lab.client([upstream], [catalog], { share: 'lan', dataDir: `${lab.dir}/second` });
   upstream.intercept = (request) => request.url?.startsWith('/nar/') === true;
   t.ok((await fetchNar(second, large)).body.equals(large.bytes));
