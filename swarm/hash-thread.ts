@@ -78,7 +78,8 @@ export class HashThread {
     worker.on('message', (answer: HashAnswer) => {
       this.#waiting.get(answer.id)?.resolve(answer);
       this.#waiting.delete(answer.id);
-      if (this.#waiting.size === 0) worker.unref();
+      // Whoever closes waits for its end, which an answer that was on its way must not cut short.
+      if (this.#waiting.size === 0 && !this.#closed) worker.unref();
     });
     worker.on('error', (cause) =>
       this.#fail(new NarswarmError('verify-crashed', 'the hashing thread died', { cause })),

@@ -1,6 +1,8 @@
 /** The thread that hashes. */
+import { execFile } from 'node:child_process';
 import { createHash, hash, randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import { TorrentFetch } from '../../swarm/fetcher.ts';
 import { HashThread, sha1Aside } from '../../swarm/hash-thread.ts';
@@ -8,6 +10,8 @@ import { PieceMemory } from '../../swarm/piece-memory.ts';
 import { provesNothingStaysOpen } from '../helpers/open-resources.ts';
 import { TestPeer } from '../helpers/test-peer.ts';
 import { collect, fileOf } from './fetch-fixture.ts';
+
+const run = promisify(execFile);
 
 t.beforeEach((t) => provesNothingStaysOpen(t));
 
@@ -64,6 +68,25 @@ t.test('what is asked of a thread that is closed fails, and pieces are hashed he
   t.notOk(thread.ready);
   t.ok((await sha1Aside(thread, bytes)).equals(hash('sha1', bytes, 'buffer')));
 });
+
+t.test(
+  'who closes it sees its end, though nothing else keeps the process alive and an answer is on its way',
+  async (t) => {
+    const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', closesWhileAnswered]);
+    t.equal(stdout, 'closed');
+  },
+);
+
+const closesWhileAnswered = `
+  import { HashThread } from ${JSON.stringify(new URL('../../swarm/hash-thread.ts', import.meta.url).href)};
+  const thread = new HashThread();
+  while (!thread.ready) await new Promise((resolve) => setTimeout(resolve, 5));
+  const digest = thread.sha256().digest().catch(() => undefined);
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100);
+  await thread.close();
+  await digest;
+  process.stdout.write('closed');
+`;
 
 t.test(
   'a fetch with it gives the right bytes, from its first piece on, and again after memory was given back',
