@@ -9,6 +9,11 @@ export const layers: readonly (readonly string[])[] = [
   ['cli'],
 ];
 
+/** Folders within a folder, by the same rule. What lies beside them is of use to all of them, and imports none. */
+export const innerLayers: Readonly<Record<string, readonly (readonly string[])[]>> = {
+  swarm: [['address'], ['wire', 'tracker', 'dht', 'local'], ['torrent'], ['upload'], ['seed', 'fetch']],
+};
+
 /** `nar` is a function of its arguments: of Node's own modules it may have these. */
 export const pureModules: ReadonlySet<string> = new Set(['node:crypto', 'node:buffer']);
 

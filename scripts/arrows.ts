@@ -9,7 +9,7 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join, posix, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { impurePattern, layers, packageModules, pureModules } from './arrow-rules.ts';
+import { impurePattern, innerLayers, layers, packageModules, pureModules } from './arrow-rules.ts';
 
 export interface Import {
   /** Path of the importing file from the root, with `/`. */
@@ -77,12 +77,26 @@ export function wrongImports(imports: readonly Import[]): string[] {
     }
     if (isPackage(target)) return wrongPackage(file, packageName(target));
     const to = folderOf(target);
-    if (from === to || layerOf(to) < layerOf(from)) return [];
+    if (from === to) return wrongWithin(file, target);
+    if (layerOf(to) < layerOf(from)) return [];
     const why = layerOf(to) === layerOf(from) ? 'which is its sibling' : 'which is not below it';
     return [
       `${file} imports ${target}, of ${to}/, ${folders.includes(to) ? why : 'which is no folder of the product'}`,
     ];
   });
+}
+
+/** The same between the folders within one folder. */
+function wrongWithin(file: string, target: string): string[] {
+  const inner = innerLayers[folderOf(file)];
+  if (inner === undefined) return [];
+  const [from, to] = [innerFolderOf(file), innerFolderOf(target)];
+  const layer = (name: string): number =>
+    name === '' ? -1 : inner.findIndex((names) => names.includes(name));
+  const unknown = [from, to].find((name) => name !== '' && layer(name) < 0);
+  if (unknown !== undefined) return [`${file}: scripts/arrow-rules.ts does not know ${unknown}/`];
+  if (from === to || layer(to) < layer(from)) return [];
+  return [`${file} imports ${target}, which is not below it`];
 }
 
 /** Files of nar/ that look at a clock, a network or the dice. Comments are not looked at. */
@@ -190,6 +204,11 @@ function productFiles(root: string): string[] {
 
 function folderOf(path: string): string {
   return path.split('/')[0] ?? path;
+}
+
+/** '' for a file that lies in a folder of the product itself. */
+function innerFolderOf(path: string): string {
+  return path.split('/').slice(1, -1)[0] ?? '';
 }
 
 function layerOf(folder: string): number {

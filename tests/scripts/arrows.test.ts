@@ -88,6 +88,22 @@ const wrongTrees: Record<string, { tree: object; message: RegExp }> = {
     tree: { swarm: { 'wire.ts': "import { app } from '../web/app.ts';\n" } },
     message: /swarm\/wire\.ts imports web\/app\.ts.*sibling/,
   },
+  'a part of an effect that knows what is built on it': {
+    tree: { swarm: { wire: { 'wire.ts': "import { seed } from '../seed/seed-server.ts';\n" } } },
+    message: /swarm\/wire\/wire\.ts imports swarm\/seed\/seed-server\.ts.*not below/,
+  },
+  'parts of an effect that know each other': {
+    tree: { swarm: { seed: { 'peer.ts': "import { fetch } from '../fetch/fetcher.ts';\n" } } },
+    message: /swarm\/seed\/peer\.ts imports swarm\/fetch\/fetcher\.ts.*not below/,
+  },
+  'what all parts of an effect use and that knows one of them': {
+    tree: { swarm: { 'bucket.ts': "import { wire } from './wire/wire.ts';\n" } },
+    message: /swarm\/bucket\.ts imports swarm\/wire\/wire\.ts.*not below/,
+  },
+  'a part of an effect that nobody named': {
+    tree: { swarm: { http: { 'a.ts': "import { wire } from '../wire.ts';\n" } } },
+    message: /does not know http/,
+  },
   'programs that know each other': {
     tree: { client: { 'main.ts': "const { open } = await import('../seeder/main.ts');\n" } },
     message: /client\/main\.ts imports seeder\/main\.ts.*sibling/,
