@@ -15,7 +15,7 @@ import { type FollowedCatalog, openFollowed } from '../catalog/followed.ts';
 import { isNarswarmError } from '../nar/errors.ts';
 import { SwarmCatalog } from '../parts/swarm-catalog.ts';
 import { lockDataDir } from '../store/data-lock.ts';
-import { type Dht, openDht } from '../swarm/dht.ts';
+import { type Dht, openDht } from '../swarm/dht/dht.ts';
 import { HttpCatalog } from '../upstream/http-catalog.ts';
 import { type CommandIo, defineCommand, usageError } from './command.ts';
 import { summaryOf } from './commands.ts';

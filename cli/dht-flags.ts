@@ -2,7 +2,7 @@
 
 import { isIPv6 } from 'node:net';
 import { NarswarmError } from '../nar/errors.ts';
-import { bootstrapNodesMax } from '../swarm/dht-limits.ts';
+import { bootstrapNodesMax } from '../swarm/dht/dht-limits.ts';
 import { usageError } from './command.ts';
 import { many, optional } from './flags.ts';
 import { type HostPort, parseHostPort } from './units.ts';

@@ -7,7 +7,7 @@ import { basename } from 'node:path';
 import { type Compression, narFileName } from '../nar/compression.ts';
 import { NarswarmError } from '../nar/errors.ts';
 import { type Sha256, sha256FromDigest } from '../nar/hash.ts';
-import { type Torrent, TorrentHasher } from '../swarm/torrent.ts';
+import { type Torrent, TorrentHasher } from '../swarm/torrent/torrent.ts';
 
 /** Bytes read at once; memory is flat in the size of the file. */
 const readBytes = 1024 * 1024;

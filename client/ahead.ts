@@ -9,7 +9,7 @@
 
 import type { Sha256 } from '../nar/hash.ts';
 import { storeHashOf } from '../nar/store-path.ts';
-import type { PackConnections } from '../swarm/pack-connections.ts';
+import type { PackConnections } from '../swarm/fetch/pack-connections.ts';
 import { type Awaited, aheadOrder } from './ahead-order.ts';
 import { AheadWalk } from './ahead-walk.ts';
 import type { Catalogs } from './catalog-client.ts';

@@ -2,7 +2,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 import type { InfoHash, Sha256 } from '../nar/hash.ts';
-import { announce } from '../swarm/tracker-client.ts';
+import { announce } from '../swarm/tracker/tracker-client.ts';
 import type { Logger } from '../web/log.ts';
 import type { ClientLimits } from './config.ts';
 import type { SharedTorrents } from './shared-torrents.ts';

@@ -10,7 +10,7 @@ import { createHash } from 'node:crypto';
 import { NarswarmError } from '../nar/errors.ts';
 import { type Sha256, sha256FromDigest } from '../nar/hash.ts';
 import type { NarFileWriter } from '../store/nar-file-store.ts';
-import { type HashThread, hashInPlace, type RunningSha256 } from '../swarm/hash-thread.ts';
+import { type HashThread, hashInPlace, type RunningSha256 } from '../swarm/fetch/hash-thread.ts';
 
 /** Held back until FileHash is known to match when no torrent says what the bytes should be. */
 export const heldBackBytes = 64 * 1024;

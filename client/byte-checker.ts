@@ -4,7 +4,7 @@ import { hash } from 'node:crypto';
 import { NarswarmError } from '../nar/errors.ts';
 import { type Sha256, sha256FromDigest } from '../nar/hash.ts';
 import { PieceChecker } from '../parts/piece-checker.ts';
-import type { Torrent } from '../swarm/torrent.ts';
+import type { Torrent } from '../swarm/torrent/torrent.ts';
 import { heldBackBytes } from './assembly.ts';
 
 export interface ByteChecker {

@@ -4,7 +4,7 @@ import type { Sha256 } from '../nar/hash.ts';
 import type { PublicKey } from '../nar/signature.ts';
 import { fetchResolveLines, resolveBatch } from '../parts/resolve-request.ts';
 import { type PackOffset, parseResolveLineAside, type Resolved } from '../parts/resolved.ts';
-import type { PeerAddress } from '../swarm/peer-address.ts';
+import type { PeerAddress } from '../swarm/address/peer-address.ts';
 import type { Logger } from '../web/log.ts';
 import type { ClientLimits } from './config.ts';
 import { isWithin } from './waiting.ts';

@@ -1,9 +1,9 @@
 /** Who of the local network has what, as heard by multicast, and what others are told who ask there. */
 
 import type { InfoHash } from '../nar/hash.ts';
-import { type Heard, LocalDiscovery, type LocalDiscoveryStatus } from '../swarm/local-discovery.ts';
-import type { LocalNetworks } from '../swarm/local-networks.ts';
-import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
+import { type PeerAddress, printPeer } from '../swarm/address/peer-address.ts';
+import { type Heard, LocalDiscovery, type LocalDiscoveryStatus } from '../swarm/local/local-discovery.ts';
+import type { LocalNetworks } from '../swarm/local/local-networks.ts';
 import type { Logger } from '../web/log.ts';
 import type { ClientLimits } from './config.ts';
 

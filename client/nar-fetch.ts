@@ -6,8 +6,8 @@
 import { isNarswarmError, type NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
 import type { NarFileWriter } from '../store/nar-file-store.ts';
-import type { HashThread } from '../swarm/hash-thread.ts';
-import type { Torrent } from '../swarm/torrent.ts';
+import type { HashThread } from '../swarm/fetch/hash-thread.ts';
+import type { Torrent } from '../swarm/torrent/torrent.ts';
 import type { Logger } from '../web/log.ts';
 import { Assembly } from './assembly.ts';
 import type { BadSources } from './bad-sources.ts';

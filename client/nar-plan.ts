@@ -2,7 +2,7 @@
 
 import type { NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
-import type { Torrent } from '../swarm/torrent.ts';
+import type { Torrent } from '../swarm/torrent/torrent.ts';
 import type { Logger } from '../web/log.ts';
 import type { Assembly } from './assembly.ts';
 import type { BadSources } from './bad-sources.ts';

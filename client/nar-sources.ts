@@ -3,10 +3,10 @@
 import { NarswarmError } from '../nar/errors.ts';
 import { parseNarInfo } from '../nar/narinfo.ts';
 import { storeHashOf } from '../nar/store-path.ts';
-import { TorrentFetch } from '../swarm/fetcher.ts';
-import type { HashThread } from '../swarm/hash-thread.ts';
-import type { PeerBook } from '../swarm/peer-book.ts';
-import type { Torrent } from '../swarm/torrent.ts';
+import { TorrentFetch } from '../swarm/fetch/fetcher.ts';
+import type { HashThread } from '../swarm/fetch/hash-thread.ts';
+import type { PeerBook } from '../swarm/fetch/peer-book.ts';
+import type { Torrent } from '../swarm/torrent/torrent.ts';
 import type { HttpCache, OpenNar } from '../upstream/http-cache.ts';
 import type { Found } from './catalog-client.ts';
 import type { ClientLimits } from './config.ts';

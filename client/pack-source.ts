@@ -1,7 +1,7 @@
 /** A NAR file as a part of a pack, from peers that are connected already for others in it. */
 
 import type { Sha256 } from '../nar/hash.ts';
-import type { PackConnections } from '../swarm/pack-connections.ts';
+import type { PackConnections } from '../swarm/fetch/pack-connections.ts';
 import type { Found } from './catalog-client.ts';
 import type { NarBytes, NarSource, OpenNarBytes } from './nar-sources.ts';
 

@@ -8,10 +8,10 @@
 
 import { BlockList, isIP } from 'node:net';
 import type { DatabaseSync } from 'node:sqlite';
-import { addressKey } from '../swarm/address-key.ts';
-import { isIn, isNear } from '../swarm/local-networks.ts';
-import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
-import type { BanReason, PeerBook, PeerPace } from '../swarm/peer-book.ts';
+import { addressKey } from '../swarm/address/address-key.ts';
+import { type PeerAddress, printPeer } from '../swarm/address/peer-address.ts';
+import type { BanReason, PeerBook, PeerPace } from '../swarm/fetch/peer-book.ts';
+import { isIn, isNear } from '../swarm/local/local-networks.ts';
 import type { Logger } from '../web/log.ts';
 import { openDisposable } from './disposable-database.ts';
 

@@ -4,7 +4,7 @@
  */
 
 import { NarswarmError } from '../nar/errors.ts';
-import type { Torrent } from '../swarm/torrent.ts';
+import type { Torrent } from '../swarm/torrent/torrent.ts';
 import { heldBackBytes } from './assembly.ts';
 import { byteChecker } from './byte-checker.ts';
 import type { RaceOptions } from './nar-plan.ts';

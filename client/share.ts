@@ -6,10 +6,10 @@
 import type { InfoHash, Sha256 } from '../nar/hash.ts';
 import type { PublicKey } from '../nar/signature.ts';
 import { checkSchedule } from '../parts/schedule.ts';
-import { LocalNetworks } from '../swarm/local-networks.ts';
-import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
-import { openSeedServer, type SeedServer } from '../swarm/seed-server.ts';
-import type { Torrent } from '../swarm/torrent.ts';
+import { type PeerAddress, printPeer } from '../swarm/address/peer-address.ts';
+import { LocalNetworks } from '../swarm/local/local-networks.ts';
+import { openSeedServer, type SeedServer } from '../swarm/seed/seed-server.ts';
+import type { Torrent } from '../swarm/torrent/torrent.ts';
 import type { Logger } from '../web/log.ts';
 import { Announcer } from './announcer.ts';
 import type { HeldFiles } from './cache.ts';

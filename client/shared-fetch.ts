@@ -4,9 +4,9 @@
  */
 
 import { NarswarmError } from '../nar/errors.ts';
-import type { PeerAddress } from '../swarm/peer-address.ts';
-import type { HeldPieces, SeedHandle } from '../swarm/seed-server.ts';
-import { pieceCount, pieceSize, type Torrent } from '../swarm/torrent.ts';
+import type { PeerAddress } from '../swarm/address/peer-address.ts';
+import type { HeldPieces, SeedHandle } from '../swarm/seed/seed-server.ts';
+import { pieceCount, pieceSize, type Torrent } from '../swarm/torrent/torrent.ts';
 import { Bell } from './waiting.ts';
 
 /** Peers that are remembered for attempts yet to come. */

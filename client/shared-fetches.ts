@@ -5,10 +5,10 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 import type { InfoHash } from '../nar/hash.ts';
-import type { PeerAddress } from '../swarm/peer-address.ts';
-import type { SeedHandle } from '../swarm/seed-server.ts';
-import type { Torrent } from '../swarm/torrent.ts';
-import { announce } from '../swarm/tracker-client.ts';
+import type { PeerAddress } from '../swarm/address/peer-address.ts';
+import type { SeedHandle } from '../swarm/seed/seed-server.ts';
+import type { Torrent } from '../swarm/torrent/torrent.ts';
+import { announce } from '../swarm/tracker/tracker-client.ts';
 import type { Logger } from '../web/log.ts';
 import { SharedFetch, type SharedFetchOptions } from './shared-fetch.ts';
 

@@ -2,10 +2,10 @@
 
 import { NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
-import type { HashThread } from '../swarm/hash-thread.ts';
-import type { PackConnections } from '../swarm/pack-connections.ts';
-import type { PeerBook } from '../swarm/peer-book.ts';
-import type { Torrent } from '../swarm/torrent.ts';
+import type { HashThread } from '../swarm/fetch/hash-thread.ts';
+import type { PackConnections } from '../swarm/fetch/pack-connections.ts';
+import type { PeerBook } from '../swarm/fetch/peer-book.ts';
+import type { Torrent } from '../swarm/torrent/torrent.ts';
 import type { HttpCache } from '../upstream/http-cache.ts';
 import type { Logger } from '../web/log.ts';
 import { BadSources } from './bad-sources.ts';

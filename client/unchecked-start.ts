@@ -1,7 +1,7 @@
 /** The bytes of a NAR file that were taken before its torrent was known: compared with it piece by piece as soon as it is. */
 
 import { hash } from 'node:crypto';
-import { pieceHashBytes, type Torrent } from '../swarm/torrent.ts';
+import { pieceHashBytes, type Torrent } from '../swarm/torrent/torrent.ts';
 import type { Assembly } from './assembly.ts';
 
 export class UncheckedStart {

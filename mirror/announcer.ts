@@ -1,7 +1,7 @@
 /** Announces the packs and catalog files that are seeded in the standard way, to the trackers of their catalogs, at a bounded rate. */
 
 import type { InfoHash } from '../nar/hash.ts';
-import { announce } from '../swarm/tracker-client.ts';
+import { announce } from '../swarm/tracker/tracker-client.ts';
 import type { MirrorCatalog } from './catalogs.ts';
 import { WakeUp } from './wake-up.ts';
 

@@ -22,7 +22,7 @@ import type { ReportedNar } from '../parts/availability-report.ts';
 import { HeadInDht, type HeadInDhtStatus, headNotInDht } from '../parts/head-in-dht.ts';
 import { HeadSource } from '../parts/head-source.ts';
 import { SwarmCatalog } from '../parts/swarm-catalog.ts';
-import type { Dht } from '../swarm/dht.ts';
+import type { Dht } from '../swarm/dht/dht.ts';
 import type { Logger } from '../web/log.ts';
 
 /** How a catalog is reached, by the URLs that were configured. */

@@ -5,8 +5,8 @@
 
 import { isNarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
-import { TorrentFetch } from '../swarm/fetcher.ts';
-import { pieceCount } from '../swarm/torrent.ts';
+import { TorrentFetch } from '../swarm/fetch/fetcher.ts';
+import { pieceCount } from '../swarm/torrent/torrent.ts';
 import type { MirrorCatalog } from './catalogs.ts';
 import type { Found, Resolver } from './resolver.ts';
 

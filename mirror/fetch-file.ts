@@ -2,9 +2,9 @@
 
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import { PieceChecker } from '../parts/piece-checker.ts';
-import { TorrentFetch } from '../swarm/fetcher.ts';
-import type { PeerAddress } from '../swarm/peer-address.ts';
-import type { Torrent } from '../swarm/torrent.ts';
+import type { PeerAddress } from '../swarm/address/peer-address.ts';
+import { TorrentFetch } from '../swarm/fetch/fetcher.ts';
+import type { Torrent } from '../swarm/torrent/torrent.ts';
 import type { HttpCache } from '../upstream/http-cache.ts';
 
 export interface FetchFileOptions {

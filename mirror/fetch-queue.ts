@@ -5,7 +5,7 @@
 
 import { isNarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
-import type { Torrent } from '../swarm/torrent.ts';
+import type { Torrent } from '../swarm/torrent/torrent.ts';
 import type { Logger } from '../web/log.ts';
 import { type Acquirer, type Wanted, wantedOf } from './acquire.ts';
 import type { MirrorLimits } from './config.ts';

@@ -4,9 +4,9 @@ import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import type { InfoHash, Sha256 } from '../nar/hash.ts';
 import { fetchResolveLines } from '../parts/resolve-request.ts';
 import { parseResolveLineAside } from '../parts/resolved.ts';
-import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
-import type { Torrent } from '../swarm/torrent.ts';
-import { parseTorrentFile, torrentFileMaxBytes } from '../swarm/torrent-file.ts';
+import { type PeerAddress, printPeer } from '../swarm/address/peer-address.ts';
+import type { Torrent } from '../swarm/torrent/torrent.ts';
+import { parseTorrentFile, torrentFileMaxBytes } from '../swarm/torrent/torrent-file.ts';
 import type { Logger } from '../web/log.ts';
 import type { MirrorCatalog } from './catalogs.ts';
 

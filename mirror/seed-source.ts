@@ -1,8 +1,8 @@
 /** What a mirror seeds: every NAR file that it holds, opened when a peer asks for it. */
 
 import type { InfoHash } from '../nar/hash.ts';
-import type { SeedHandle, SeedSource } from '../swarm/seed-server.ts';
-import { pieceLengthFor, type Torrent } from '../swarm/torrent.ts';
+import type { SeedHandle, SeedSource } from '../swarm/seed/seed-server.ts';
+import { pieceLengthFor, type Torrent } from '../swarm/torrent/torrent.ts';
 import type { Holdings } from './holdings.ts';
 import type { HeldFile, MirrorState } from './state.ts';
 

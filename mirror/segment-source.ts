@@ -2,8 +2,8 @@
 
 import { segmentName } from '../catalog/segment.ts';
 import type { InfoHash } from '../nar/hash.ts';
-import type { SeedHandle, SeedSource } from '../swarm/seed-server.ts';
-import { type Torrent, TorrentHasher } from '../swarm/torrent.ts';
+import type { SeedHandle, SeedSource } from '../swarm/seed/seed-server.ts';
+import { type Torrent, TorrentHasher } from '../swarm/torrent/torrent.ts';
 import type { MirrorCatalog } from './catalogs.ts';
 
 /** Files are read for their piece hashes when they are asked for; so many torrents are remembered, 20 KiB each at most. */

@@ -1,7 +1,7 @@
 /** What a mirror says of itself: as JSON, as a page, as metrics. */
 
 import type { CoverageStatus } from '../parts/coverage-book.ts';
-import type { SeedServer, SeedStatus } from '../swarm/seed-server.ts';
+import type { SeedServer, SeedStatus } from '../swarm/seed/seed-server.ts';
 import { keptForThisTurn, Metrics } from '../web/metrics.ts';
 import type { Announcer } from './announcer.ts';
 import type { CatalogStatus, MirrorCatalog } from './catalogs.ts';

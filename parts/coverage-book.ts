@@ -7,10 +7,10 @@
 
 import type { Bitmap } from '../nar/bitmap.ts';
 import { NarswarmError } from '../nar/errors.ts';
-import { AddressCounts } from '../swarm/address-counts.ts';
-import { networkKey } from '../swarm/address-key.ts';
-import { IpAddress } from '../swarm/ip-address.ts';
-import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
+import { AddressCounts } from '../swarm/address/address-counts.ts';
+import { networkKey } from '../swarm/address/address-key.ts';
+import { IpAddress } from '../swarm/address/ip-address.ts';
+import { type PeerAddress, printPeer } from '../swarm/address/peer-address.ts';
 import type { Logger } from '../web/log.ts';
 import { type CoverageAnswer, type OrdinalBase, parseCoverage } from './coverage.ts';
 

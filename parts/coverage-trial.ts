@@ -2,9 +2,9 @@
 
 import type { Bitmap } from '../nar/bitmap.ts';
 import { NarswarmError } from '../nar/errors.ts';
-import { TorrentFetch } from '../swarm/fetcher.ts';
-import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
-import { pieceCount, type Torrent } from '../swarm/torrent.ts';
+import { type PeerAddress, printPeer } from '../swarm/address/peer-address.ts';
+import { TorrentFetch } from '../swarm/fetch/fetcher.ts';
+import { pieceCount, type Torrent } from '../swarm/torrent/torrent.ts';
 
 /** Of these, the one with the smallest pieces is taken: mirrors may be slow. */
 const candidates = 8;

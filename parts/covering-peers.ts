@@ -1,7 +1,7 @@
 /** Who is named for a torrent besides those who announced it: this program, and the mirrors that hold the NAR file. */
 
 import type { InfoHash } from '../nar/hash.ts';
-import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
+import { type PeerAddress, printPeer } from '../swarm/address/peer-address.ts';
 import type { CoverageBook } from './coverage-book.ts';
 
 /** Combinations of peers that are remembered. */

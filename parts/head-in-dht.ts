@@ -4,8 +4,8 @@
  */
 
 import type { InfoHash } from '../nar/hash.ts';
-import type { Dht } from '../swarm/dht.ts';
-import type { DhtItem } from '../swarm/dht-item.ts';
+import type { Dht } from '../swarm/dht/dht.ts';
+import type { DhtItem } from '../swarm/dht/dht-item.ts';
 import type { Logger } from '../web/log.ts';
 
 export interface HeadInDhtLimits {

@@ -1,8 +1,8 @@
 /** The heads of the catalog as torrents: the present one, and a few before it for those who heard of one a moment ago. */
 
 import type { InfoHash } from '../nar/hash.ts';
-import type { SeedHandle, SeedSource } from '../swarm/seed-server.ts';
-import type { Torrent } from '../swarm/torrent.ts';
+import type { SeedHandle, SeedSource } from '../swarm/seed/seed-server.ts';
+import type { Torrent } from '../swarm/torrent/torrent.ts';
 import { headTorrent } from './head-torrent.ts';
 
 /** With the usual minute from one to the next, half an hour: as long as others name us for one. */

@@ -3,7 +3,7 @@
 import { hash } from 'node:crypto';
 import { headFileName } from '../catalog/head.ts';
 import { sha256FromDigest } from '../nar/hash.ts';
-import { type Torrent, TorrentHasher } from '../swarm/torrent.ts';
+import { type Torrent, TorrentHasher } from '../swarm/torrent/torrent.ts';
 
 export function headTorrent(bytes: Buffer): Torrent {
   const hasher = new TorrentHasher(bytes.length);

@@ -1,7 +1,11 @@
 /** Under which address of this machine somebody else reached it, for a UDP socket that listens on all of them and does not say. */
 
 import { isIPv6 } from 'node:net';
-import { isLinkLocal, readNetworks, type LocalNetwork as SwarmNetwork } from '../swarm/local-networks.ts';
+import {
+  isLinkLocal,
+  readNetworks,
+  type LocalNetwork as SwarmNetwork,
+} from '../swarm/local/local-networks.ts';
 
 /** Milliseconds for which the machine's addresses are taken to stay as they are. */
 const interfacesForMs = 60_000;

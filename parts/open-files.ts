@@ -6,7 +6,7 @@
  */
 
 import { readFile } from 'node:fs/promises';
-import { type SeedLimits, seedLimits } from '../swarm/limits.ts';
+import { type SeedLimits, seedLimits } from '../swarm/wire/limits.ts';
 import { defaultHttpLimits, type HttpLimits } from '../web/server.ts';
 
 /** For what is always open: database, threads, listeners, the DHT's process, and the files that are being verified. */

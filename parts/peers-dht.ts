@@ -1,9 +1,9 @@
 /** A node of the DHT beside a seed server: it announces that server. */
 
 import { isIPv4 } from 'node:net';
-import { type Dht, openDht } from '../swarm/dht.ts';
-import type { PeerAddress } from '../swarm/peer-address.ts';
-import type { SeedServer } from '../swarm/seed-server.ts';
+import type { PeerAddress } from '../swarm/address/peer-address.ts';
+import { type Dht, openDht } from '../swarm/dht/dht.ts';
+import type { SeedServer } from '../swarm/seed/seed-server.ts';
 import type { Logger } from '../web/log.ts';
 
 export interface PeersDhtConfig {

@@ -2,7 +2,7 @@
 
 import { hash } from 'node:crypto';
 import { NarswarmError } from '../nar/errors.ts';
-import { pieceHashBytes, pieceSize, type Torrent } from '../swarm/torrent.ts';
+import { pieceHashBytes, pieceSize, type Torrent } from '../swarm/torrent/torrent.ts';
 
 export class PieceChecker {
   readonly #torrent: Torrent;

@@ -13,8 +13,8 @@ import { packNarInfo } from '../catalog/pack-narinfo.ts';
 import { isNarswarmError } from '../nar/errors.ts';
 import { type Sha256, sha256FromDigest } from '../nar/hash.ts';
 import type { StoreHash } from '../nar/store-path.ts';
-import { PackHasher } from '../swarm/pack-torrent.ts';
-import type { Torrent } from '../swarm/torrent.ts';
+import { PackHasher } from '../swarm/torrent/pack-torrent.ts';
+import type { Torrent } from '../swarm/torrent/torrent.ts';
 
 /** Where the files come from: a downloaded pack, a cache, a store. */
 export interface PackParts {

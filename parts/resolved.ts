@@ -12,9 +12,9 @@ import { NarswarmError } from '../nar/errors.ts';
 import { type InfoHash, parseInfoHash } from '../nar/hash.ts';
 import type { NarInfo } from '../nar/narinfo.ts';
 import type { PublicKey } from '../nar/signature.ts';
-import { packTorrentMaxBytes } from '../swarm/pack-torrent.ts';
-import { type PeerAddress, parsePeer } from '../swarm/peer-address.ts';
-import { parseInfoDictionary, type Torrent } from '../swarm/torrent.ts';
+import { type PeerAddress, parsePeer } from '../swarm/address/peer-address.ts';
+import { packTorrentMaxBytes } from '../swarm/torrent/pack-torrent.ts';
+import { parseInfoDictionary, type Torrent } from '../swarm/torrent/torrent.ts';
 
 /** Peers taken from one catalog for one NAR file; more than a fetch connects to at once. */
 export const resolvedMaxPeers = 50;

@@ -8,12 +8,12 @@ import { segmentName } from '../catalog/segment.ts';
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import type { InfoHash } from '../nar/hash.ts';
 import type { PublicKey } from '../nar/signature.ts';
-import type { Dht } from '../swarm/dht.ts';
-import { type DhtItem, dhtItemName } from '../swarm/dht-item.ts';
-import { TorrentFetch } from '../swarm/fetcher.ts';
-import { fetchMetadata, type MetadataLimits } from '../swarm/metadata-fetch.ts';
-import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
-import { parseInfoDictionary, type Torrent } from '../swarm/torrent.ts';
+import { type PeerAddress, printPeer } from '../swarm/address/peer-address.ts';
+import type { Dht } from '../swarm/dht/dht.ts';
+import { type DhtItem, dhtItemName } from '../swarm/dht/dht-item.ts';
+import { TorrentFetch } from '../swarm/fetch/fetcher.ts';
+import { fetchMetadata, type MetadataLimits } from '../swarm/fetch/metadata-fetch.ts';
+import { parseInfoDictionary, type Torrent } from '../swarm/torrent/torrent.ts';
 
 export interface SwarmCatalogLimits extends Partial<MetadataLimits> {
   /** Milliseconds without a byte of a file after which its peers are given up. Nobody waits at a terminal for it. */

@@ -12,7 +12,7 @@ import { type Sha256, sha256FromDigest } from '../nar/hash.ts';
 import { NarReader } from '../nar/nar-reader.ts';
 import { errorCode } from '../store/disk-error.ts';
 import { sameVersion, versionIn, versionOfSync } from '../store/file-version.ts';
-import { type Torrent, TorrentHasher } from '../swarm/torrent.ts';
+import { type Torrent, TorrentHasher } from '../swarm/torrent/torrent.ts';
 import { decompress } from './decompress.ts';
 import type { XzShell } from './xz-shell.ts';
 

@@ -32,9 +32,9 @@ export const packageModules: Readonly<Record<string, readonly string[]>> = {
   undici: ['upstream'],
   'node-cron': ['parts/schedule.ts'],
   // In a process of its own.
-  'bittorrent-dht': ['swarm/dht-child.ts'],
+  'bittorrent-dht': ['swarm/dht/dht-child.ts'],
   // What bittorrent-dht itself is built on.
-  'k-rpc': ['swarm/dht-child.ts'],
+  'k-rpc': ['swarm/dht/dht-child.ts'],
   // Three uses that share no code: a list of paths, NARs in bounded memory, and compressing a sample.
   'lzma-native': ['upstream/xz.ts', 'parts/xz.ts', 'cli/sample-cache/compress.ts'],
   // Describes what comes from outside, at whichever edge it comes in.

@@ -14,13 +14,13 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { narFileName } from '../nar/compression.ts';
 import { sha256FromDigest } from '../nar/hash.ts';
-import { blockBytes } from '../swarm/limits.ts';
-import { openSeedServer } from '../swarm/seed-server.ts';
-import type { Torrent } from '../swarm/torrent.ts';
-import { pieceLengthFor, TorrentHasher } from '../swarm/torrent.ts';
-import { WireDecoder } from '../swarm/wire.ts';
-import { encodeRequests, encodeSimple } from '../swarm/wire-encode.ts';
-import { encodeHandshake, HandshakeReader, makePeerId } from '../swarm/wire-handshake.ts';
+import { openSeedServer } from '../swarm/seed/seed-server.ts';
+import type { Torrent } from '../swarm/torrent/torrent.ts';
+import { pieceLengthFor, TorrentHasher } from '../swarm/torrent/torrent.ts';
+import { blockBytes } from '../swarm/wire/limits.ts';
+import { WireDecoder } from '../swarm/wire/wire.ts';
+import { encodeRequests, encodeSimple } from '../swarm/wire/wire-encode.ts';
+import { encodeHandshake, HandshakeReader, makePeerId } from '../swarm/wire/wire-handshake.ts';
 
 const { values } = parseArgs({
   options: {

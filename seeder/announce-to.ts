@@ -4,8 +4,8 @@
  */
 
 import type { InfoHash } from '../nar/hash.ts';
-import { DhtBudget } from '../swarm/dht-budget.ts';
-import { announce } from '../swarm/tracker-client.ts';
+import { DhtBudget } from '../swarm/dht/dht-budget.ts';
+import { announce } from '../swarm/tracker/tracker-client.ts';
 import type { Logger } from '../web/log.ts';
 
 /** What is announced, and how often. */

@@ -6,8 +6,8 @@ import { narFileName } from '../nar/compression.ts';
 import type { InfoHash } from '../nar/hash.ts';
 import { parseNarInfo } from '../nar/narinfo.ts';
 import type { ReportedNar } from '../parts/availability-report.ts';
-import { pieceLengthFor, type Torrent } from '../swarm/torrent.ts';
-import type { KnownTorrent } from '../swarm/tracker.ts';
+import { pieceLengthFor, type Torrent } from '../swarm/torrent/torrent.ts';
+import type { KnownTorrent } from '../swarm/tracker/tracker.ts';
 
 /** The torrent of the NAR file (`file`) or of the uncompressed NAR (`nar`); `undefined` when its row went away meanwhile. */
 export function torrentOf(

@@ -7,7 +7,7 @@ import { CoverageBook } from '../parts/coverage-book.ts';
 import { tryMirror } from '../parts/coverage-trial.ts';
 import { CoveringPeers } from '../parts/covering-peers.ts';
 import { Demand } from '../parts/demand.ts';
-import type { Torrent } from '../swarm/torrent.ts';
+import type { Torrent } from '../swarm/torrent/torrent.ts';
 import type { Logger } from '../web/log.ts';
 import { fileTorrentOf } from './catalog-torrents.ts';
 

@@ -1,7 +1,7 @@
 /** What the seeder's node of the DHT is told of demand. */
 
 import type { InfoHash } from '../nar/hash.ts';
-import type { SeedSource } from '../swarm/seed-server.ts';
+import type { SeedSource } from '../swarm/seed/seed-server.ts';
 
 export type NoteDemand = (infoHash: InfoHash) => void;
 

@@ -13,7 +13,7 @@ import { addAvailability } from '../parts/availability-route.ts';
 import type { CoverageBook } from '../parts/coverage-book.ts';
 import { addCoverage } from '../parts/coverage-route.ts';
 import type { HeadSource } from '../parts/head-source.ts';
-import { type TorrentFileOptions, torrentFile } from '../swarm/torrent-file.ts';
+import { type TorrentFileOptions, torrentFile } from '../swarm/torrent/torrent-file.ts';
 import { errorAnswer, makeApp } from '../web/app.ts';
 import { addCatalogRoutes } from '../web/catalog-route.ts';
 import type { Logger } from '../web/log.ts';

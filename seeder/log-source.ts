@@ -4,8 +4,8 @@ import type { CatalogFiles } from '../catalog/files.ts';
 import type { CatalogLog } from '../catalog/log.ts';
 import { segmentName } from '../catalog/segment.ts';
 import type { InfoHash } from '../nar/hash.ts';
-import type { SeedHandle, SeedSource } from '../swarm/seed-server.ts';
-import { pieceLengthFor, type Torrent } from '../swarm/torrent.ts';
+import type { SeedHandle, SeedSource } from '../swarm/seed/seed-server.ts';
+import { pieceLengthFor, type Torrent } from '../swarm/torrent/torrent.ts';
 
 /** The torrent of a segment or view that is on the disk. */
 export function logTorrentOf(log: CatalogLog, infoHash: InfoHash): Torrent | undefined {

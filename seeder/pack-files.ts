@@ -6,7 +6,7 @@ import { NarswarmError } from '../nar/errors.ts';
 import type { InfoHash } from '../nar/hash.ts';
 import { parseInfoHash } from '../nar/hash.ts';
 import { diskError, errorCode } from '../store/disk-error.ts';
-import type { ReadableFile } from '../swarm/open-files.ts';
+import type { ReadableFile } from '../swarm/seed/open-files.ts';
 
 const suffix = '.meta';
 /** Of the pack that is being closed; there is one at a time. */

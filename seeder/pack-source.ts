@@ -2,12 +2,12 @@
 
 import type { Catalog } from '../catalog/catalog.ts';
 import type { InfoHash } from '../nar/hash.ts';
-import { heldPieces, type JoinedFiles, type JoinedPart, joinedHandle } from '../swarm/joined-files.ts';
-import type { OpenFiles } from '../swarm/open-files.ts';
-import type { HeldPieces } from '../swarm/open-torrents.ts';
-import { packTorrentOf } from '../swarm/pack-torrent.ts';
-import type { SeedHandle, SeedSource } from '../swarm/seed-server.ts';
-import type { Torrent } from '../swarm/torrent.ts';
+import { heldPieces, type JoinedFiles, type JoinedPart, joinedHandle } from '../swarm/seed/joined-files.ts';
+import type { OpenFiles } from '../swarm/seed/open-files.ts';
+import type { HeldPieces } from '../swarm/seed/open-torrents.ts';
+import type { SeedHandle, SeedSource } from '../swarm/seed/seed-server.ts';
+import { packTorrentOf } from '../swarm/torrent/pack-torrent.ts';
+import type { Torrent } from '../swarm/torrent/torrent.ts';
 import type { NarFiles } from './nar-files.ts';
 import type { PackFiles } from './pack-files.ts';
 

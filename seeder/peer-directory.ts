@@ -5,9 +5,9 @@ import type { Catalog } from '../catalog/catalog.ts';
 import type { InfoHash } from '../nar/hash.ts';
 import type { CoveringPeers } from '../parts/covering-peers.ts';
 import type { PublicAddress } from '../parts/public-address.ts';
-import type { PeerAddress } from '../swarm/peer-address.ts';
-import type { Tracker } from '../swarm/tracker.ts';
-import { announceOverHttp, scrapeOverHttp, type TrackerHttpRequest } from '../swarm/tracker-http.ts';
+import type { PeerAddress } from '../swarm/address/peer-address.ts';
+import type { Tracker } from '../swarm/tracker/tracker.ts';
+import { announceOverHttp, scrapeOverHttp, type TrackerHttpRequest } from '../swarm/tracker/tracker-http.ts';
 import { knownTorrent } from './catalog-torrents.ts';
 
 /** Peers named for one NAR file: enough to fill a client's connections. */

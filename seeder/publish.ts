@@ -19,7 +19,7 @@ import { readSegment, segmentLimits, segmentName, writeSegment } from '../catalo
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import { sha256FromDigest, sha256ToDigest } from '../nar/hash.ts';
 import { printPublicKey, type SecretKey } from '../nar/signature.ts';
-import { TorrentHasher } from '../swarm/torrent.ts';
+import { TorrentHasher } from '../swarm/torrent/torrent.ts';
 import { publishRevocations } from './publish-revocations.ts';
 import { publishViews, type ViewJob, type ViewOutcome } from './publish-views.ts';
 

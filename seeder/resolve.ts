@@ -3,8 +3,8 @@
 import type { Catalog } from '../catalog/catalog.ts';
 import { printTorrentInfo } from '../catalog/torrentinfo.ts';
 import type { InfoHash, Sha256 } from '../nar/hash.ts';
-import { type PeerAddress, printPeer } from '../swarm/peer-address.ts';
-import { infoDictionary } from '../swarm/torrent.ts';
+import { type PeerAddress, printPeer } from '../swarm/address/peer-address.ts';
+import { infoDictionary } from '../swarm/torrent/torrent.ts';
 import { fileTorrentOf } from './catalog-torrents.ts';
 
 /** The answer line for one FileHash, with its newline; `undefined` when the catalog does not know it. */

@@ -3,7 +3,7 @@
 import type { Catalog } from '../catalog/catalog.ts';
 import { isNarswarmError } from '../nar/errors.ts';
 import type { InfoHash } from '../nar/hash.ts';
-import type { SeedHandle, SeedSource } from '../swarm/seed-server.ts';
+import type { SeedHandle, SeedSource } from '../swarm/seed/seed-server.ts';
 import { fileTorrentOf } from './catalog-torrents.ts';
 import type { NarFiles } from './nar-files.ts';
 

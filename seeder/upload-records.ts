@@ -1,7 +1,7 @@
 /** The upload policy's memory, in the catalog: rows of the torrents that were ever uploaded, and of no others. */
 
 import type { Catalog } from '../catalog/catalog.ts';
-import type { UploadRecords } from '../swarm/upload-ledger.ts';
+import type { UploadRecords } from '../swarm/upload/upload-ledger.ts';
 
 export function uploadRecords(catalog: Catalog): UploadRecords {
   return {

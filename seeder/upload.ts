@@ -4,10 +4,10 @@ import type { Catalog } from '../catalog/catalog.ts';
 import type { InfoHash } from '../nar/hash.ts';
 import type { CoveringPeers } from '../parts/covering-peers.ts';
 import { followSchedules, rateAt, type ScheduledRate } from '../parts/upload-schedule.ts';
-import type { SeedServer } from '../swarm/seed-server.ts';
-import type { Tracker } from '../swarm/tracker.ts';
-import { trackerLimits } from '../swarm/tracker-limits.ts';
-import type { UploadOptions } from '../swarm/upload-control.ts';
+import type { SeedServer } from '../swarm/seed/seed-server.ts';
+import type { Tracker } from '../swarm/tracker/tracker.ts';
+import { trackerLimits } from '../swarm/tracker/tracker-limits.ts';
+import type { UploadOptions } from '../swarm/upload/upload-control.ts';
 import type { Logger } from '../web/log.ts';
 import { uploadRecords } from './upload-records.ts';
 

@@ -5,7 +5,7 @@ import { Worker } from 'node:worker_threads';
 import { NarswarmError } from '../nar/errors.ts';
 import { type PublicKey, printPublicKey, printSecretKey, type SecretKey } from '../nar/signature.ts';
 import type { VerifyJob } from '../parts/verify.ts';
-import type { Torrent } from '../swarm/torrent.ts';
+import type { Torrent } from '../swarm/torrent/torrent.ts';
 import type { NarInfoJob, NarInfoRead, RefusalWords } from './scan-read.ts';
 import type { SignedNarFile, VerifyAnswer, VerifyRequest, WorkerKeys } from './verify-worker.ts';
 

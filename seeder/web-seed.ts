@@ -6,8 +6,8 @@
  */
 
 import type { NarFileEntry } from '../catalog/catalog.ts';
-import type { SeedServer } from '../swarm/seed-server.ts';
-import type { Torrent } from '../swarm/torrent.ts';
+import type { SeedServer } from '../swarm/seed/seed-server.ts';
+import type { Torrent } from '../swarm/torrent/torrent.ts';
 
 /** At the end of the URLs in .torrent files. */
 const mark = '?web-seed';

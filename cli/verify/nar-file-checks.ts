@@ -9,7 +9,7 @@ import { NarswarmError } from '../../nar/errors.ts';
 import { parseSha256, printSha256, type Sha256, sha256FromDigest } from '../../nar/hash.ts';
 import { NarReader } from '../../nar/nar-reader.ts';
 import { decompress } from '../../parts/decompress.ts';
-import { torrentLengthMaxBytes } from '../../swarm/torrent.ts';
+import { torrentLengthMaxBytes } from '../../swarm/torrent/torrent.ts';
 import { compressionOfFile } from '../compression-of.ts';
 import { hashNarFile } from '../hash-nar-file.ts';
 import { attempt, type Check, fails, holds, unknown } from './check.ts';

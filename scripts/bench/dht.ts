@@ -7,11 +7,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'bittorrent-dht';
 import { parseInfoHash } from '../../nar/hash.ts';
 import { bencode } from '../../swarm/bencode.ts';
-import { type Dht, openDht } from '../../swarm/dht.ts';
-import { DhtGuard } from '../../swarm/dht-guard.ts';
-import { dhtLimits } from '../../swarm/dht-limits.ts';
-import { parseDhtPacket, printDhtPacket } from '../../swarm/dht-packets.ts';
-import { DhtSocket } from '../../swarm/dht-socket.ts';
+import { type Dht, openDht } from '../../swarm/dht/dht.ts';
+import { DhtGuard } from '../../swarm/dht/dht-guard.ts';
+import { dhtLimits } from '../../swarm/dht/dht-limits.ts';
+import { parseDhtPacket, printDhtPacket } from '../../swarm/dht/dht-packets.ts';
+import { DhtSocket } from '../../swarm/dht/dht-socket.ts';
 import { median, type Row } from './table.ts';
 
 /** Nodes of the network, all in this process, each with an address of its own on loopback. */

@@ -1,10 +1,10 @@
 /** A peer that wants one block of a torrent, and times it. */
 import { connect, type Socket } from 'node:net';
-import { blockBytes } from '../../swarm/limits.ts';
-import { pieceCount, pieceSize, type Torrent } from '../../swarm/torrent.ts';
-import { WireDecoder } from '../../swarm/wire.ts';
-import { encodeRequest, encodeSimple } from '../../swarm/wire-encode.ts';
-import { encodeHandshake, HandshakeReader, makePeerId } from '../../swarm/wire-handshake.ts';
+import { pieceCount, pieceSize, type Torrent } from '../../swarm/torrent/torrent.ts';
+import { blockBytes } from '../../swarm/wire/limits.ts';
+import { WireDecoder } from '../../swarm/wire/wire.ts';
+import { encodeRequest, encodeSimple } from '../../swarm/wire/wire-encode.ts';
+import { encodeHandshake, HandshakeReader, makePeerId } from '../../swarm/wire/wire-handshake.ts';
 
 /** A peer that waits longer has failed. */
 const deadlineMs = 20_000;

@@ -5,8 +5,8 @@ import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { narFileName } from '../../nar/compression.ts';
 import { sha256FromDigest } from '../../nar/hash.ts';
-import { TorrentFetch } from '../../swarm/fetcher.ts';
-import { TorrentHasher } from '../../swarm/torrent.ts';
+import { TorrentFetch } from '../../swarm/fetch/fetcher.ts';
+import { TorrentHasher } from '../../swarm/torrent/torrent.ts';
 
 /** Between two visits: often enough to meet every stall that lasts, too seldom to be a load. */
 const pauseMs = 50;

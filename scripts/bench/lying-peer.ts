@@ -1,10 +1,10 @@
 /** A peer that has every torrent, and nothing but wrong bytes for all of them, in a process of its own: `lying-peer.ts`. */
 import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
-import { blockMaxBytes } from '../../swarm/limits.ts';
-import { WireDecoder } from '../../swarm/wire.ts';
-import { encodePieceHeader, encodeSimple } from '../../swarm/wire-encode.ts';
-import { encodeHandshake, HandshakeReader, makePeerId } from '../../swarm/wire-handshake.ts';
+import { blockMaxBytes } from '../../swarm/wire/limits.ts';
+import { WireDecoder } from '../../swarm/wire/wire.ts';
+import { encodePieceHeader, encodeSimple } from '../../swarm/wire/wire-encode.ts';
+import { encodeHandshake, HandshakeReader, makePeerId } from '../../swarm/wire/wire-handshake.ts';
 import { inputEnd } from './peer-process.ts';
 
 const wrong = Buffer.alloc(blockMaxBytes, 'wrong');

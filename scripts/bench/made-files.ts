@@ -14,7 +14,7 @@ import {
   narPaddingBytes,
   narRegularStart,
 } from '../../nar/nar-writer.ts';
-import { pieceHashBytes, pieceLengthMinBytes, piecesAim } from '../../swarm/torrent.ts';
+import { pieceHashBytes, pieceLengthMinBytes, piecesAim } from '../../swarm/torrent/torrent.ts';
 
 /** Half of all NAR files of cache.nixos.org are smaller. */
 const medianBytes = 33_000;

@@ -14,7 +14,7 @@ import { parseStorePath, storePathName } from '../../nar/store-path.ts';
 import { policyTag } from '../../seeder/ingest-source.ts';
 import type { NarFiles } from '../../seeder/nar-files.ts';
 import { printFingerprint } from '../../seeder/scan-fingerprint.ts';
-import { makeTorrent, type Torrent } from '../../swarm/torrent.ts';
+import { makeTorrent, type Torrent } from '../../swarm/torrent/torrent.ts';
 import { type MadeFile, MadeHasher, makeFile, readMadeFile } from './made-files.ts';
 
 export const storeDir = '/nix/store';

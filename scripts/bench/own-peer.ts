@@ -10,11 +10,11 @@ import { open, readdir, readFile } from 'node:fs/promises';
 import { Agent, get as httpGet, type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import type { InfoHash } from '../../nar/hash.ts';
-import { TorrentFetch } from '../../swarm/fetcher.ts';
-import { HashThread } from '../../swarm/hash-thread.ts';
-import { openSeedServer } from '../../swarm/seed-server.ts';
-import type { Torrent } from '../../swarm/torrent.ts';
-import { parseTorrentFile } from '../../swarm/torrent-file.ts';
+import { TorrentFetch } from '../../swarm/fetch/fetcher.ts';
+import { HashThread } from '../../swarm/fetch/hash-thread.ts';
+import { openSeedServer } from '../../swarm/seed/seed-server.ts';
+import type { Torrent } from '../../swarm/torrent/torrent.ts';
+import { parseTorrentFile } from '../../swarm/torrent/torrent-file.ts';
 import { inputEnd, measureOnDemand } from './peer-process.ts';
 
 const [role, dir = '', portText, jobsText, out] = process.argv.slice(2);

@@ -17,9 +17,9 @@ import { narFilesOnDisk } from '../../seeder/nar-files.ts';
 import { PackCloser } from '../../seeder/pack-closer.ts';
 import { PackFiles } from '../../seeder/pack-files.ts';
 import { PackSource } from '../../seeder/pack-source.ts';
-import { OpenFiles } from '../../swarm/open-files.ts';
-import { openSeedServer } from '../../swarm/seed-server.ts';
-import { infoDictionary, TorrentHasher } from '../../swarm/torrent.ts';
+import { OpenFiles } from '../../swarm/seed/open-files.ts';
+import { openSeedServer } from '../../swarm/seed/seed-server.ts';
+import { infoDictionary, TorrentHasher } from '../../swarm/torrent/torrent.ts';
 import { silentLogger } from '../../web/log.ts';
 
 export interface PacksReport {

@@ -15,8 +15,8 @@ import { infoHashFromDigest, sha256FromDigest } from '../../nar/hash.ts';
 import { parseNarInfo } from '../../nar/narinfo.ts';
 import { nix32Encode } from '../../nar/nix32.ts';
 import { parseStoreHash } from '../../nar/store-path.ts';
-import { makePackTorrent, packPieceLength, parsePackInfo } from '../../swarm/pack-torrent.ts';
-import { infoDictionary } from '../../swarm/torrent.ts';
+import { makePackTorrent, packPieceLength, parsePackInfo } from '../../swarm/torrent/pack-torrent.ts';
+import { infoDictionary } from '../../swarm/torrent/torrent.ts';
 import type { Random } from './random.ts';
 import { holds, type Target, unlessRefused } from './target.ts';
 

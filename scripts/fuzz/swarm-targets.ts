@@ -1,29 +1,29 @@
 /** Trackers, DHT and torrents: what strangers and other people's servers send. */
 
 import { type InfoHash, parseInfoHash } from '../../nar/hash.ts';
-import { addressKey } from '../../swarm/address-key.ts';
+import { addressKey } from '../../swarm/address/address-key.ts';
+import { IpAddress } from '../../swarm/address/ip-address.ts';
+import { compactPeer, parseCompactPeers, parsePeer, printPeer } from '../../swarm/address/peer-address.ts';
 import { bencode, parseBencode } from '../../swarm/bencode.ts';
-import { dhtPacketMaxBytes } from '../../swarm/dht-limits.ts';
-import { parseDhtPacket, printDhtPacket } from '../../swarm/dht-packets.ts';
-import { IpAddress } from '../../swarm/ip-address.ts';
+import { dhtPacketMaxBytes } from '../../swarm/dht/dht-limits.ts';
+import { parseDhtPacket, printDhtPacket } from '../../swarm/dht/dht-packets.ts';
 import {
   localPacketMaxBytes,
   localPacketMaxInfoHashes,
   parseLocalAnnounce,
   printLocalAnnounce,
-} from '../../swarm/local-packets.ts';
-import { compactPeer, parseCompactPeers, parsePeer, printPeer } from '../../swarm/peer-address.ts';
-import { infoDictionary, makeTorrent, parseInfoDictionary, pieceCount } from '../../swarm/torrent.ts';
-import { parseTorrentFile, torrentFile } from '../../swarm/torrent-file.ts';
-import { Tracker } from '../../swarm/tracker.ts';
-import { announceMaxPeers, parseAnnounceAnswer } from '../../swarm/tracker-client.ts';
-import { announceOverHttp, scrapeOverHttp } from '../../swarm/tracker-http.ts';
+} from '../../swarm/local/local-packets.ts';
+import { infoDictionary, makeTorrent, parseInfoDictionary, pieceCount } from '../../swarm/torrent/torrent.ts';
+import { parseTorrentFile, torrentFile } from '../../swarm/torrent/torrent-file.ts';
+import { Tracker } from '../../swarm/tracker/tracker.ts';
+import { announceMaxPeers, parseAnnounceAnswer } from '../../swarm/tracker/tracker-client.ts';
+import { announceOverHttp, scrapeOverHttp } from '../../swarm/tracker/tracker-http.ts';
 import {
   numWantMax,
   parseAnnounceQuery,
   parseScrapeQuery,
   scrapeMaxInfoHashes,
-} from '../../swarm/tracker-query.ts';
+} from '../../swarm/tracker/tracker-query.ts';
 import {
   announceAnswer,
   connectAnswer,
@@ -32,7 +32,7 @@ import {
   parseAnnounce,
   parseScrape,
   scrapeAnswer,
-} from '../../swarm/udp-packets.ts';
+} from '../../swarm/tracker/udp-packets.ts';
 import { bencodeWords, nearly } from './bencode-inputs.ts';
 import type { Random } from './random.ts';
 import { holds, type Target, unlessRefused } from './target.ts';

@@ -3,10 +3,10 @@
 import { isNarswarmError } from '../../nar/errors.ts';
 import { infoHashFromDigest } from '../../nar/hash.ts';
 import { type BencodeInput, bencode, parseBencode, parseBencodePrefix } from '../../swarm/bencode.ts';
-import { encodeExtendedHandshake, parseExtendedHandshake } from '../../swarm/extension.ts';
-import { blockBytes, controlMessageMaxBytes } from '../../swarm/limits.ts';
-import { encodeMetadata, encodeMetadataData, parseMetadata } from '../../swarm/metadata.ts';
-import { WireDecoder, type WireVisitor } from '../../swarm/wire.ts';
+import { encodeMetadata, encodeMetadataData, parseMetadata } from '../../swarm/torrent/metadata.ts';
+import { encodeExtendedHandshake, parseExtendedHandshake } from '../../swarm/wire/extension.ts';
+import { blockBytes, controlMessageMaxBytes } from '../../swarm/wire/limits.ts';
+import { WireDecoder, type WireVisitor } from '../../swarm/wire/wire.ts';
 import {
   encodeBitfield,
   encodeCancels,
@@ -18,8 +18,8 @@ import {
   encodeRequests,
   encodeSimple,
   fullBitfield,
-} from '../../swarm/wire-encode.ts';
-import { encodeHandshake, HandshakeReader, parseHandshake } from '../../swarm/wire-handshake.ts';
+} from '../../swarm/wire/wire-encode.ts';
+import { encodeHandshake, HandshakeReader, parseHandshake } from '../../swarm/wire/wire-handshake.ts';
 import { bencodeWords, nearly, randomBencode } from './bencode-inputs.ts';
 import type { Random } from './random.ts';
 import { holds, type Target, unlessRefused, type Verdict } from './target.ts';

@@ -30,7 +30,7 @@ import {
 import { isNarswarmError } from '../../nar/errors.ts';
 import { infoHashFromDigest, type Sha256, sha256FromDigest, sha256ToDigest } from '../../nar/hash.ts';
 import { parsePublicKey, printPublicKey, secretKeyFromSeed } from '../../nar/signature.ts';
-import { TorrentHasher } from '../../swarm/torrent.ts';
+import { TorrentHasher } from '../../swarm/torrent/torrent.ts';
 import { narFiles } from './made-log.ts';
 
 interface Vectors {

@@ -27,7 +27,7 @@ import { parseNarInfo } from '../../nar/narinfo.ts';
 import { nix32Encode } from '../../nar/nix32.ts';
 import { parsePublicKey, secretKeyFromSeed } from '../../nar/signature.ts';
 import { parseStoreHash } from '../../nar/store-path.ts';
-import { packTorrentFilesMax, packTorrentMaxBytes } from '../../swarm/pack-torrent.ts';
+import { packTorrentFilesMax, packTorrentMaxBytes } from '../../swarm/torrent/pack-torrent.ts';
 import { sha256 } from '../helpers/cache-builder.ts';
 import { packVectors } from '../helpers/pack-vectors.ts';
 

@@ -23,7 +23,7 @@ import {
   publicKeyOf,
   secretKeyFromSeed,
 } from '../../nar/signature.ts';
-import { torrentLengthMaxBytes } from '../../swarm/torrent.ts';
+import { torrentLengthMaxBytes } from '../../swarm/torrent/torrent.ts';
 
 interface Vectors {
   key: { name: string; seed: string; secretKey: string; publicKey: string };

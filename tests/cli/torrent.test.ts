@@ -4,7 +4,7 @@ import { gzipSync } from 'node:zlib';
 import t from 'tap';
 import { compressionOfBytes, compressionOfName } from '../../cli/compression-of.ts';
 import { narFileExtension, parseNarFileName } from '../../nar/compression.ts';
-import { parseTorrentFile } from '../../swarm/torrent-file.ts';
+import { parseTorrentFile } from '../../swarm/torrent/torrent-file.ts';
 import { runCommand } from './run-command.ts';
 
 async function sampleNarFiles(dir: string, compression: string): Promise<string[]> {

@@ -5,7 +5,7 @@ import { Assembly, heldBackBytes, withoutDiskMaxBytes } from '../../client/assem
 import { sha256FromDigest } from '../../nar/hash.ts';
 import { PieceChecker } from '../../parts/piece-checker.ts';
 import { MemoryStore } from '../../store/memory-store.ts';
-import { HashThread } from '../../swarm/hash-thread.ts';
+import { HashThread } from '../../swarm/fetch/hash-thread.ts';
 import { madeNar, pseudoRandom } from './made-nar.ts';
 
 interface Options {

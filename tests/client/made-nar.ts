@@ -8,7 +8,7 @@ import { makeNarInfo, type NarInfo, type NarInfoValues } from '../../nar/narinfo
 import { nix32Encode } from '../../nar/nix32.ts';
 import { secretKeyFromSeed, signNarInfo } from '../../nar/signature.ts';
 import { parseStorePath, type StoreHash, storeHashOf } from '../../nar/store-path.ts';
-import { type Torrent, TorrentHasher } from '../../swarm/torrent.ts';
+import { type Torrent, TorrentHasher } from '../../swarm/torrent/torrent.ts';
 
 export const cacheKey = secretKeyFromSeed('cache.test-1', Buffer.alloc(32, 1));
 export const catalogKey = secretKeyFromSeed('catalog.test-1', Buffer.alloc(32, 2));

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
 import { printTorrentInfo, signTorrentInfo } from '../../catalog/torrentinfo.ts';
-import { infoDictionary } from '../../swarm/torrent.ts';
+import { infoDictionary } from '../../swarm/torrent/torrent.ts';
 import { fetchKnownNar, fetchNar, get, Lab, statusOf, unhurried, until } from './lab.ts';
 import { catalogKey, madeNar, strangerKey } from './made-nar.ts';
 
@@ -195,7 +195,7 @@ t.test('a torrent of other bytes, signed all the same, does no harm', async (t) 
   for (const nar of [small, large]) {
     const wrong = madeNar({ name: 'mistaken', sizeBytes: nar.bytes.length });
     const torrent = { ...wrong.torrent, name: nar.torrent.name };
-    const { parseInfoDictionary } = await import('../../swarm/torrent.ts');
+    const { parseInfoDictionary } = await import('../../swarm/torrent/torrent.ts');
     const named = parseInfoDictionary(infoDictionary(torrent));
     const { infoHash } = named;
     const values = { ...nar.torrentInfo, infoHash, sigs: [] };

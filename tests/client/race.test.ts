@@ -3,7 +3,7 @@ import t, { type Test } from 'tap';
 import { signTorrentInfo } from '../../catalog/torrentinfo.ts';
 import { History } from '../../client/history.ts';
 import type { NarStory } from '../../client/story.ts';
-import { infoDictionary, parseInfoDictionary } from '../../swarm/torrent.ts';
+import { infoDictionary, parseInfoDictionary } from '../../swarm/torrent/torrent.ts';
 import { silentLogger } from '../../web/log.ts';
 import { openSlowPath, type SlowPathOptions } from '../helpers/slow-path.ts';
 import { fetchKnownNar, fetchNar, get, Lab, statusOf, unhurried, until } from './lab.ts';

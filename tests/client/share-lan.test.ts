@@ -4,7 +4,7 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import t, { type Test } from 'tap';
 import { infoHashToDigest } from '../../nar/hash.ts';
-import { parseLocalAnnounce, printLocalAnnounce } from '../../swarm/local-packets.ts';
+import { parseLocalAnnounce, printLocalAnnounce } from '../../swarm/local/local-packets.ts';
 import { fetchNar, Lab, statusOf, until } from './lab.ts';
 import { madeNar } from './made-nar.ts';
 

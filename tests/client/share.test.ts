@@ -1,7 +1,7 @@
 import { connect } from 'node:net';
 import t from 'tap';
 import { infoHashToDigest } from '../../nar/hash.ts';
-import { encodeRequests, encodeSimple } from '../../swarm/wire-encode.ts';
+import { encodeRequests, encodeSimple } from '../../swarm/wire/wire-encode.ts';
 import { RawPeer } from '../swarm/seed-fixture.ts';
 import { fetchNar, Lab, statusOf, until } from './lab.ts';
 import { madeNar } from './made-nar.ts';

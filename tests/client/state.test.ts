@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import t, { type Test } from 'tap';
 import { ClientState } from '../../client/state.ts';
-import { infoDictionary } from '../../swarm/torrent.ts';
+import { infoDictionary } from '../../swarm/torrent/torrent.ts';
 import { until } from './lab.ts';
 import { madeNar, torrentInfoText } from './made-nar.ts';
 

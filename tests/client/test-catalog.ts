@@ -6,8 +6,8 @@ import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { parseSha256 } from '../../nar/hash.ts';
 import { bencode } from '../../swarm/bencode.ts';
-import { openSeedServer, type SeedServer, type SeedSource } from '../../swarm/seed-server.ts';
-import { infoDictionary, type Torrent, TorrentHasher } from '../../swarm/torrent.ts';
+import { openSeedServer, type SeedServer, type SeedSource } from '../../swarm/seed/seed-server.ts';
+import { infoDictionary, type Torrent, TorrentHasher } from '../../swarm/torrent/torrent.ts';
 import { type MadeNar, torrentInfoText } from './made-nar.ts';
 
 /** Stands for a pack: nobody who fetches a NAR file of it knows more than its infohash. */

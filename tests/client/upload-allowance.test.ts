@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import type { Client } from '../../client/main.ts';
 import { askMetered } from '../../client/metered.ts';
-import { encodeRequests, encodeSimple } from '../../swarm/wire-encode.ts';
+import { encodeRequests, encodeSimple } from '../../swarm/wire/wire-encode.ts';
 import { blocksOf, RawPeer } from '../swarm/seed-fixture.ts';
 import { fetchNar, Lab, statusOf, until } from './lab.ts';
 import { madeNar } from './made-nar.ts';

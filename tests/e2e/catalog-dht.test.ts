@@ -11,7 +11,7 @@ import { isNarswarmError } from '../../nar/errors.ts';
 import { parsePublicKey, printPublicKey } from '../../nar/signature.ts';
 import { storeHashOf } from '../../nar/store-path.ts';
 import { SwarmCatalog } from '../../parts/swarm-catalog.ts';
-import { type Dht, openDht } from '../../swarm/dht.ts';
+import { type Dht, openDht } from '../../swarm/dht/dht.ts';
 import { runCommand } from '../cli/run-command.ts';
 import { CacheBuilder, sha256, storeDir } from '../helpers/cache-builder.ts';
 import { enterOwnNetwork } from '../helpers/own-network.ts';

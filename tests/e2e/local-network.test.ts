@@ -6,7 +6,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { printPublicKey } from '../../nar/signature.ts';
-import { torrentFile } from '../../swarm/torrent-file.ts';
+import { torrentFile } from '../../swarm/torrent/torrent-file.ts';
 import { fetchNar } from '../client/lab.ts';
 import { cacheKey, catalogKey, madeNar } from '../client/made-nar.ts';
 import { TestCatalog } from '../client/test-catalog.ts';

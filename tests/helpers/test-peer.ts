@@ -3,9 +3,9 @@
 import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
 import { type InfoHash, parseInfoHash } from '../../nar/hash.ts';
-import { encodeExtendedHandshake } from '../../swarm/extension.ts';
-import { pieceCount, type Torrent } from '../../swarm/torrent.ts';
-import { WireDecoder } from '../../swarm/wire.ts';
+import { pieceCount, type Torrent } from '../../swarm/torrent/torrent.ts';
+import { encodeExtendedHandshake } from '../../swarm/wire/extension.ts';
+import { WireDecoder } from '../../swarm/wire/wire.ts';
 import {
   type BlockRequest,
   encodeBitfield,
@@ -14,8 +14,8 @@ import {
   encodeSimple,
   fullBitfield,
   writePieceHeader,
-} from '../../swarm/wire-encode.ts';
-import { encodeHandshake, HandshakeReader, makePeerId } from '../../swarm/wire-handshake.ts';
+} from '../../swarm/wire/wire-encode.ts';
+import { encodeHandshake, HandshakeReader, makePeerId } from '../../swarm/wire/wire-handshake.ts';
 
 export interface TestPeerOptions {
   torrent: Torrent;

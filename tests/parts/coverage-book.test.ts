@@ -4,7 +4,7 @@ import { type CoverageAnswer, type OrdinalBase, printCoverage } from '../../part
 import { CoverageBook, type CoverageBookOptions, type CoverageRefusal } from '../../parts/coverage-book.ts';
 import { tryMirror } from '../../parts/coverage-trial.ts';
 import { CoveringPeers } from '../../parts/covering-peers.ts';
-import type { PeerAddress } from '../../swarm/peer-address.ts';
+import type { PeerAddress } from '../../swarm/address/peer-address.ts';
 import { silentLogger } from '../../web/log.ts';
 import { sha256 } from '../helpers/cache-builder.ts';
 import { seeding } from '../swarm/seed-fixture.ts';

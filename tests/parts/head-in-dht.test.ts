@@ -4,7 +4,7 @@ import { type InfoHash, parseInfoHash } from '../../nar/hash.ts';
 import { secretKeyFromSeed } from '../../nar/signature.ts';
 import { HeadInDht } from '../../parts/head-in-dht.ts';
 import { HeadSource } from '../../parts/head-source.ts';
-import { type DhtItem, signDhtItem } from '../../swarm/dht-item.ts';
+import { type DhtItem, signDhtItem } from '../../swarm/dht/dht-item.ts';
 import { silentLogger } from '../../web/log.ts';
 import { until } from '../helpers/program.ts';
 

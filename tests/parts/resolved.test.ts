@@ -1,7 +1,7 @@
 import t from 'tap';
 import { printTorrentInfo, signTorrentInfo } from '../../catalog/torrentinfo.ts';
 import { isTorrentInfoOf, parseResolveLine } from '../../parts/resolved.ts';
-import { infoDictionary } from '../../swarm/torrent.ts';
+import { infoDictionary } from '../../swarm/torrent/torrent.ts';
 import { catalogKey, madeNar, strangerKey, torrentInfoText } from '../client/made-nar.ts';
 
 const nar = madeNar({ name: 'resolved', sizeBytes: 100_000 });

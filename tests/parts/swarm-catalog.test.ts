@@ -10,10 +10,10 @@ import { type InfoHash, parseInfoHash, type Sha256 } from '../../nar/hash.ts';
 import { type SecretKey, secretKeyFromSeed } from '../../nar/signature.ts';
 import { headTorrent } from '../../parts/head-torrent.ts';
 import { SwarmCatalog } from '../../parts/swarm-catalog.ts';
-import { type DhtItem, dhtItemTarget, signDhtItem } from '../../swarm/dht-item.ts';
-import type { PeerAddress } from '../../swarm/peer-address.ts';
-import { openSeedServer } from '../../swarm/seed-server.ts';
-import { type Torrent, TorrentHasher } from '../../swarm/torrent.ts';
+import type { PeerAddress } from '../../swarm/address/peer-address.ts';
+import { type DhtItem, dhtItemTarget, signDhtItem } from '../../swarm/dht/dht-item.ts';
+import { openSeedServer } from '../../swarm/seed/seed-server.ts';
+import { type Torrent, TorrentHasher } from '../../swarm/torrent/torrent.ts';
 import { headTime, logKey, MadeLog, narFiles, nixStoreDir } from '../catalog/made-log.ts';
 import { provesNothingStaysOpen } from '../helpers/open-resources.ts';
 

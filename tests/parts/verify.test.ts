@@ -6,7 +6,7 @@ import t from 'tap';
 import type { Compression } from '../../nar/compression.ts';
 import { narFileName } from '../../nar/compression.ts';
 import { type VerifyJob, verifyNarFile, verifySlackBytes } from '../../parts/verify.ts';
-import { TorrentHasher } from '../../swarm/torrent.ts';
+import { TorrentHasher } from '../../swarm/torrent/torrent.ts';
 import { compressNar, makeNar, sha256 } from '../helpers/cache-builder.ts';
 
 const dir = await mkdtemp(join(tmpdir(), 'narswarm-verify-'));

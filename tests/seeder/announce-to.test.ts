@@ -5,9 +5,9 @@ import { createServer } from 'node:http';
 import t from 'tap';
 import { parseInfoHash } from '../../nar/hash.ts';
 import { AnnounceTo } from '../../seeder/announce-to.ts';
-import { Tracker } from '../../swarm/tracker.ts';
-import { announceOverHttp } from '../../swarm/tracker-http.ts';
-import { makePeerId } from '../../swarm/wire-handshake.ts';
+import { Tracker } from '../../swarm/tracker/tracker.ts';
+import { announceOverHttp } from '../../swarm/tracker/tracker-http.ts';
+import { makePeerId } from '../../swarm/wire/wire-handshake.ts';
 import { makeLogger } from '../../web/log.ts';
 
 const infoHash = parseInfoHash('ab'.repeat(20));

@@ -10,7 +10,7 @@ import { parseTorrentInfo, verifyTorrentInfo } from '../../catalog/torrentinfo.t
 import { secretKeyFromSeed } from '../../nar/signature.ts';
 import { openSeeder, type Seeder } from '../../seeder/main.ts';
 import type { SeederUpload } from '../../seeder/upload.ts';
-import { parseTorrentFile } from '../../swarm/torrent-file.ts';
+import { parseTorrentFile } from '../../swarm/torrent/torrent-file.ts';
 import { silentLogger } from '../../web/log.ts';
 import { get } from '../client/lab.ts';
 import { type Built, CacheBuilder, sha256 } from '../helpers/cache-builder.ts';

@@ -12,8 +12,8 @@ import t from 'tap';
 import { printPublicKey } from '../../nar/signature.ts';
 import { openFilesMax, shareOpenFiles } from '../../parts/open-files.ts';
 import { fetchFirstBlock } from '../../scripts/bench/first-block.ts';
-import { seedLimits } from '../../swarm/limits.ts';
-import { parseTorrentFile } from '../../swarm/torrent-file.ts';
+import { parseTorrentFile } from '../../swarm/torrent/torrent-file.ts';
+import { seedLimits } from '../../swarm/wire/limits.ts';
 import { CacheBuilder } from '../helpers/cache-builder.ts';
 import { until } from '../helpers/program.ts';
 

@@ -6,7 +6,7 @@ import { packFiles, packLength, verifyPack } from '../../catalog/pack.ts';
 import { packNarInfo } from '../../catalog/pack-narinfo.ts';
 import type { Sha256 } from '../../nar/hash.ts';
 import { remakePack } from '../../parts/remake-pack.ts';
-import { pieceCount } from '../../swarm/torrent.ts';
+import { pieceCount } from '../../swarm/torrent/torrent.ts';
 import { get } from '../client/lab.ts';
 import { type Built, sha256 } from '../helpers/cache-builder.ts';
 import {

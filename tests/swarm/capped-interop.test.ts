@@ -1,8 +1,8 @@
 /** Real BitTorrent programs download from a seeder that is capped: slowly, but whole. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { NamedTorrents } from '../../swarm/encrypted-handshake.ts';
-import { torrentFile } from '../../swarm/torrent-file.ts';
+import { torrentFile } from '../../swarm/torrent/torrent-file.ts';
+import { NamedTorrents } from '../../swarm/wire/encrypted-handshake.ts';
 import { finished, programsOfTests, startDownload } from '../helpers/bittorrent/programs.ts';
 import { enterOwnNetwork } from '../helpers/own-network.ts';
 import { openTracker, seeding, testCap } from './seed-fixture.ts';

@@ -7,8 +7,8 @@ import {
   dhtSaltMaxBytes,
   dhtTokenMaxBytes,
   dhtTransactionMaxBytes,
-} from '../../swarm/dht-limits.ts';
-import { type DhtPacket, printDhtPacket } from '../../swarm/dht-packets.ts';
+} from '../../swarm/dht/dht-limits.ts';
+import { type DhtPacket, printDhtPacket } from '../../swarm/dht/dht-packets.ts';
 import { someId } from './dht-fixture.ts';
 
 /** A compact node. */

@@ -3,8 +3,8 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { type InfoHash, parseInfoHash } from '../../nar/hash.ts';
-import { type BudgetLimits, DhtBudget } from '../../swarm/dht-budget.ts';
-import { dhtLimits } from '../../swarm/dht-limits.ts';
+import { type BudgetLimits, DhtBudget } from '../../swarm/dht/dht-budget.ts';
+import { dhtLimits } from '../../swarm/dht/dht-limits.ts';
 
 const minuteMs = 60_000;
 const hourMs = 60 * minuteMs;

@@ -4,7 +4,7 @@ import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import type { Test } from 'tap';
 import { type BencodeInput, bencode, parseBencode } from '../../swarm/bencode.ts';
-import { type Dht, type DhtOptions, openDht } from '../../swarm/dht.ts';
+import { type Dht, type DhtOptions, openDht } from '../../swarm/dht/dht.ts';
 
 export const someId = Buffer.alloc(20, 'n');
 export const someHash = Buffer.alloc(20, 'h');

@@ -1,7 +1,7 @@
 import t from 'tap';
 import { bencode, parseBencode } from '../../swarm/bencode.ts';
-import { DhtGuard, type GuardLimits } from '../../swarm/dht-guard.ts';
-import { dhtAnsweredPeersMax, dhtLimits } from '../../swarm/dht-limits.ts';
+import { DhtGuard, type GuardLimits } from '../../swarm/dht/dht-guard.ts';
+import { dhtAnsweredPeersMax, dhtLimits } from '../../swarm/dht/dht-limits.ts';
 import { answer, query, someHash, someId } from './dht-fixture.ts';
 
 const there = { host: '198.51.100.7', port: 6881 };

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { parseInfoHash } from '../../nar/hash.ts';
 import { secretKeyFromSeed } from '../../nar/signature.ts';
-import { dhtItemName, signDhtItem } from '../../swarm/dht-item.ts';
+import { dhtItemName, signDhtItem } from '../../swarm/dht/dht-item.ts';
 import { openNode } from './dht-fixture.ts';
 
 const libtorrentMissing =

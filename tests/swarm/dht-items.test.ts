@@ -13,10 +13,10 @@ import {
   dhtItemValue,
   isDhtItemSigned,
   signDhtItem,
-} from '../../swarm/dht-item.ts';
-import { dhtLimits } from '../../swarm/dht-limits.ts';
-import { DhtLookups, type Rpc } from '../../swarm/dht-lookups.ts';
-import { DhtRequests } from '../../swarm/dht-requests.ts';
+} from '../../swarm/dht/dht-item.ts';
+import { dhtLimits } from '../../swarm/dht/dht-limits.ts';
+import { DhtLookups, type Rpc } from '../../swarm/dht/dht-lookups.ts';
+import { DhtRequests } from '../../swarm/dht/dht-requests.ts';
 import { provesNothingStaysOpen } from '../helpers/open-resources.ts';
 import { until } from '../helpers/program.ts';
 import { Asker, killingPackets, openNode, someId, statusWith } from './dht-fixture.ts';

@@ -7,8 +7,8 @@ import t from 'tap';
 import { parseInfoHash } from '../../nar/hash.ts';
 import { secretKeyFromSeed, verifyBytes } from '../../nar/signature.ts';
 import { type BencodeInput, parseBencode } from '../../swarm/bencode.ts';
-import { type DhtItem, dhtItemTarget, dhtItemValue, signDhtItem } from '../../swarm/dht-item.ts';
-import { parseDhtPacket, printDhtPacket } from '../../swarm/dht-packets.ts';
+import { type DhtItem, dhtItemTarget, dhtItemValue, signDhtItem } from '../../swarm/dht/dht-item.ts';
+import { parseDhtPacket, printDhtPacket } from '../../swarm/dht/dht-packets.ts';
 import { anyPacket, honestPacket } from './dht-arbitraries.ts';
 import { query, someHash, someId } from './dht-fixture.ts';
 

@@ -6,14 +6,14 @@ import {
   dhtSaltMaxBytes,
   dhtTokenMaxBytes,
   dhtTransactionMaxBytes,
-} from '../../swarm/dht-limits.ts';
+} from '../../swarm/dht/dht-limits.ts';
 import {
   type DhtPacket,
   dhtRefusals,
   isPublicIpv4,
   parseDhtPacket,
   printDhtPacket,
-} from '../../swarm/dht-packets.ts';
+} from '../../swarm/dht/dht-packets.ts';
 import { anyPacket, honestPacket, node, peer } from './dht-arbitraries.ts';
 import { answer, killingPackets, query, someHash, someId, someItem } from './dht-fixture.ts';
 

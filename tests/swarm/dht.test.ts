@@ -7,8 +7,8 @@ import { join } from 'node:path';
 import { Client } from 'bittorrent-dht';
 import t from 'tap';
 import { parseInfoHash } from '../../nar/hash.ts';
-import type { DhtEnded } from '../../swarm/dht.ts';
-import { dhtLimits, dhtPacketMaxBytes } from '../../swarm/dht-limits.ts';
+import type { DhtEnded } from '../../swarm/dht/dht.ts';
+import { dhtLimits, dhtPacketMaxBytes } from '../../swarm/dht/dht-limits.ts';
 import { provesNothingStaysOpen } from '../helpers/open-resources.ts';
 import { until } from '../helpers/program.ts';
 import {

@@ -3,10 +3,15 @@
 import { createDiffieHellman, createHash, randomBytes } from 'node:crypto';
 import t from 'tap';
 import { infoHashFromDigest } from '../../nar/hash.ts';
-import { EncryptedHandshake, msePrime, NamedTorrents, type Opened } from '../../swarm/encrypted-handshake.ts';
-import { OpeningReader } from '../../swarm/opening-reader.ts';
-import { Rc4 } from '../../swarm/rc4.ts';
-import { encodeHandshake, makePeerId } from '../../swarm/wire-handshake.ts';
+import {
+  EncryptedHandshake,
+  msePrime,
+  NamedTorrents,
+  type Opened,
+} from '../../swarm/wire/encrypted-handshake.ts';
+import { OpeningReader } from '../../swarm/wire/opening-reader.ts';
+import { Rc4 } from '../../swarm/wire/rc4.ts';
+import { encodeHandshake, makePeerId } from '../../swarm/wire/wire-handshake.ts';
 
 const infoHash = infoHashFromDigest(randomBytes(20));
 const known = new NamedTorrents(10);

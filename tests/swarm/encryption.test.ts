@@ -1,9 +1,9 @@
 /** Which encrypted handshakes are taken. */
 
 import t from 'tap';
-import { NamedTorrents } from '../../swarm/encrypted-handshake.ts';
-import { Encryption } from '../../swarm/encryption.ts';
-import { seedLimits } from '../../swarm/limits.ts';
+import { NamedTorrents } from '../../swarm/wire/encrypted-handshake.ts';
+import { Encryption } from '../../swarm/wire/encryption.ts';
+import { seedLimits } from '../../swarm/wire/limits.ts';
 
 function encryption(encryptedHandshakesPerSecond: number): { shared: Encryption; clock: { nowMs: number } } {
   const clock = { nowMs: 5_000 };

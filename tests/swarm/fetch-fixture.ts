@@ -3,9 +3,9 @@ import { createHash } from 'node:crypto';
 import { narFileName } from '../../nar/compression.ts';
 import { isNarswarmError, type NarswarmError } from '../../nar/errors.ts';
 import { sha256FromDigest } from '../../nar/hash.ts';
-import { TorrentFetch, type TorrentFetchOptions, type VerifiedPiece } from '../../swarm/fetcher.ts';
-import type { PeerAddress } from '../../swarm/peer-address.ts';
-import { type Torrent, TorrentHasher } from '../../swarm/torrent.ts';
+import type { PeerAddress } from '../../swarm/address/peer-address.ts';
+import { TorrentFetch, type TorrentFetchOptions, type VerifiedPiece } from '../../swarm/fetch/fetcher.ts';
+import { type Torrent, TorrentHasher } from '../../swarm/torrent/torrent.ts';
 import { wordsContent } from './vector-content.ts';
 
 export const pieceBytes = 64 * 1024;

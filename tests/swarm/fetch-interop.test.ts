@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import t, { type Test } from 'tap';
-import { PackConnections } from '../../swarm/pack-connections.ts';
-import { torrentFile } from '../../swarm/torrent-file.ts';
+import { PackConnections } from '../../swarm/fetch/pack-connections.ts';
+import { torrentFile } from '../../swarm/torrent/torrent-file.ts';
 import { collect, fetchFrom, fileOf, pieceBytes } from './fetch-fixture.ts';
 
 const peers = join(import.meta.dirname, '../helpers/peers');

@@ -1,6 +1,6 @@
 /** When a swarm counts as stalled. */
 import t from 'tap';
-import { FetchProgress } from '../../swarm/fetch-progress.ts';
+import { FetchProgress } from '../../swarm/fetch/fetch-progress.ts';
 
 const limits = { slowMs: 2_000, leastBytesPerSecond: 1_000 };
 

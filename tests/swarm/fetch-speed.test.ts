@@ -1,10 +1,10 @@
 /** Fetching over paths that take time: how much is asked of whom, and how several peers add up. Real seed servers behind slow paths. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { fetchLimits } from '../../swarm/fetch-limits.ts';
-import { TorrentFetch } from '../../swarm/fetcher.ts';
-import { blockBytes } from '../../swarm/limits.ts';
-import type { PeerAddress } from '../../swarm/peer-address.ts';
+import type { PeerAddress } from '../../swarm/address/peer-address.ts';
+import { fetchLimits } from '../../swarm/fetch/fetch-limits.ts';
+import { TorrentFetch } from '../../swarm/fetch/fetcher.ts';
+import { blockBytes } from '../../swarm/wire/limits.ts';
 import { provesNothingStaysOpen } from '../helpers/open-resources.ts';
 import { openSlowPath, type SlowPathOptions } from '../helpers/slow-path.ts';
 import { spoilt, TestPeer } from '../helpers/test-peer.ts';

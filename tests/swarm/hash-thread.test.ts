@@ -4,9 +4,9 @@ import { createHash, hash, randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
-import { TorrentFetch } from '../../swarm/fetcher.ts';
-import { HashThread, sha1Aside } from '../../swarm/hash-thread.ts';
-import { PieceMemory } from '../../swarm/piece-memory.ts';
+import { TorrentFetch } from '../../swarm/fetch/fetcher.ts';
+import { HashThread, sha1Aside } from '../../swarm/fetch/hash-thread.ts';
+import { PieceMemory } from '../../swarm/fetch/piece-memory.ts';
 import { provesNothingStaysOpen } from '../helpers/open-resources.ts';
 import { TestPeer } from '../helpers/test-peer.ts';
 import { collect, fileOf } from './fetch-fixture.ts';
@@ -78,7 +78,7 @@ t.test(
 );
 
 const closesWhileAnswered = `
-  import { HashThread } from ${JSON.stringify(new URL('../../swarm/hash-thread.ts', import.meta.url).href)};
+  import { HashThread } from ${JSON.stringify(new URL('../../swarm/fetch/hash-thread.ts', import.meta.url).href)};
   const thread = new HashThread();
   while (!thread.ready) await new Promise((resolve) => setTimeout(resolve, 5));
   const digest = thread.sha256().digest().catch(() => undefined);

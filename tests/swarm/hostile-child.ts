@@ -6,9 +6,9 @@
 import { createHash } from 'node:crypto';
 import { narFileName } from '../../nar/compression.ts';
 import { sha256FromDigest } from '../../nar/hash.ts';
-import type { SeedLimits } from '../../swarm/limits.ts';
-import { openSeedServer, type SeedStatus } from '../../swarm/seed-server.ts';
-import { type Torrent, TorrentHasher } from '../../swarm/torrent.ts';
+import { openSeedServer, type SeedStatus } from '../../swarm/seed/seed-server.ts';
+import { type Torrent, TorrentHasher } from '../../swarm/torrent/torrent.ts';
+import type { SeedLimits } from '../../swarm/wire/limits.ts';
 import { hostileContent, hostileFileBytes } from './hostile-content.ts';
 
 export interface ChildReady {

@@ -10,9 +10,9 @@ import { parseInfoHash } from '../../nar/hash.ts';
 import { Random } from '../../scripts/fuzz/random.ts';
 import { inputOf } from '../../scripts/fuzz/run.ts';
 import { targets } from '../../scripts/fuzz/targets.ts';
-import { encodeMetadata } from '../../swarm/metadata.ts';
-import type { CloseReason } from '../../swarm/seed-connection.ts';
-import type { SeedStatus } from '../../swarm/seed-server.ts';
+import type { CloseReason } from '../../swarm/seed/seed-connection.ts';
+import type { SeedStatus } from '../../swarm/seed/seed-server.ts';
+import { encodeMetadata } from '../../swarm/torrent/metadata.ts';
 import {
   encodeBitfield,
   encodeCancels,
@@ -22,8 +22,8 @@ import {
   encodeRequest,
   encodeRequests,
   encodeSimple,
-} from '../../swarm/wire-encode.ts';
-import { encodeHandshake, makePeerId } from '../../swarm/wire-handshake.ts';
+} from '../../swarm/wire/wire-encode.ts';
+import { encodeHandshake, makePeerId } from '../../swarm/wire/wire-handshake.ts';
 import { gone, HostileLab, pour } from './hostile-lab.ts';
 import { blocksOf } from './seed-fixture.ts';
 

@@ -3,10 +3,10 @@
 import { isIP } from 'node:net';
 import fc from 'fast-check';
 import t from 'tap';
-import { AddressCounts } from '../../swarm/address-counts.ts';
-import { AddressSet } from '../../swarm/address-set.ts';
-import { IpAddress } from '../../swarm/ip-address.ts';
-import { parseCompactPeers } from '../../swarm/peer-address.ts';
+import { AddressCounts } from '../../swarm/address/address-counts.ts';
+import { AddressSet } from '../../swarm/address/address-set.ts';
+import { IpAddress } from '../../swarm/address/ip-address.ts';
+import { parseCompactPeers } from '../../swarm/address/peer-address.ts';
 
 function read(text: string): IpAddress | undefined {
   const address = new IpAddress();

@@ -5,9 +5,14 @@ import fc from 'fast-check';
 import t from 'tap';
 import { NarswarmError } from '../../nar/errors.ts';
 import { infoHashFromDigest } from '../../nar/hash.ts';
-import { heldPieces, type JoinedFiles, type JoinedPart, joinedHandle } from '../../swarm/joined-files.ts';
-import { OpenFiles, type ReadableFile } from '../../swarm/open-files.ts';
-import { pieceCount, type Torrent } from '../../swarm/torrent.ts';
+import {
+  heldPieces,
+  type JoinedFiles,
+  type JoinedPart,
+  joinedHandle,
+} from '../../swarm/seed/joined-files.ts';
+import { OpenFiles, type ReadableFile } from '../../swarm/seed/open-files.ts';
+import { pieceCount, type Torrent } from '../../swarm/torrent/torrent.ts';
 
 const pieceLength = 64;
 

@@ -5,12 +5,12 @@
 
 import { readFileSync } from 'node:fs';
 import t from 'tap';
-import { type DhtLimits, dhtLimits } from '../../swarm/dht-limits.ts';
-import { type FetchLimits, fetchLimits } from '../../swarm/fetch-limits.ts';
-import * as wire from '../../swarm/limits.ts';
-import { type SeedLimits, seedLimits } from '../../swarm/limits.ts';
-import { type TrackerLimits, trackerLimits } from '../../swarm/tracker-limits.ts';
-import { type UploadLimits, uploadLimits } from '../../swarm/upload-limits.ts';
+import { type DhtLimits, dhtLimits } from '../../swarm/dht/dht-limits.ts';
+import { type FetchLimits, fetchLimits } from '../../swarm/fetch/fetch-limits.ts';
+import { type TrackerLimits, trackerLimits } from '../../swarm/tracker/tracker-limits.ts';
+import { type UploadLimits, uploadLimits } from '../../swarm/upload/upload-limits.ts';
+import * as wire from '../../swarm/wire/limits.ts';
+import { type SeedLimits, seedLimits } from '../../swarm/wire/limits.ts';
 import { defaultHttpLimits, type HttpLimits } from '../../web/server.ts';
 
 /** `file: title`, of a test that exceeds the limit; or why there is nothing to exceed. */

@@ -5,13 +5,13 @@ import { once } from 'node:events';
 import { BlockList } from 'node:net';
 import t, { type Test } from 'tap';
 import { type InfoHash, parseInfoHash } from '../../nar/hash.ts';
-import { type Heard, LocalDiscovery, type LocalDiscoveryLimits } from '../../swarm/local-discovery.ts';
-import { type LocalNetwork, LocalNetworks } from '../../swarm/local-networks.ts';
+import { type Heard, LocalDiscovery, type LocalDiscoveryLimits } from '../../swarm/local/local-discovery.ts';
+import { type LocalNetwork, LocalNetworks } from '../../swarm/local/local-networks.ts';
 import {
   localPacketMaxInfoHashes,
   parseLocalAnnounce,
   printLocalAnnounce,
-} from '../../swarm/local-packets.ts';
+} from '../../swarm/local/local-packets.ts';
 import { until } from '../client/lab.ts';
 import { provesNothingStaysOpen } from '../helpers/open-resources.ts';
 

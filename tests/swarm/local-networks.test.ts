@@ -1,6 +1,6 @@
 import { BlockList } from 'node:net';
 import t from 'tap';
-import { type LocalNetwork, LocalNetworks } from '../../swarm/local-networks.ts';
+import { type LocalNetwork, LocalNetworks } from '../../swarm/local/local-networks.ts';
 
 function network(name: string, address: string, prefix: number, internal = false): LocalNetwork {
   const family = address.includes(':') ? 'ipv6' : 'ipv4';

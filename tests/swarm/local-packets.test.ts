@@ -6,7 +6,7 @@ import {
   localPacketMaxInfoHashes,
   parseLocalAnnounce,
   printLocalAnnounce,
-} from '../../swarm/local-packets.ts';
+} from '../../swarm/local/local-packets.ts';
 
 const first = parseInfoHash('ab'.repeat(20));
 const second = parseInfoHash('cd'.repeat(20));

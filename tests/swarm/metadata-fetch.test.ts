@@ -4,15 +4,19 @@ import { createServer, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
 import { narFileName } from '../../nar/compression.ts';
 import { type InfoHash, parseInfoHash, parseSha256 } from '../../nar/hash.ts';
+import type { PeerAddress } from '../../swarm/address/peer-address.ts';
 import { bencode } from '../../swarm/bencode.ts';
-import { metadataPieceBytes } from '../../swarm/limits.ts';
-import { encodeMetadataData } from '../../swarm/metadata.ts';
-import { type FetchMetadataOptions, fetchMetadata, type MetadataLimits } from '../../swarm/metadata-fetch.ts';
-import type { PeerAddress } from '../../swarm/peer-address.ts';
-import { openSeedServer } from '../../swarm/seed-server.ts';
-import { infoDictionary, makeTorrent, pieceCount } from '../../swarm/torrent.ts';
-import { encodeBitfield, encodeExtended, encodeIndexed, fullBitfield } from '../../swarm/wire-encode.ts';
-import { encodeHandshake, HandshakeReader, makePeerId } from '../../swarm/wire-handshake.ts';
+import {
+  type FetchMetadataOptions,
+  fetchMetadata,
+  type MetadataLimits,
+} from '../../swarm/fetch/metadata-fetch.ts';
+import { openSeedServer } from '../../swarm/seed/seed-server.ts';
+import { encodeMetadataData } from '../../swarm/torrent/metadata.ts';
+import { infoDictionary, makeTorrent, pieceCount } from '../../swarm/torrent/torrent.ts';
+import { metadataPieceBytes } from '../../swarm/wire/limits.ts';
+import { encodeBitfield, encodeExtended, encodeIndexed, fullBitfield } from '../../swarm/wire/wire-encode.ts';
+import { encodeHandshake, HandshakeReader, makePeerId } from '../../swarm/wire/wire-handshake.ts';
 import { provesNothingStaysOpen } from '../helpers/open-resources.ts';
 
 const length = 1024 * 4 * 2 ** 20;

@@ -5,13 +5,17 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { isNarswarmError, type NarswarmError } from '../../nar/errors.ts';
 import type { InfoHash } from '../../nar/hash.ts';
-import { blockBytes } from '../../swarm/limits.ts';
-import { PackConnections, type PackConnectionsOptions, type PackRead } from '../../swarm/pack-connections.ts';
-import type { PackLimits } from '../../swarm/pack-limits.ts';
-import type { PeerAddress } from '../../swarm/peer-address.ts';
-import { openSeedServer } from '../../swarm/seed-server.ts';
-import type { BlockRequest } from '../../swarm/wire-encode.ts';
-import { encodeRejects, encodeSimple, writePieceHeader } from '../../swarm/wire-encode.ts';
+import type { PeerAddress } from '../../swarm/address/peer-address.ts';
+import {
+  PackConnections,
+  type PackConnectionsOptions,
+  type PackRead,
+} from '../../swarm/fetch/pack-connections.ts';
+import type { PackLimits } from '../../swarm/fetch/pack-limits.ts';
+import { openSeedServer } from '../../swarm/seed/seed-server.ts';
+import { blockBytes } from '../../swarm/wire/limits.ts';
+import type { BlockRequest } from '../../swarm/wire/wire-encode.ts';
+import { encodeRejects, encodeSimple, writePieceHeader } from '../../swarm/wire/wire-encode.ts';
 import { provesNothingStaysOpen } from '../helpers/open-resources.ts';
 import { spoilt, TestPeer, type TestPeerOptions } from '../helpers/test-peer.ts';
 import { fileOf, pieceBytes } from './fetch-fixture.ts';

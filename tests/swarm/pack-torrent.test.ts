@@ -14,9 +14,9 @@ import {
   packTorrentFilesMax,
   packTorrentMaxBytes,
   parsePackInfo,
-} from '../../swarm/pack-torrent.ts';
-import { infoDictionary, pieceCount } from '../../swarm/torrent.ts';
-import { parseInfo, parseTorrentFile, torrentFile } from '../../swarm/torrent-file.ts';
+} from '../../swarm/torrent/pack-torrent.ts';
+import { infoDictionary, pieceCount } from '../../swarm/torrent/torrent.ts';
+import { parseInfo, parseTorrentFile, torrentFile } from '../../swarm/torrent/torrent-file.ts';
 import { sha256 } from '../helpers/cache-builder.ts';
 import { type PackVector, packVectors } from '../helpers/pack-vectors.ts';
 import { wordsContent } from './vector-content.ts';

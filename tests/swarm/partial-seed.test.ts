@@ -2,20 +2,20 @@
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import t from 'tap';
-import { dealExtension, encodeExtendedHandshake } from '../../swarm/extension.ts';
-import { TorrentFetch, type TorrentFetchShare } from '../../swarm/fetcher.ts';
-import type { HeldPieces } from '../../swarm/seed-server.ts';
-import { openSeedServer } from '../../swarm/seed-server.ts';
-import { pieceCount } from '../../swarm/torrent.ts';
-import { WireDecoder } from '../../swarm/wire.ts';
+import { TorrentFetch, type TorrentFetchShare } from '../../swarm/fetch/fetcher.ts';
+import type { HeldPieces } from '../../swarm/seed/seed-server.ts';
+import { openSeedServer } from '../../swarm/seed/seed-server.ts';
+import { pieceCount } from '../../swarm/torrent/torrent.ts';
+import { dealExtension, encodeExtendedHandshake } from '../../swarm/wire/extension.ts';
+import { WireDecoder } from '../../swarm/wire/wire.ts';
 import {
   encodeBitfield,
   encodeExtended,
   encodeIndexed,
   encodeRequests,
   encodeSimple,
-} from '../../swarm/wire-encode.ts';
-import { encodeHandshake, HandshakeReader, makePeerId } from '../../swarm/wire-handshake.ts';
+} from '../../swarm/wire/wire-encode.ts';
+import { encodeHandshake, HandshakeReader, makePeerId } from '../../swarm/wire/wire-handshake.ts';
 import { type File, fileOf } from './fetch-fixture.ts';
 import { RawPeer, seeding, statusWhere } from './seed-fixture.ts';
 

@@ -2,7 +2,7 @@
 import { isIP } from 'node:net';
 import fc from 'fast-check';
 import t from 'tap';
-import { compactPeer, parseCompactPeers, parsePeer, printPeer } from '../../swarm/peer-address.ts';
+import { compactPeer, parseCompactPeers, parsePeer, printPeer } from '../../swarm/address/peer-address.ts';
 
 const port = fc.integer({ min: 1, max: 65_535 });
 

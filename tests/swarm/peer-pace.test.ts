@@ -1,8 +1,8 @@
 /** How much a peer is asked for, by a path that is played: no sockets and no clock. */
 import t from 'tap';
-import { fetchLimits } from '../../swarm/fetch-limits.ts';
-import { blockBytes } from '../../swarm/limits.ts';
-import { type AskedAt, PeerPace } from '../../swarm/peer-pace.ts';
+import { fetchLimits } from '../../swarm/fetch/fetch-limits.ts';
+import { type AskedAt, PeerPace } from '../../swarm/fetch/peer-pace.ts';
+import { blockBytes } from '../../swarm/wire/limits.ts';
 
 const megabyte = 1_000_000;
 

@@ -1,6 +1,6 @@
 /** Which pieces a seed suggests to whom. */
 import t from 'tap';
-import { type DealtPeer, PieceDealer } from '../../swarm/piece-dealer.ts';
+import { type DealtPeer, PieceDealer } from '../../swarm/seed/piece-dealer.ts';
 
 const pieceLength = 256 * 1024;
 /** As many pieces as a peer is suggested ahead. */

@@ -1,6 +1,6 @@
 /** Memory that is used again. */
 import t from 'tap';
-import { PieceMemory } from '../../swarm/piece-memory.ts';
+import { PieceMemory } from '../../swarm/fetch/piece-memory.ts';
 
 t.test('what was given back is taken again, once, by who wants as much', async (t) => {
   for (const shared of [true, false]) {

@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { hash } from 'node:crypto';
 import fc from 'fast-check';
 import t from 'tap';
-import { blockBytes } from '../../swarm/limits.ts';
-import { type CheckResult, PieceWindow } from '../../swarm/piece-window.ts';
-import type { BlockRequest } from '../../swarm/wire-encode.ts';
+import { type CheckResult, PieceWindow } from '../../swarm/fetch/piece-window.ts';
+import { blockBytes } from '../../swarm/wire/limits.ts';
+import type { BlockRequest } from '../../swarm/wire/wire-encode.ts';
 import { spoilt } from '../helpers/test-peer.ts';
 import { fileOf, pieceBytes } from './fetch-fixture.ts';
 

@@ -1,6 +1,6 @@
 /** The memory of reads: used again, never much larger than what is read, and bounded while idle. */
 import t from 'tap';
-import { idleMemoryMaxBytes, ReadMemory } from '../../swarm/read-memory.ts';
+import { idleMemoryMaxBytes, ReadMemory } from '../../swarm/seed/read-memory.ts';
 
 t.test('it fits what is read, and is less than twice as much', async (t) => {
   const memory = new ReadMemory();

@@ -1,8 +1,8 @@
 /** Real BitTorrent programs download from the seed server, from a .torrent and from a magnet link. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { NamedTorrents } from '../../swarm/encrypted-handshake.ts';
-import { magnetLink, torrentFile } from '../../swarm/torrent-file.ts';
+import { magnetLink, torrentFile } from '../../swarm/torrent/torrent-file.ts';
+import { NamedTorrents } from '../../swarm/wire/encrypted-handshake.ts';
 import { finished, programsOfTests, startDownload } from '../helpers/bittorrent/programs.ts';
 import { enterOwnNetwork } from '../helpers/own-network.ts';
 import type { Held } from './seed-fixture.ts';

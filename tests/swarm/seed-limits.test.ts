@@ -4,9 +4,9 @@ import { truncate, writeFile } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import t from 'tap';
 import { infoHashFromDigest } from '../../nar/hash.ts';
-import { addressKey, networkKey } from '../../swarm/address-key.ts';
-import { encodeMetadata } from '../../swarm/metadata.ts';
-import type { SeedServer, SeedStatus } from '../../swarm/seed-server.ts';
+import { addressKey, networkKey } from '../../swarm/address/address-key.ts';
+import type { SeedServer, SeedStatus } from '../../swarm/seed/seed-server.ts';
+import { encodeMetadata } from '../../swarm/torrent/metadata.ts';
 import {
   encodeCancels,
   encodeExtended,
@@ -17,8 +17,8 @@ import {
   encodeRequest,
   encodeRequests,
   encodeSimple,
-} from '../../swarm/wire-encode.ts';
-import { encodeHandshake, makePeerId } from '../../swarm/wire-handshake.ts';
+} from '../../swarm/wire/wire-encode.ts';
+import { encodeHandshake, makePeerId } from '../../swarm/wire/wire-handshake.ts';
 import type { Held, SeedingOptions } from './seed-fixture.ts';
 import { blocksOf, downloadHonestly, RawPeer, seeding, statusWhere } from './seed-fixture.ts';
 

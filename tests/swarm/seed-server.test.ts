@@ -4,10 +4,10 @@ import { connect } from 'node:net';
 import fc from 'fast-check';
 import t from 'tap';
 import { infoHashFromDigest } from '../../nar/hash.ts';
-import { encodeExtendedHandshake, parseExtendedHandshake } from '../../swarm/extension.ts';
-import { encodeMetadata, parseMetadata } from '../../swarm/metadata.ts';
-import { openSeedServer } from '../../swarm/seed-server.ts';
-import { infoDictionary } from '../../swarm/torrent.ts';
+import { openSeedServer } from '../../swarm/seed/seed-server.ts';
+import { encodeMetadata, parseMetadata } from '../../swarm/torrent/metadata.ts';
+import { infoDictionary } from '../../swarm/torrent/torrent.ts';
+import { encodeExtendedHandshake, parseExtendedHandshake } from '../../swarm/wire/extension.ts';
 import {
   encodeCancel,
   encodeExtended,
@@ -15,8 +15,8 @@ import {
   encodeRequests,
   encodeSimple,
   fullBitfield,
-} from '../../swarm/wire-encode.ts';
-import { encodeHandshake, makePeerId } from '../../swarm/wire-handshake.ts';
+} from '../../swarm/wire/wire-encode.ts';
+import { encodeHandshake, makePeerId } from '../../swarm/wire/wire-handshake.ts';
 import { blocksOf, downloadHonestly, FileSource, RawPeer, seeding, statusWhere } from './seed-fixture.ts';
 
 const kib = 1024;

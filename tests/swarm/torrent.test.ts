@@ -19,8 +19,8 @@ import {
   type Torrent,
   TorrentHasher,
   torrentLengthMaxBytes,
-} from '../../swarm/torrent.ts';
-import { magnetLink, parseTorrentFile, torrentFile } from '../../swarm/torrent-file.ts';
+} from '../../swarm/torrent/torrent.ts';
+import { magnetLink, parseTorrentFile, torrentFile } from '../../swarm/torrent/torrent-file.ts';
 import { indexPieces, wordsContent } from './vector-content.ts';
 
 interface TorrentVector {

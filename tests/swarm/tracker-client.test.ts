@@ -7,7 +7,7 @@ import t, { type Test } from 'tap';
 import { isNarswarmError } from '../../nar/errors.ts';
 import { parseInfoHash } from '../../nar/hash.ts';
 import { bencode } from '../../swarm/bencode.ts';
-import { Tracker } from '../../swarm/tracker.ts';
+import { Tracker } from '../../swarm/tracker/tracker.ts';
 import {
   type Announce,
   announce,
@@ -15,8 +15,8 @@ import {
   announceIntervalMinSeconds,
   announceMaxBytes,
   announceMaxPeers,
-} from '../../swarm/tracker-client.ts';
-import { announceOverHttp } from '../../swarm/tracker-http.ts';
+} from '../../swarm/tracker/tracker-client.ts';
+import { announceOverHttp } from '../../swarm/tracker/tracker-http.ts';
 import { provesNothingStaysOpen } from '../helpers/open-resources.ts';
 
 const infoHash = parseInfoHash('00ff2026'.repeat(5));

@@ -10,7 +10,7 @@ import {
   parseScrapeQuery,
   scrapeMaxInfoHashes,
   trackerQueryMaxCharacters,
-} from '../../swarm/tracker-query.ts';
+} from '../../swarm/tracker/tracker-query.ts';
 
 const infoHash = `info_hash=${'%aB'.repeat(20)}`;
 const peerId = 'peer_id=-XX0001-abcdefghijkl';

@@ -2,12 +2,12 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { type InfoHash, parseInfoHash } from '../../nar/hash.ts';
+import { IpAddress } from '../../swarm/address/ip-address.ts';
+import { type PeerAddress, parseCompactPeers, printPeer } from '../../swarm/address/peer-address.ts';
 import { type BencodeDictionary, parseBencode } from '../../swarm/bencode.ts';
-import { IpAddress } from '../../swarm/ip-address.ts';
-import { type PeerAddress, parseCompactPeers, printPeer } from '../../swarm/peer-address.ts';
-import { Tracker } from '../../swarm/tracker.ts';
-import { announceOverHttp, scrapeOverHttp } from '../../swarm/tracker-http.ts';
-import type { TrackerLimits } from '../../swarm/tracker-limits.ts';
+import { Tracker } from '../../swarm/tracker/tracker.ts';
+import { announceOverHttp, scrapeOverHttp } from '../../swarm/tracker/tracker-http.ts';
+import type { TrackerLimits } from '../../swarm/tracker/tracker-limits.ts';
 
 const known = parseInfoHash('ab'.repeat(20));
 const seeder = { host: '192.0.2.1', port: 1 };

@@ -4,10 +4,10 @@ import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import type { Test } from 'tap';
 import { type InfoHash, infoHashToDigest, parseInfoHash } from '../../nar/hash.ts';
-import type { PeerAddress } from '../../swarm/peer-address.ts';
-import { Tracker } from '../../swarm/tracker.ts';
-import type { TrackerLimits } from '../../swarm/tracker-limits.ts';
-import { openUdpTracker, type UdpTracker } from '../../swarm/udp-tracker.ts';
+import type { PeerAddress } from '../../swarm/address/peer-address.ts';
+import { Tracker } from '../../swarm/tracker/tracker.ts';
+import type { TrackerLimits } from '../../swarm/tracker/tracker-limits.ts';
+import { openUdpTracker, type UdpTracker } from '../../swarm/tracker/udp-tracker.ts';
 
 export const known = parseInfoHash('ab'.repeat(20));
 export const unknown = parseInfoHash('00'.repeat(20));

@@ -2,10 +2,15 @@
 
 import fc from 'fast-check';
 import t from 'tap';
-import { ConnectionIds } from '../../swarm/connection-ids.ts';
-import { IpAddress } from '../../swarm/ip-address.ts';
-import { numWantDefault, numWantMax } from '../../swarm/tracker-query.ts';
-import { packetKind, parseAnnounce, parseScrape, udpPacketMaxBytes } from '../../swarm/udp-packets.ts';
+import { IpAddress } from '../../swarm/address/ip-address.ts';
+import { ConnectionIds } from '../../swarm/tracker/connection-ids.ts';
+import { numWantDefault, numWantMax } from '../../swarm/tracker/tracker-query.ts';
+import {
+  packetKind,
+  parseAnnounce,
+  parseScrape,
+  udpPacketMaxBytes,
+} from '../../swarm/tracker/udp-packets.ts';
 import { announcePacket, connectPacket, known, scrapePacket } from './udp-lab.ts';
 
 const id = Buffer.alloc(8, 1);

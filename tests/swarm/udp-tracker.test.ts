@@ -1,8 +1,8 @@
 /** The tracker over UDP: what BEP 15 asks for, and that it is of no use to those who hide who they are. */
 
 import t from 'tap';
-import { parseCompactPeers, printPeer } from '../../swarm/peer-address.ts';
-import { openUdpTracker } from '../../swarm/udp-tracker.ts';
+import { parseCompactPeers, printPeer } from '../../swarm/address/peer-address.ts';
+import { openUdpTracker } from '../../swarm/tracker/udp-tracker.ts';
 import { announcePacket, connectPacket, known, scrapePacket, UdpClient, udpLab, unknown } from './udp-lab.ts';
 
 /** Peers of an announce answer. */

@@ -1,7 +1,7 @@
 /** What peers on real sockets see of the upload policy. */
 import t from 'tap';
-import { TorrentFetch } from '../../swarm/fetcher.ts';
-import { encodeRequests, encodeSimple } from '../../swarm/wire-encode.ts';
+import { TorrentFetch } from '../../swarm/fetch/fetcher.ts';
+import { encodeRequests, encodeSimple } from '../../swarm/wire/wire-encode.ts';
 import { blocksOf, downloadHonestly, RawPeer, seeding, statusWhere, testCap } from './seed-fixture.ts';
 
 const kib = 1024;

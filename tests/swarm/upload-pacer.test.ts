@@ -1,9 +1,9 @@
 /** Rates, turns and slots over virtual time. */
 import t from 'tap';
 import { TokenBucket } from '../../swarm/token-bucket.ts';
-import { uploadLimits } from '../../swarm/upload-limits.ts';
-import { type PacedSender, UploadPacer } from '../../swarm/upload-pacer.ts';
-import { chooseSlots, type SlotCandidate, slotsFor } from '../../swarm/upload-slots.ts';
+import { uploadLimits } from '../../swarm/upload/upload-limits.ts';
+import { type PacedSender, UploadPacer } from '../../swarm/upload/upload-pacer.ts';
+import { chooseSlots, type SlotCandidate, slotsFor } from '../../swarm/upload/upload-slots.ts';
 
 const kib = 1024;
 const mib = 1024 * kib;

@@ -2,15 +2,15 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { infoHashFromDigest } from '../../nar/hash.ts';
-import { UploadLedger } from '../../swarm/upload-ledger.ts';
-import { uploadLimits } from '../../swarm/upload-limits.ts';
+import { UploadLedger } from '../../swarm/upload/upload-ledger.ts';
+import { uploadLimits } from '../../swarm/upload/upload-limits.ts';
 import {
   neverUploaded,
   nextUploadRecord,
   type UploadFacts,
   type UploadRecord,
   type UploadRules,
-} from '../../swarm/upload-policy.ts';
+} from '../../swarm/upload/upload-policy.ts';
 
 const mib = 1024 * 1024;
 const minute = 60_000;

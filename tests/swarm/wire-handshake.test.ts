@@ -6,7 +6,7 @@ import {
   handshakeBytes,
   makePeerId,
   parseHandshake,
-} from '../../swarm/wire-handshake.ts';
+} from '../../swarm/wire/wire-handshake.ts';
 
 const infoHash = parseInfoHash('0123456789abcdef0123456789abcdef01234567');
 

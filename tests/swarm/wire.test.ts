@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import t from 'tap';
 import { isNarswarmError } from '../../nar/errors.ts';
-import { blockMaxBytes, controlMessageMaxBytes } from '../../swarm/limits.ts';
-import type { WireVisitor } from '../../swarm/wire.ts';
-import { WireDecoder } from '../../swarm/wire.ts';
+import { blockMaxBytes, controlMessageMaxBytes } from '../../swarm/wire/limits.ts';
+import type { WireVisitor } from '../../swarm/wire/wire.ts';
+import { WireDecoder } from '../../swarm/wire/wire.ts';
 import {
   encodeBitfield,
   encodeCancels,
@@ -17,7 +17,7 @@ import {
   encodeRequests,
   encodeSimple,
   fullBitfield,
-} from '../../swarm/wire-encode.ts';
+} from '../../swarm/wire/wire-encode.ts';
 
 const pieces = 21;
 

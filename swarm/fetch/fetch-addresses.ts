@@ -1,0 +1,49 @@
+/** The addresses that one fetch knows of and has not tried yet, the best first. */
+
+import { type PeerAddress, parsePeer, printPeer } from '../address/peer-address.ts';
+import { localFirst, type PeerBook } from './peer-book.ts';
+
+export class FetchAddresses {
+  readonly #max: number;
+  readonly #book: PeerBook | undefined;
+  readonly #seen = new Set<string>();
+  #waiting: PeerAddress[] = [];
+
+  /** `max`: addresses that it ever takes note of. */
+  constructor(max: number, book: PeerBook | undefined) {
+    this.#max = max;
+    this.#book = book;
+  }
+
+  /** Addresses that are not tried yet. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
+  /** Those that were named before, or are banned, are ignored. */
+  add(addresses: Iterable<PeerAddress>): void {
+    const before = this.#seen.size;
+    for (const address of addresses) {
+      const key = printPeer(address);
+      if (this.#seen.has(key) || this.#seen.size >= this.#max) continue;
+      this.#seen.add(key);
+      this.#waiting.push(address);
+    }
+    if (this.#seen.size > before)
+      this.#waiting = this.#book?.rank(this.#waiting) ?? localFirst(this.#waiting);
+  }
+
+  /** The best one, which is waiting no more. */
+  take(): PeerAddress | undefined {
+    return this.#waiting.shift();
+  }
+
+  /** Whether one that waits is to be preferred to one that is connected and has given nothing. */
+  hasBetterThan(key: string): boolean {
+    const [first] = this.#waiting;
+    const address = parsePeer(key);
+    if (first === undefined || address === undefined) return false;
+    const ranked = this.#book?.rank([address, first]) ?? localFirst([address, first]);
+    return ranked[0] === first;
+  }
+}

@@ -1,0 +1,404 @@
+/** One connection to a peer that has what we fetch: handshake, requests, blocks. What to ask for is decided elsewhere. */
+
+import { NarswarmError } from '../../nar/errors.ts';
+import type { PeerAddress } from '../address/peer-address.ts';
+import { pieceCount, type Torrent } from '../torrent/torrent.ts';
+import { dealExtension, encodeExtendedHandshake, parseExtendedHandshake } from '../wire/extension.ts';
+import { blockBytes } from '../wire/limits.ts';
+import { WireDecoder, type WireVisitor } from '../wire/wire.ts';
+import {
+  type BlockRequest,
+  encodeBitfield,
+  encodeCancels,
+  encodeExtended,
+  encodeIndexed,
+  encodeKeepAlive,
+  encodeRequests,
+  encodeSimple,
+  fullBitfield,
+} from '../wire/wire-encode.ts';
+import type { Handshake } from '../wire/wire-handshake.ts';
+import type { FetchLimits } from './fetch-limits.ts';
+import type { PeerPace as RememberedPace } from './peer-book.ts';
+import { PeerConnection } from './peer-connection.ts';
+import { type AskedAt, PeerPace } from './peer-pace.ts';
+
+/** What happens on the connection. Called while a socket is read: it records and decides, and waits for nothing. */
+export interface FetchPeerEvents {
+  /** It made a step towards giving something: its handshake, its first unchoke. */
+  progressed(peer: FetchPeer): void;
+  /** It may be asked for something, or for more. */
+  ready(peer: FetchPeer): void;
+  blockBegins(peer: FetchPeer, block: BlockRequest): void;
+  blockBytes(peer: FetchPeer, block: BlockRequest, bytes: Buffer, offset: number): void;
+  blockEnds(peer: FetchPeer, block: BlockRequest): void;
+  /** Blocks that it was asked for and will not send. */
+  lost(peer: FetchPeer, blocks: BlockRequest[]): void;
+  /** Last of all, and once. */
+  closed(peer: FetchPeer): void;
+  /** A fault of ours, not of the peer. */
+  fault(error: unknown): void;
+}
+
+/** A block that it was asked for. */
+interface Asked {
+  readonly block: BlockRequest;
+  readonly at: AskedAt;
+  /** Less was asked of it then than its path holds. */
+  readonly limited: boolean;
+}
+
+/** Blocks that are asked for together at the most, once the path is full: one read of the other side. */
+const batchBlocks = 64;
+/** Room for what comes with the blocks of a small torrent. */
+const smallReadBytes = 32 * 1024;
+
+export interface FetchPeerOptions {
+  address: PeerAddress;
+  /** Names the peer in `address`. */
+  key: string;
+  torrent: Torrent;
+  peerId: Buffer;
+  limits: FetchLimits;
+  events: FetchPeerEvents;
+  /** Blocks that it is asked for at first. */
+  startRequests: number;
+  /** What it gave lately. */
+  known?: RememberedPace | undefined;
+  /** When what is fetched is shared: what there is already, and where others get it. */
+  share?: FetchShare | undefined;
+}
+
+/** What peers are told by who shares what it fetches. */
+export interface FetchShare {
+  /** Where others may connect to. */
+  readonly listenPort: number;
+  /** One bit for each piece that is there. */
+  bits(): Buffer;
+}
+
+export class FetchPeer implements WireVisitor {
+  readonly key: string;
+  readonly address: PeerAddress;
+  readonly #options: FetchPeerOptions;
+  readonly #connection: PeerConnection;
+  #pieces: 'all' | Buffer;
+  #choked = true;
+  readonly #asked = new Map<number, Asked>();
+  readonly #openedMs = performance.now();
+  #arriving: Asked | undefined;
+  #requestsMax: number;
+  #rejects = 0;
+  readonly #rejectsOfPiece = new Map<number, number>();
+  #pausedUntilMs = 0;
+  #deals = false;
+  /** It deals with those who take part. */
+  #dealsOut = false;
+  readonly #suggested = new Set<number>();
+  #everUnchoked = false;
+  #chatter = 0;
+  /** Since when its rate is looked at, and what it gave since. */
+  #rateSinceMs = performance.now();
+  #rateBytes = 0;
+  /** It has delivered a block. */
+  proven = false;
+  /** What it gives, and how much of it is to be asked for. */
+  readonly pace: PeerPace;
+
+  constructor(options: FetchPeerOptions) {
+    const { address, torrent, limits, key } = options;
+    this.#options = options;
+    this.key = key;
+    this.address = address;
+    this.#pieces = Buffer.alloc(Math.ceil(pieceCount(torrent) / 8));
+    this.#requestsMax = limits.assumedRequests;
+    this.pace = new PeerPace(limits, options.startRequests, options.known);
+    this.#connection = new PeerConnection({
+      address,
+      infoHash: torrent.infoHash,
+      peerId: options.peerId,
+      // A small torrent and what is said around it come at once, too.
+      readBytes: Math.min(limits.readBytes, torrent.length + smallReadBytes),
+      onHandshake: (handshake) => this.#greet(handshake),
+      onClosed: () => this.#onClosed(),
+      onFault: (error) => options.events.fault(error),
+    });
+  }
+
+  /** Resolves when the socket is closed. */
+  get gone(): Promise<void> {
+    return this.#connection.gone;
+  }
+
+  /** Blocks asked for and not here. */
+  get waitingFor(): number {
+    return this.#asked.size;
+  }
+
+  get connected(): boolean {
+    return this.#connection.handshake !== undefined;
+  }
+
+  has(index: number): boolean {
+    if (this.#pieces === 'all') return true;
+    return ((this.#pieces[index >> 3] ?? 0) & (0x80 >> (index & 7))) !== 0;
+  }
+
+  /** It wants to be asked for what it suggests, and for the rest only in need. */
+  get deals(): boolean {
+    return this.#deals;
+  }
+
+  /** Whether it is to be asked for a piece: one that deals only for those that it suggested. */
+  offers(index: number): boolean {
+    return this.has(index) && (!this.#deals || this.#suggested.has(index));
+  }
+
+  /** Says that a piece is here now. */
+  tellHave(index: number): void {
+    if (this.#connection.ready && this.#options.share !== undefined)
+      this.#connection.send(encodeIndexed('have', index));
+  }
+
+  /** How many more blocks it should be asked for now. It fills up in batches, which the other side can read at once. */
+  appetite(nowMs: number): number {
+    if (this.#choked || this.#connection.closed || nowMs < this.#pausedUntilMs) return 0;
+    const window = Math.min(this.pace.window, this.#requestsMax);
+    const free = window - this.#asked.size;
+    return free < Math.min(window / 4, batchBlocks) ? 0 : free;
+  }
+
+  /** How long a block would take that it is asked for now. While nothing is known of it, what its handshake took and some more. */
+  get expectMs(): number {
+    const { slackMs } = this.#options.limits;
+    return this.pace.expectMs(this.#asked.size) ?? 2 * ((this.pace.roundTripMs ?? 0) + slackMs);
+  }
+
+  /** `all` of what it should be asked for, or less because there is not more. */
+  ask(blocks: readonly BlockRequest[], all: boolean): void {
+    const fresh = blocks.filter((block) => !this.#asked.has(blockKey(block)));
+    if (fresh.length === 0) return;
+    const nowMs = performance.now();
+    if (this.#asked.size === 0) this.#restartRate(nowMs);
+    const at = this.pace.asks(nowMs);
+    for (const block of fresh) this.#asked.set(blockKey(block), { block, at, limited: !all });
+    this.#connection.send(encodeRequests(fresh));
+  }
+
+  /** Says that a block came from elsewhere. The answer, a block that crosses or a refusal, will be ignored. */
+  noLongerNeeds(block: BlockRequest): void {
+    if (this.#asked.size === 0 || this.#isArriving(block) || !this.#asked.delete(blockKey(block))) return;
+    this.#connection.send(encodeCancels([block]));
+  }
+
+  /**
+   * Whether, for `ms`, it gave less than `leastBytes` although it was to give something: blocks that it was asked for, or its
+   * handshake and leave to ask. Begins anew each time.
+   */
+  fellShort(nowMs: number, ms: number, leastBytes: number): boolean {
+    if (nowMs - this.#rateSinceMs < ms) return false;
+    const short = this.#rateBytes < leastBytes && (this.#asked.size > 0 || this.#choked);
+    this.#restartRate(nowMs);
+    return short;
+  }
+
+  /** The blocks that it was asked for are free for others; they are still taken if they come first. */
+  standsStill(): BlockRequest[] {
+    this.pace.restart();
+    return this.#waitedFor();
+  }
+
+  stayAlive(nowMs: number): void {
+    if (this.connected && nowMs - this.#connection.sentMs >= this.#options.limits.keepAliveMs)
+      this.#connection.send(encodeKeepAlive());
+  }
+
+  close(): void {
+    this.#connection.close();
+  }
+
+  #onClosed(): void {
+    this.#lose(this.#waitedFor());
+    this.#options.events.closed(this);
+  }
+
+  #restartRate(nowMs: number): void {
+    this.#rateSinceMs = nowMs;
+    this.#rateBytes = 0;
+  }
+
+  #greet(handshake: Handshake): WireDecoder {
+    const { torrent, limits, share } = this.#options;
+    this.pace.answeredAfter(performance.now() - this.#openedMs);
+    this.#options.events.progressed(this);
+    const messages = [encodeSimple('interested')];
+    if (handshake.extended) {
+      const hello = encodeExtendedHandshake({
+        requestsQueuedMax: limits.assumedRequests,
+        uploadOnly: false,
+        ...(share && { deals: true, listenPort: share.listenPort }),
+      });
+      messages.unshift(encodeExtended(0, hello));
+    }
+    // What there is comes before anything else, and by BEP 6 also that there is nothing.
+    const bits = share?.bits();
+    if (bits !== undefined) messages.unshift(encodeBitfield(bits));
+    else if (handshake.fast) messages.unshift(encodeSimple('haveNone'));
+    this.#connection.send(Buffer.concat(messages));
+    return new WireDecoder(this, { pieces: pieceCount(torrent), blockMaxBytes: blockBytes });
+  }
+
+  // What the peer says
+
+  keepAlive(): void {
+    this.#countChatter();
+  }
+
+  choke(): void {
+    this.#countChatter();
+    this.#choked = true;
+    // They are suggested to others now.
+    this.#suggested.clear();
+    // With the fast extension each request is refused by itself; without, all are forgotten.
+    if (this.#connection.handshake?.fast === false) this.#lose(this.#waitedFor());
+  }
+
+  unchoke(): void {
+    this.#countChatter();
+    // It comes again once that peer knows that we take part in what it deals.
+    if (this.#connection.greeting && this.#dealsOut && this.#options.share !== undefined) return;
+    this.#choked = false;
+    if (!this.#everUnchoked) this.#options.events.progressed(this);
+    this.#everUnchoked = true;
+    this.#options.events.ready(this);
+  }
+
+  have(index: number): void {
+    this.#countChatter();
+    if (this.#pieces === 'all') return;
+    this.#pieces[index >> 3] = (this.#pieces[index >> 3] ?? 0) | (0x80 >> (index & 7));
+    this.#options.events.ready(this);
+  }
+
+  bitfield(bits: Buffer): void {
+    this.#countChatter();
+    this.#pieces = Buffer.from(bits);
+    this.#options.events.ready(this);
+  }
+
+  haveAll(): void {
+    this.#countChatter();
+    this.#pieces = 'all';
+    this.#options.events.ready(this);
+  }
+
+  reject(index: number, begin: number, lengthBytes: number): void {
+    this.#countChatter();
+    const block = this.#asked.get(blockKey({ index, begin }))?.block;
+    // It may answer a cancel.
+    if (block === undefined || block.lengthBytes !== lengthBytes) return;
+    // After a choke, BEP 6 has every request refused by itself: that says nothing about the piece.
+    if (this.#choked) {
+      this.#lose([block]);
+      return;
+    }
+    const { rejects, rejectsOfPiece, rejectedPauseMs } = this.#options.limits;
+    if (++this.#rejects > rejects) throw violation('it refuses everything');
+    const ofPiece = (this.#rejectsOfPiece.get(index) ?? 0) + 1;
+    this.#rejectsOfPiece.set(index, ofPiece);
+    if (ofPiece >= rejectsOfPiece) this.#lacks(index);
+    this.#pausedUntilMs = performance.now() + rejectedPauseMs;
+    this.pace.restart();
+    this.#lose([block]);
+  }
+
+  suggest(index: number): void {
+    this.#countChatter();
+    this.#suggested.add(index);
+    if (this.#deals) this.#options.events.ready(this);
+  }
+
+  allowedFast(): void {
+    this.#countChatter();
+  }
+
+  ignored(): void {
+    this.#countChatter();
+  }
+
+  extended(id: number, payload: Buffer): void {
+    this.#countChatter();
+    if (id === dealExtension.ns_deal && this.#options.share !== undefined) {
+      this.#deals = payload[0] === 1;
+      this.#options.events.ready(this);
+    }
+    if (id !== 0) return;
+    const { requestsQueuedMax, extensions } = parseExtendedHandshake(payload);
+    this.#dealsOut = extensions.has('ns_deal');
+    const { assumedRequests, maxRequests } = this.#options.limits;
+    this.#requestsMax = Math.min(Math.max(requestsQueuedMax ?? assumedRequests, 1), maxRequests);
+  }
+
+  pieceStart(index: number, begin: number, lengthBytes: number): void {
+    const asked = this.#asked.get(blockKey({ index, begin }));
+    // It may cross a cancel, or come after we gave up on it; what was never asked for is skipped as well.
+    this.#arriving = asked?.block.lengthBytes === lengthBytes ? asked : undefined;
+    if (this.#arriving === undefined) this.#countChatter();
+    else this.#options.events.blockBegins(this, this.#arriving.block);
+  }
+
+  pieceData(bytes: Buffer, offset: number): void {
+    if (this.#arriving === undefined) return;
+    this.#rateBytes += bytes.length;
+    this.#options.events.blockBytes(this, this.#arriving.block, bytes, offset);
+  }
+
+  pieceEnd(): void {
+    const asked = this.#arriving;
+    this.#arriving = undefined;
+    if (asked === undefined) return;
+    const { block, at, limited } = asked;
+    this.#asked.delete(blockKey(block));
+    this.#rejects = 0;
+    this.#rejectsOfPiece.delete(block.index);
+    this.#chatter = 0;
+    this.proven = true;
+    this.pace.got(block.lengthBytes, at, performance.now(), limited);
+    this.#options.events.blockEnds(this, block);
+  }
+
+  #isArriving({ index, begin }: BlockRequest): boolean {
+    const block = this.#arriving?.block;
+    return block?.index === index && block.begin === begin;
+  }
+
+  #waitedFor(): BlockRequest[] {
+    return Array.from(this.#asked.values(), ({ block }) => block);
+  }
+
+  /** It said that it has a piece, and refuses to give it. */
+  #lacks(index: number): void {
+    if (this.#pieces === 'all') this.#pieces = fullBitfield(pieceCount(this.#options.torrent));
+    this.#pieces[index >> 3] = (this.#pieces[index >> 3] ?? 0) & ~(0x80 >> (index & 7));
+  }
+
+  #countChatter(): void {
+    const { torrent, limits } = this.#options;
+    if (++this.#chatter > pieceCount(torrent) + 2 * limits.maxRequests + limits.chatter)
+      throw violation('it talks too much');
+  }
+
+  #lose(blocks: BlockRequest[]): void {
+    for (const block of blocks) this.#asked.delete(blockKey(block));
+    if (blocks.length > 0) this.#options.events.lost(this, blocks);
+  }
+}
+
+/** A number for each block: pieces have at most 4 MiB. */
+function blockKey({ index, begin }: Pick<BlockRequest, 'index' | 'begin'>): number {
+  return index * 0x800000 + begin;
+}
+
+function violation(why: string): NarswarmError {
+  return new NarswarmError('wire-violation', why);
+}

@@ -1,0 +1,508 @@
+/**
+ * Fetches one torrent from several peers and gives its pieces in order, each checked against its hash.
+ *
+ * Built for streaming: the next piece to deliver is asked for first, nothing is asked for that there is no room for, and
+ * it says quickly that the swarm does not give, so that the caller can go on elsewhere.
+ */
+
+import { hash, subtle } from 'node:crypto';
+import { NarswarmError } from '../../nar/errors.ts';
+import { type PeerAddress, parsePeer, printPeer } from '../address/peer-address.ts';
+import type { Torrent } from '../torrent/torrent.ts';
+import { blockBytes } from '../wire/limits.ts';
+import type { BlockRequest } from '../wire/wire-encode.ts';
+import { makePeerId } from '../wire/wire-handshake.ts';
+import { FetchAddresses } from './fetch-addresses.ts';
+import { type FetchLimits, fetchLimits } from './fetch-limits.ts';
+import { FetchPeer, type FetchPeerEvents, type FetchShare } from './fetch-peer.ts';
+import { FetchProgress } from './fetch-progress.ts';
+import { type HashThread, sha1Aside } from './hash-thread.ts';
+import type { PeerBook } from './peer-book.ts';
+import type { PieceMemory } from './piece-memory.ts';
+import { PieceWindow } from './piece-window.ts';
+
+export type { PeerAddress } from '../address/peer-address.ts';
+
+/** How long no byte may come before the swarm counts as stalled. */
+export const stallDefaultMs = 500;
+
+export interface TorrentFetchOptions {
+  torrent: Torrent;
+  /** Offset in the file; the piece that holds it comes first. 0 by default. */
+  fromByte?: number;
+  /** Offset of the first byte that is not wanted; the piece that holds the one before comes last. The whole file by default. */
+  toByte?: number;
+  stallMs?: number;
+  /** 20 bytes; whoever shows the same is ourselves. That of `share`, or a new one, by default. */
+  peerId?: Buffer;
+  signal?: AbortSignal;
+  limits?: Partial<FetchLimits>;
+  /** When what is fetched is shared with other peers meanwhile. */
+  share?: TorrentFetchShare;
+  /**
+   * Connects, shakes hands and says that it is interested, but asks for nothing until it is iterated or `start` is called. Closed when
+   * neither happens within `FetchLimits.holdMs`.
+   */
+  hold?: boolean;
+  /** What is known of peers from before; without one nothing is, and nothing is remembered. */
+  book?: PeerBook | undefined;
+  /** Hashes large pieces; without one they are hashed by Node's own threads. */
+  hashes?: HashThread | undefined;
+}
+
+export interface TorrentFetchShare extends FetchShare {
+  /** Of the server that shares it: whoever shows the same is ourselves. 20 bytes. */
+  readonly peerId: Buffer;
+  /** Whether it is shared with this peer, too; with all by default. */
+  with?(address: PeerAddress): boolean;
+  /** A piece is whole and right, long before its turn to be given out perhaps. `bytes` do not change any more. */
+  onVerified(index: number, bytes: Buffer): void;
+}
+
+export interface VerifiedPiece {
+  index: number;
+  /** Of its first byte in the file. */
+  offset: number;
+  bytes: Buffer;
+  /** Who sent it, `host:port`. */
+  peers: string[];
+}
+
+export interface FetchStats {
+  /** Bytes of blocks, spoilt ones and doubles included. */
+  downloadedBytes: number;
+  /** Those of them that were of no use: what several peers were asked for, and what was cut off. */
+  unusedBytes: number;
+  /** Connections that showed a handshake. */
+  peers: number;
+  /** Addresses that sent wrong bytes. */
+  banned: string[];
+}
+
+/**
+ * Iterate it once. Throws `swarm-stalled` when nobody sent a byte for `stallMs` while the next piece was waited for, or when all
+ * together gave next to nothing (`FetchLimits.leastBytesPerSecond`); `swarm-exhausted` when nobody is left who could; `aborted` at once
+ * when the signal says so. Closes itself at the end.
+ */
+export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEvents {
+  /** Resolves when a peer can give what is wanted next: it has it, and lets us ask. Stays pending when none ever does; never rejects. */
+  readonly live: Promise<void>;
+  #isLive: () => void = () => {};
+  /** Resolves when nothing more comes of it, also while nobody iterates it. */
+  readonly ended: Promise<void>;
+  #isOver: () => void = () => {};
+  #held: boolean;
+  readonly #heldSinceMs = performance.now();
+  readonly #book: PeerBook | undefined;
+  readonly #hashes: HashThread | undefined;
+  readonly #memory: PieceMemory | undefined;
+  readonly #torrent: Torrent;
+  readonly #toByte: number;
+  readonly #stallMs: number;
+  readonly #limits: FetchLimits;
+  #window: PieceWindow;
+  readonly #share: TorrentFetchShare | undefined;
+  readonly #peerId: Buffer;
+  readonly #signal: AbortSignal | undefined;
+  readonly #onAbort = (): void => void this.close();
+
+  readonly #addresses: FetchAddresses;
+  readonly #peers = new Map<string, FetchPeer>();
+  readonly #connectingSinceMs = new Map<string, number>();
+  readonly #banned = new Set<string>();
+  readonly #closing = new Set<Promise<void>>();
+  #complete = false;
+  #downloadedBytes = 0;
+
+  readonly #progress: FetchProgress;
+  /** Since when the piece that is to be delivered next is that one. */
+  #firstSinceMs = performance.now();
+  #heardMs = performance.now();
+  /** Silences since anything came from a peer that does not deal, and when something had been heard before the last of them. */
+  #needs = 0;
+  #neededMs = 0;
+  #wake: (() => void) | undefined;
+  #error: unknown;
+  #closed = false;
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(options: TorrentFetchOptions) {
+    const { torrent, fromByte = 0, toByte = torrent.length, stallMs = stallDefaultMs, signal } = options;
+    this.#torrent = torrent;
+    this.#share = options.share;
+    this.#peerId = options.peerId ?? options.share?.peerId ?? makePeerId();
+    this.#stallMs = stallMs;
+    this.#limits = { ...fetchLimits, ...options.limits };
+    const aside = torrent.pieceLength >= this.#limits.hashAsideBytes;
+    this.#hashes = aside ? options.hashes : undefined;
+    // Who shares what is fetched holds it for others, for as long as they take.
+    this.#memory = this.#share === undefined ? this.#hashes?.memory : undefined;
+    this.#toByte = toByte;
+    this.#window = this.#windowFrom(fromByte);
+    this.#progress = new FetchProgress(stallMs, this.#limits, performance.now());
+    this.live = new Promise((resolve) => {
+      this.#isLive = resolve;
+    });
+    this.ended = new Promise((resolve) => {
+      this.#isOver = resolve;
+    });
+    this.#held = options.hold ?? false;
+    this.#book = options.book;
+    this.#addresses = new FetchAddresses(this.#limits.addresses, options.book);
+    this.#signal = signal;
+    this.#timer = setInterval(() => this.#sweep(), this.#limits.sweepMs);
+    signal?.addEventListener('abort', this.#onAbort, { once: true });
+    if (signal?.aborted) this.#onAbort();
+  }
+
+  /** True when nothing more comes of it: it is closed, or failed. */
+  get over(): boolean {
+    return this.#closed || this.#error !== undefined;
+  }
+
+  /**
+   * Begins to ask, if it was held until now; with `fromByte` not where it was to begin, but there. What is asked for before it is iterated
+   * waits, as far as there is room.
+   */
+  start(fromByte?: number): void {
+    if (!this.#held) return;
+    this.#held = false;
+    if (fromByte !== undefined) this.#window = this.#windowFrom(fromByte);
+    this.#firstSinceMs = performance.now();
+    this.#heardMs = this.#firstSinceMs;
+    this.#progress.waits(this.#firstSinceMs);
+    this.#connectMore();
+    this.#askAll();
+  }
+
+  /** Addresses that were named before are ignored. */
+  addPeers(addresses: Iterable<PeerAddress>): void {
+    this.#addresses.add(addresses);
+    this.#connectMore();
+  }
+
+  /** From now on the swarm is exhausted when the peers that are known have failed. */
+  noMorePeers(): void {
+    this.#complete = true;
+    this.#checkExhausted();
+  }
+
+  /** Takes back the bytes of a piece that was delivered, for one yet to come, when nobody will read them any more. Nobody has to. */
+  recycle({ bytes }: VerifiedPiece): void {
+    if (this.#share === undefined) this.#window.recycle(bytes);
+  }
+
+  stats(): FetchStats {
+    const connected = [...this.#peers.values()].filter((peer) => peer.connected);
+    const unusedBytes = this.#downloadedBytes - this.#window.usedBytes;
+    return {
+      downloadedBytes: this.#downloadedBytes,
+      unusedBytes,
+      peers: connected.length,
+      banned: [...this.#banned],
+    };
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<VerifiedPiece> {
+    this.start();
+    try {
+      while (!this.#window.done) {
+        if (this.#closed) throw this.#error;
+        const piece = this.#window.deliver();
+        if (piece !== undefined) {
+          this.#firstSinceMs = performance.now();
+          // There is room for one more.
+          this.#askAll();
+          yield piece;
+          // While the caller was busy nobody was waited for.
+          this.#firstSinceMs = performance.now();
+          this.#progress.waits(this.#firstSinceMs);
+          continue;
+        }
+        // A piece that is being checked is whole.
+        if (this.#error !== undefined && !this.#window.checkDue) throw this.#error;
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+        this.#wake = undefined;
+      }
+    } finally {
+      await this.close();
+    }
+  }
+
+  /** Resolves when all connections are closed. May be called twice, and during iteration, which then ends with `aborted`. */
+  async close(): Promise<void> {
+    if (!this.#closed) {
+      this.#closed = true;
+      clearInterval(this.#timer);
+      this.#signal?.removeEventListener('abort', this.#onAbort);
+      this.#fail(new NarswarmError('aborted', 'fetching was given up'));
+      for (const peer of [...this.#peers.values()]) peer.close();
+    }
+    await Promise.all(this.#closing);
+  }
+
+  // What peers tell; see FetchPeerEvents
+
+  progressed(peer: FetchPeer): void {
+    this.#connectingSinceMs.delete(peer.key);
+    this.#progress.heard(performance.now());
+  }
+
+  ready(peer: FetchPeer): void {
+    this.#ask(peer);
+  }
+
+  blockBegins(peer: FetchPeer, block: BlockRequest): void {
+    this.#window.begin(peer.key, block);
+  }
+
+  blockBytes(peer: FetchPeer, block: BlockRequest, bytes: Buffer, offset: number): void {
+    this.#downloadedBytes += bytes.length;
+    if (!this.#window.write(peer.key, block, bytes, offset)) return;
+    this.#heardMs = performance.now();
+    this.#progress.heard(this.#heardMs);
+    if (!peer.deals || peer.offers(block.index)) this.#needs = 0;
+  }
+
+  blockEnds(peer: FetchPeer, block: BlockRequest): void {
+    const piece = this.#window.filled(peer.key, block);
+    this.#progress.useful(block.lengthBytes);
+    if (this.#peers.size > 1) {
+      for (const other of this.#peers.values()) if (other !== peer) other.noLongerNeeds(block);
+    }
+    if (piece !== undefined) this.#check(block.index, piece);
+    this.#ask(peer);
+  }
+
+  #check(index: number, bytes: Buffer): void {
+    if (bytes.length < this.#limits.hashAsideBytes) {
+      this.#checked(index, hash('sha1', bytes, 'buffer'));
+      return;
+    }
+    const digesting =
+      this.#hashes === undefined || this.#memory === undefined
+        ? subtle.digest('SHA-1', bytes).then((digest) => Buffer.from(digest))
+        : sha1Aside(this.#hashes, bytes);
+    digesting.then(
+      (digest) => this.#checked(index, digest),
+      (error: unknown) => {
+        this.#fail(error);
+        void this.close();
+      },
+    );
+  }
+
+  #checked(index: number, digest: Buffer): void {
+    const result = this.#window.checked(index, digest);
+    if (this.#closed) return;
+    for (const liar of result.liars) this.#ban(liar);
+    if (result.kind === 'spoilt') {
+      this.#progress.useful(-result.bytes);
+      this.#askAll();
+      this.#checkExhausted();
+    } else {
+      this.#tellVerified(index);
+    }
+    this.#wake?.();
+  }
+
+  #tellVerified(index: number): void {
+    const bytes = this.#share && this.#window.bytesOf(index);
+    if (bytes === undefined) return;
+    this.#share?.onVerified(index, bytes);
+    for (const peer of this.#peers.values()) peer.tellHave(index);
+  }
+
+  lost(peer: FetchPeer, blocks: BlockRequest[]): void {
+    this.#window.giveBack(peer.key, blocks);
+    if (!this.#closed) this.#askAll();
+  }
+
+  closed(peer: FetchPeer): void {
+    this.#peers.delete(peer.key);
+    this.#remember(peer);
+    this.#connectingSinceMs.delete(peer.key);
+    this.#window.left(peer.key);
+    this.#closing.add(peer.gone);
+    void peer.gone.then(() => this.#closing.delete(peer.gone));
+    if (this.#closed) return;
+    this.#connectMore();
+    this.#checkExhausted();
+  }
+
+  #remember({ address, key, connected, pace }: FetchPeer): void {
+    if (this.#book === undefined || this.#banned.has(key)) return;
+    const { bytesPerSecond, roundTripMs = 0, receivedBytes } = pace;
+    if (receivedBytes > 0) this.#book.gave(address, { bytesPerSecond, roundTripMs });
+    else if (!connected && !this.#closed) this.#book.missed(address);
+  }
+
+  fault(error: unknown): void {
+    this.#fail(error);
+  }
+
+  #windowFrom(fromByte: number): PieceWindow {
+    const { length, pieceLength } = this.#torrent;
+    const first = Math.floor(fromByte / pieceLength);
+    const end = this.#toByte > fromByte ? Math.ceil(Math.min(this.#toByte, length) / pieceLength) : first;
+    return new PieceWindow(this.#torrent, { first, end }, this.#limits.aheadBytes, this.#memory);
+  }
+
+  get #full(): boolean {
+    const { peers, heldPeers } = this.#limits;
+    return this.#peers.size >= (this.#held ? heldPeers : peers);
+  }
+
+  #connectMore(): void {
+    const { startRequests, startRequestsOfSeveral } = this.#limits;
+    while (!this.#closed && !this.#full) {
+      const address = this.#addresses.take();
+      if (address === undefined) return;
+      const key = printPeer(address);
+      const several = this.#peers.size + this.#addresses.waiting > 0;
+      this.#connectingSinceMs.set(key, performance.now());
+      const peer = new FetchPeer({
+        address,
+        key,
+        torrent: this.#torrent,
+        peerId: this.#peerId,
+        share: this.#share?.with?.(address) === false ? undefined : this.#share,
+        startRequests: several ? Math.min(startRequests, startRequestsOfSeveral) : startRequests,
+        known: this.#book?.paceOf(address),
+        limits: this.#limits,
+        events: this,
+      });
+      this.#peers.set(key, peer);
+    }
+  }
+
+  #askAll(): void {
+    for (const peer of this.#peers.values()) this.#ask(peer);
+  }
+
+  #ask(peer: FetchPeer): void {
+    const nowMs = performance.now();
+    const appetite = peer.appetite(nowMs);
+    if (appetite === 0) return;
+    if (peer.has(this.#window.first)) this.#isLive();
+    if (this.#held) return;
+    const has = (index: number): boolean =>
+      peer.offers(index) || (peer.has(index) && this.#presses(index, nowMs));
+    const dueMs = nowMs + 2 * peer.expectMs + this.#limits.slackMs;
+    const blocks: BlockRequest[] = [];
+    // What is waited for and overdue comes before what is not asked for yet.
+    if (this.#wake !== undefined && this.#peers.size > 1) {
+      const most = Math.min(appetite, this.#limits.overtakeRequests);
+      blocks.push(...this.#window.overtake(peer.key, has, most, { nowMs, dueMs, firstOnly: true }));
+    }
+    const how =
+      this.#share !== undefined && !peer.deals
+        ? { spread: Math.random() }
+        : { skipBytes: this.#leftToOthers(peer) };
+    this.#makeRoom();
+    blocks.push(...this.#window.take(peer.key, has, appetite - blocks.length, { dueMs, ...how }));
+    const all = blocks.length === appetite;
+    // Nothing is left that nobody was asked for: an idle peer may overtake a slow one.
+    if (blocks.length === 0 && peer.waitingFor === 0 && this.#peers.size > 1) {
+      const most = Math.min(appetite, this.#limits.overtakeRequests);
+      blocks.push(...this.#window.overtake(peer.key, has, most, { nowMs, dueMs }));
+    }
+    peer.ask(blocks, all);
+  }
+
+  /** What all paths hold twice over has to fit, so that none of them waits for the reader. */
+  #makeRoom(): void {
+    const { aheadBytes, aheadMaxBytes } = this.#limits;
+    let blocks = 0;
+    for (const { pace } of this.#peers.values()) blocks += pace.bytesPerSecond > 0 ? pace.window : 0;
+    this.#window.makeRoom(
+      Math.min(Math.max(2 * blocks * blockBytes, aheadBytes), Math.max(aheadBytes, aheadMaxBytes)),
+    );
+  }
+
+  /** Bytes that the others will have got before a slow peer gives anything: it works on what comes after that. */
+  #leftToOthers(peer: FetchPeer): number {
+    if (this.#peers.size === 1 || !peer.proven) return 0;
+    let quickestMs = Number.POSITIVE_INFINITY;
+    let bytesPerMs = 0;
+    for (const other of this.#peers.values()) {
+      if (other === peer || !other.proven || other.waitingFor === 0) continue;
+      quickestMs = Math.min(quickestMs, other.expectMs);
+      bytesPerMs += other.pace.bytesPerSecond / 1_000;
+    }
+    const laterMs = peer.expectMs - 2 * quickestMs - this.#limits.slackMs;
+    return laterMs > 0 ? laterMs * bytesPerMs : 0;
+  }
+
+  /**
+   * Whether a seed that deals is asked for a piece all the same: the next one, when nothing comes from anybody or that piece is late;
+   * any, when nothing has come from the others for many silences.
+   */
+  #presses(index: number, nowMs: number): boolean {
+    const { dealNeeds, dealPatienceMs } = this.#limits;
+    if (this.#needs >= dealNeeds) return true;
+    if (index !== this.#window.first) return false;
+    const silent = nowMs - this.#heardMs > this.#stallMs / 2;
+    if (!silent) return nowMs - this.#firstSinceMs > dealPatienceMs;
+    // Once for each silence.
+    if (this.#neededMs !== this.#heardMs) {
+      this.#needs++;
+      this.#neededMs = this.#heardMs;
+    }
+    return true;
+  }
+
+  #ban(key: string): void {
+    this.#banned.add(key);
+    const address = parsePeer(key);
+    if (address !== undefined) this.#book?.ban(address, 'wrong-bytes');
+    this.#window.distrust(key);
+    this.#peers.get(key)?.close();
+  }
+
+  #sweep(): void {
+    const nowMs = performance.now();
+    for (const [key, sinceMs] of this.#connectingSinceMs) {
+      if (nowMs - sinceMs > this.#limits.connectMs) this.#peers.get(key)?.close();
+    }
+    for (const peer of [...this.#peers.values()]) this.#watch(peer, nowMs);
+    if (this.#held && nowMs - this.#heldSinceMs > this.#limits.holdMs) {
+      this.#fail(new NarswarmError('swarm-stalled', `nobody wanted it for ${this.#limits.holdMs} ms`));
+      void this.close();
+      return;
+    }
+    this.#askAll();
+    if (this.#wake === undefined) return;
+    const why = this.#progress.stalled(nowMs);
+    if (why !== undefined) this.#fail(new NarswarmError('swarm-stalled', why));
+  }
+
+  /** A peer that gives next to nothing keeps neither blocks from others nor others from their place. */
+  #watch(peer: FetchPeer, nowMs: number): void {
+    peer.stayAlive(nowMs);
+    const ms = this.#stallMs / 2;
+    const { key, proven } = peer;
+    if (!peer.fellShort(nowMs, ms, (this.#limits.leastBytesPerSecond * ms) / 1_000)) return;
+    const others = this.#full && this.#addresses.waiting > 0;
+    if (others && (!proven || this.#addresses.hasBetterThan(key))) {
+      peer.close();
+    } else if (peer.waitingFor > 0 && this.#peers.size > 1) {
+      this.#window.giveBack(key, peer.standsStill());
+      for (const other of this.#peers.values()) if (other !== peer) this.#ask(other);
+    }
+  }
+
+  #checkExhausted(): void {
+    if (!this.#complete || this.#peers.size > 0 || this.#addresses.waiting > 0) return;
+    this.#fail(new NarswarmError('swarm-exhausted', 'no usable peer is left'));
+  }
+
+  /** Pieces that are whole are still delivered. */
+  #fail(error: unknown): void {
+    this.#error ??= error;
+    this.#isOver();
+    this.#wake?.();
+  }
+}

@@ -1,0 +1,34 @@
+/** What is remembered about peers from one fetch to the next, and who is tried first. */
+
+import type { PeerAddress } from '../address/peer-address.ts';
+import { isNear } from '../local/local-networks.ts';
+
+/** How fast a peer was, measured over one connection. */
+export interface PeerPace {
+  readonly bytesPerSecond: number;
+  /** From the request of a block to its end, the least that was seen. */
+  readonly roundTripMs: number;
+}
+
+/** Why a peer is left alone: it sent bytes that are not those of the torrent. */
+export type BanReason = 'wrong-bytes';
+
+/** Asked while sockets are read: it answers at once, from memory, and never throws. */
+export interface PeerBook {
+  isBanned(address: PeerAddress): boolean;
+  ban(address: PeerAddress, why: BanReason): void;
+  /** Told at the end of a connection that gave something. */
+  gave(address: PeerAddress, pace: PeerPace): void;
+  /** It could not be reached, or showed no handshake for the torrent in time. */
+  missed(address: PeerAddress): void;
+  /** What it gave lately. */
+  paceOf(address: PeerAddress): PeerPace | undefined;
+  /** The best first, those that are banned left out: the local network, known fast ones, the rest, those that were missed. */
+  rank(addresses: readonly PeerAddress[]): PeerAddress[];
+}
+
+/** The order in which peers are tried when nothing is remembered. */
+export function localFirst(addresses: readonly PeerAddress[]): PeerAddress[] {
+  const local = (address: PeerAddress): number => (isNear(address.host) ? 0 : 1);
+  return [...addresses].sort((a, b) => local(a) - local(b));
+}

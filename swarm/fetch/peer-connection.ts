@@ -1,0 +1,126 @@
+/** A connection that we make to a peer, up to what it says: socket, both handshakes, and the end, whoever makes it. */
+
+import { connect, type Socket } from 'node:net';
+import { isNarswarmError } from '../../nar/errors.ts';
+import type { InfoHash } from '../../nar/hash.ts';
+import type { PeerAddress } from '../address/peer-address.ts';
+import type { WireDecoder } from '../wire/wire.ts';
+import { encodeHandshake, type Handshake, HandshakeReader } from '../wire/wire-handshake.ts';
+
+export interface PeerConnectionOptions {
+  address: PeerAddress;
+  infoHash: InfoHash;
+  /** 20 bytes; whoever shows the same is ourselves. */
+  peerId: Buffer;
+  /** Bytes taken from the socket at once. */
+  readBytes: number;
+  /** The peer has shown the right handshake. Gives what reads the rest. */
+  onHandshake(handshake: Handshake): WireDecoder;
+  /** Once, and nothing is read or sent any more. */
+  onClosed(): void;
+  /** A fault of ours, after which the connection is closed; so it is, without this, after a violation by the peer. */
+  onFault(error: unknown): void;
+}
+
+export class PeerConnection {
+  /** Resolves when the socket is closed. */
+  readonly gone: Promise<void>;
+  readonly #options: PeerConnectionOptions;
+  readonly #socket: Socket;
+  readonly #reader = new HandshakeReader();
+  #decoder: WireDecoder | undefined;
+  #handshake: Handshake | undefined;
+  #greeting = false;
+  #closed = false;
+  #sentMs = performance.now();
+
+  constructor(options: PeerConnectionOptions) {
+    const { address, infoHash, peerId, readBytes } = options;
+    this.#options = options;
+    this.#socket = connect({
+      ...{ host: address.host, port: address.port, noDelay: true },
+      onread: {
+        buffer: Buffer.allocUnsafeSlow(readBytes),
+        callback: (bytes, buffer) => this.#read(Buffer.from(buffer.buffer, buffer.byteOffset, bytes)),
+      },
+    });
+    this.#socket.on('connect', () => this.send(encodeHandshake({ infoHash, peerId })));
+    this.#socket.on('error', () => this.close());
+    this.#socket.on('end', () => this.close());
+    this.gone = new Promise((resolve) => {
+      this.#socket.on('close', () => {
+        this.close();
+        resolve();
+      });
+    });
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** The peer's, once it was shown and is the right one. */
+  get handshake(): Handshake | undefined {
+    return this.#handshake;
+  }
+
+  /** What is read now came with the handshake, before the peer knew anything of us. */
+  get greeting(): boolean {
+    return this.#greeting;
+  }
+
+  /** Messages are read, and may be sent. */
+  get ready(): boolean {
+    return this.#decoder !== undefined;
+  }
+
+  /** When something was last sent. */
+  get sentMs(): number {
+    return this.#sentMs;
+  }
+
+  /** Nothing happens once it is closed. */
+  send(bytes: Buffer): void {
+    if (this.#closed) return;
+    this.#sentMs = performance.now();
+    this.#socket.write(bytes);
+  }
+
+  /** May be called twice. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#decoder?.stop();
+    this.#socket.destroy();
+    this.#options.onClosed();
+  }
+
+  /** Returns true: what may be in flight is bounded by what was asked for, so that reading never pauses. */
+  #read(bytes: Buffer): boolean {
+    try {
+      if (this.#decoder !== undefined) this.#decoder.push(bytes);
+      else this.#readHandshake(bytes);
+    } catch (error) {
+      // After a violation by the peer nothing that it says can be used any more.
+      this.close();
+      if (!isNarswarmError(error)) this.#options.onFault(error);
+    }
+    return !this.#closed;
+  }
+
+  #readHandshake(bytes: Buffer): void {
+    const read = this.#reader.push(bytes);
+    if (read === undefined) return;
+    const { infoHash, peerId, onHandshake } = this.#options;
+    const { handshake, rest } = read;
+    if (handshake.infoHash !== infoHash || handshake.peerId.equals(peerId)) {
+      this.close();
+      return;
+    }
+    this.#handshake = handshake;
+    this.#decoder = onHandshake(handshake);
+    this.#greeting = true;
+    this.#decoder.push(rest);
+    this.#greeting = false;
+  }
+}

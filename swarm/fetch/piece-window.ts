@@ -1,0 +1,394 @@
+/**
+ * The pieces being fetched: which blocks are wanted next, which are asked for, which are here. Pieces are worked on in the order in
+ * which they are delivered, and only so far ahead as there is room. No sockets and no clock: decisions only.
+ */
+
+import { hash } from 'node:crypto';
+import { pieceHashBytes, pieceSize, type Torrent } from '../torrent/torrent.ts';
+import { blockBytes } from '../wire/limits.ts';
+import type { BlockRequest } from '../wire/wire-encode.ts';
+import { PieceMemory } from './piece-memory.ts';
+
+/** States of a block; the legal moves are wanted → asked → here, and asked → wanted when a peer lets us down. */
+const wanted = 0;
+const asked = 1;
+const here = 2;
+
+interface ActivePiece {
+  readonly index: number;
+  readonly bytes: Buffer;
+  readonly blocks: Uint8Array;
+  /** When each block was expected from the one that was asked for it last. */
+  readonly dueMs: Float64Array;
+  /** Who was asked for each block last. */
+  readonly askedOf: (string | undefined)[];
+  /** How often each block was asked of another one although it had been asked for. */
+  readonly overtaken: Uint8Array;
+  /** Who is sending each block into its place at this moment. */
+  readonly writers: (string | undefined)[];
+  /** Who gave each block that is here. */
+  readonly sources: (string | undefined)[];
+  missing: number;
+  /** Blocks that are wanted: a window that is full is looked at for each block that comes. */
+  unasked: number;
+  /** After a spoilt attempt of several peers: all blocks come from one peer, `owner`, so that the next failure names the liar. */
+  alone: boolean;
+  owner: string | undefined;
+  /** The blocks of that spoilt attempt, to be compared with the good ones: whoever's differ has lied. */
+  suspects: { peer: string; digest: Buffer }[];
+  check: Check;
+}
+
+/** Of a piece. The legal moves are open → due, when its last block is here, and from there to verified or back to open. */
+type Check = 'open' | 'due' | 'verified';
+
+export type CheckResult =
+  /** The piece is right; `liars` spoilt an attempt at it. */
+  | { kind: 'verified'; liars: string[] }
+  /** The piece, of `bytes` bytes, is wanted anew; `liars` is empty when several peers can have spoilt it. */
+  | { kind: 'spoilt'; liars: string[]; bytes: number };
+
+/** Whoever gives a block in less than one part in so many of the time that it will still take elsewhere is asked for it, too. */
+const overtakeFactor = 2;
+/** Milliseconds in which a block that was asked of another one is not asked of a third: round trips are uneven. */
+const overtakeAgainMs = 50;
+/** Peers that one block is asked of besides the first: enough that one of them is good, and few copies come for nothing. */
+const overtakersMax = 3;
+
+export interface TakeOptions {
+  /** When they are to be expected; on any clock that goes forward. */
+  dueMs: number;
+  /**
+   * From 0 to 1: so far into the room the pieces after the next one are begun with, and not in the order of delivery. Peers that share
+   * and are at the same place then take different pieces from the one who has them, to give them to each other.
+   */
+  spread?: number;
+  /** Bytes of the room that others will have got before anything comes from this peer: what is before is left to them. */
+  skipBytes?: number;
+}
+
+export interface OvertakeOptions {
+  nowMs: number;
+  /** When this peer would give them. */
+  dueMs: number;
+  /** Only of the piece to be delivered next, and only what is overdue. */
+  firstOnly?: boolean;
+}
+
+export class PieceWindow {
+  readonly #torrent: Torrent;
+  readonly #end: number;
+  #room = 2;
+  /** From the next to be delivered on, without gaps. */
+  readonly #active: ActivePiece[] = [];
+  /** What peers send that another one is sending already: whoever is done first wins. At most a block for each peer. */
+  readonly #spare = new Map<string, { index: number; begin: number; bytes: Buffer }>();
+  readonly #memory: PieceMemory;
+  /** Pieces that are whole and whose digest is not known yet. */
+  #due = 0;
+  #usedBytes = 0;
+  #first: number;
+
+  /** The pieces from `first` to before `end`. `aheadBytes`: what may be held; at least two pieces are. */
+  constructor(
+    torrent: Torrent,
+    { first, end }: { first: number; end: number },
+    aheadBytes: number,
+    memory = new PieceMemory({ shared: false }),
+  ) {
+    this.#memory = memory;
+    this.#torrent = torrent;
+    this.#end = end;
+    this.#first = first;
+    this.makeRoom(aheadBytes);
+  }
+
+  /** True when every piece that is wanted was delivered. */
+  get done(): boolean {
+    return this.#first >= this.#end;
+  }
+
+  /** Whether a piece is whole that was not `checked` yet. */
+  get checkDue(): boolean {
+    return this.#due > 0;
+  }
+
+  /** Holds as much from now on, and at least two pieces; what is held already stays. */
+  makeRoom(aheadBytes: number): void {
+    this.#room = Math.max(2, Math.floor(aheadBytes / this.#torrent.pieceLength));
+  }
+
+  /** Bytes of blocks that were put to use, those of spoilt pieces included. */
+  get usedBytes(): number {
+    return this.#usedBytes;
+  }
+
+  /** The piece to be delivered next. */
+  get first(): number {
+    return this.#first;
+  }
+
+  /** Bytes of a piece that is verified and was not delivered yet. */
+  bytesOf(index: number): Buffer | undefined {
+    const piece = this.#piece(index);
+    return piece?.check === 'verified' ? piece.bytes : undefined;
+  }
+
+  /** Bytes that are held: of whole pieces, incomplete ones, and blocks that come twice. */
+  get heldBytes(): number {
+    return [...this.#active, ...this.#spare.values()].reduce((sum, { bytes }) => sum + bytes.length, 0);
+  }
+
+  /** At most `max` blocks to ask of `peer` that nobody was asked for, in the order of delivery. */
+  take(peer: string, has: (index: number) => boolean, max: number, options: TakeOptions): BlockRequest[] {
+    const taken: BlockRequest[] = [];
+    for (const piece of this.#inTurn(options)) {
+      if (piece.unasked === 0 || !has(piece.index) || !mayAsk(piece, peer)) continue;
+      for (let block = 0; block < piece.blocks.length && taken.length < max; block++) {
+        if (piece.blocks[block] !== wanted) continue;
+        piece.blocks[block] = asked;
+        piece.unasked--;
+        piece.askedOf[block] = peer;
+        piece.dueMs[block] = options.dueMs;
+        piece.overtaken[block] = 0;
+        if (piece.alone) piece.owner = peer;
+        taken.push(this.#request(piece.index, block));
+      }
+      // Before the next one is opened.
+      if (taken.length >= max) break;
+    }
+    return taken;
+  }
+
+  /**
+   * At most `max` blocks that others were asked for and `peer` is to be asked for, too: those that are overdue, and those that it would give
+   * well before they are due. Nothing is opened for it.
+   */
+  overtake(
+    peer: string,
+    has: (index: number) => boolean,
+    max: number,
+    { nowMs, dueMs, firstOnly = false }: OvertakeOptions,
+  ): BlockRequest[] {
+    const taken: BlockRequest[] = [];
+    const wellBeforeMs = nowMs + overtakeFactor * (dueMs - nowMs) + overtakeAgainMs;
+    for (const piece of this.#active.slice(0, firstOnly ? 1 : undefined)) {
+      if (piece.missing === 0 || piece.alone || !has(piece.index)) continue;
+      for (let block = 0; block < piece.blocks.length && taken.length < max; block++) {
+        const expectedMs = piece.dueMs[block] ?? 0;
+        const overtaken = piece.overtaken[block] ?? 0;
+        const slow = expectedMs < nowMs || (!firstOnly && overtaken === 0 && expectedMs > wellBeforeMs);
+        if (piece.blocks[block] !== asked || !slow) continue;
+        if (piece.askedOf[block] === peer || overtaken >= overtakersMax) continue;
+        piece.askedOf[block] = peer;
+        piece.overtaken[block] = overtaken + 1;
+        piece.dueMs[block] = Math.max(dueMs, nowMs + overtakeAgainMs);
+        taken.push(this.#request(piece.index, block));
+      }
+    }
+    return taken;
+  }
+
+  /** Blocks that were asked of a peer and that others may be asked for now. They are still taken if they come. */
+  giveBack(peer: string, blocks: Iterable<BlockRequest>): void {
+    for (const { index, begin } of blocks) {
+      const piece = this.#piece(index);
+      const block = begin / blockBytes;
+      if (piece === undefined || piece.blocks[block] !== asked) continue;
+      // All of it from the next one.
+      if (piece.alone && piece.owner === peer) reset(piece);
+      if (piece.alone) continue;
+      piece.blocks[block] = wanted;
+      piece.unasked++;
+    }
+  }
+
+  /** A peer has left, after it gave back what it was asked for. */
+  left(peer: string): void {
+    this.#spare.delete(peer);
+    for (const piece of this.#active) if (piece.owner === peer && piece.check === 'open') reset(piece);
+  }
+
+  /** A peer has lied: the blocks that it gave to pieces not yet whole are wanted anew. */
+  distrust(peer: string): void {
+    for (const piece of this.#active) {
+      // The digest of a whole one will tell.
+      if (piece.check !== 'open') continue;
+      for (const [block, source] of piece.sources.entries()) {
+        if (source !== peer || piece.blocks[block] !== here) continue;
+        piece.blocks[block] = wanted;
+        piece.unasked++;
+        piece.missing++;
+      }
+    }
+  }
+
+  /** A block begins to arrive. */
+  begin(peer: string, { index, begin, lengthBytes }: BlockRequest): void {
+    this.#spare.delete(peer);
+    const piece = this.#piece(index);
+    const block = begin / blockBytes;
+    if (piece === undefined || !takes(piece, peer, block)) return;
+    piece.writers[block] ??= peer;
+    if (piece.writers[block] !== peer) {
+      this.#spare.set(peer, { index, begin, bytes: Buffer.allocUnsafe(lengthBytes) });
+    }
+  }
+
+  /** Bytes of a block, `offset` bytes after its beginning. False when they are of no use. */
+  write(peer: string, { index, begin }: BlockRequest, bytes: Buffer, offset: number): boolean {
+    const piece = this.#piece(index);
+    const block = begin / blockBytes;
+    if (piece === undefined || !takes(piece, peer, block)) return false;
+    if (piece.writers[block] === peer) {
+      copyInto(piece.bytes, bytes, begin + offset);
+      return true;
+    }
+    const spare = this.#spareOf(peer, index, begin);
+    if (spare !== undefined) bytes.copy(spare, offset);
+    return spare !== undefined;
+  }
+
+  /** A block is whole. When its piece is too, gives that: its SHA-1 is due in `checked`, and its bytes do not change until then. */
+  filled(peer: string, { index, begin, lengthBytes }: BlockRequest): Buffer | undefined {
+    const piece = this.#piece(index);
+    const block = begin / blockBytes;
+    const spare = this.#spareOf(peer, index, begin);
+    if (spare !== undefined) this.#spare.delete(peer);
+    if (piece === undefined || !takes(piece, peer, block)) return undefined;
+    if (piece.writers[block] !== peer) {
+      if (spare === undefined) return undefined;
+      copyInto(piece.bytes, spare, begin);
+    }
+    piece.writers[block] = undefined;
+    piece.sources[block] = peer;
+    if (piece.blocks[block] === wanted) piece.unasked--;
+    piece.blocks[block] = here;
+    this.#usedBytes += lengthBytes;
+    if (--piece.missing > 0) return undefined;
+    piece.check = 'due';
+    this.#due++;
+    return piece.bytes;
+  }
+
+  /** The next piece in the order of delivery, if it is whole; it is let go. */
+  deliver(): { index: number; offset: number; bytes: Buffer; peers: string[] } | undefined {
+    const piece = this.#active[0];
+    if (piece?.check !== 'verified') return undefined;
+    this.#active.shift();
+    this.#first++;
+    const { index, bytes } = piece;
+    return { index, offset: index * this.#torrent.pieceLength, bytes, peers: peersOf(piece) };
+  }
+
+  /** The SHA-1 of a piece that `filled` gave. */
+  checked(index: number, digest: Buffer): CheckResult {
+    const piece = this.#piece(index);
+    if (piece?.check !== 'due') throw new Error(`piece ${index} was not to be checked`);
+    this.#due--;
+    const { bytes, suspects } = piece;
+    const expected = this.#torrent.pieces.subarray(index * pieceHashBytes, (index + 1) * pieceHashBytes);
+    if (digest.equals(expected)) {
+      const liars = suspects.filter((suspect, block) => !suspect.digest.equals(blockDigest(piece, block)));
+      piece.check = 'verified';
+      piece.suspects = [];
+      return { kind: 'verified', liars: [...new Set(liars.map(({ peer }) => peer))] };
+    }
+    const peers = peersOf(piece);
+    if (peers.length > 1) {
+      piece.suspects = piece.sources.map((peer = '', block) => ({ peer, digest: blockDigest(piece, block) }));
+    }
+    piece.alone = true;
+    piece.check = 'open';
+    reset(piece);
+    return { kind: 'spoilt', liars: peers.length === 1 ? peers : [], bytes: bytes.length };
+  }
+
+  /** Takes back the bytes of a delivered piece, which nobody reads any more, for one yet to come. */
+  recycle(bytes: Buffer): void {
+    this.#memory.giveBack(bytes);
+  }
+
+  /** In the order of delivery, each opened when its turn comes; with `spread` the next one first, then the others from there on. */
+  *#inTurn({ spread, skipBytes = 0 }: TakeOptions): Generator<ActivePiece> {
+    const count = Math.min(this.#room, this.#end - this.#first);
+    const start = spread === undefined ? 1 : 1 + Math.floor(spread * (count - 1));
+    for (let turn = Math.floor(skipBytes / this.#torrent.pieceLength); turn < count; turn++) {
+      const at = turn === 0 ? 0 : 1 + ((start - 1 + turn - 1) % (count - 1));
+      while (this.#active.length <= at) if (this.#open() === undefined) return;
+      const piece = this.#active[at];
+      if (piece !== undefined) yield piece;
+    }
+  }
+
+  #open(): ActivePiece | undefined {
+    const index = this.#first + this.#active.length;
+    if (this.#active.length >= this.#room || index >= this.#end) return undefined;
+    const size = pieceSize(this.#torrent, index);
+    const bytes = this.#memory.take(size);
+    const blocks = new Uint8Array(Math.ceil(bytes.length / blockBytes));
+    const piece: ActivePiece = {
+      index,
+      bytes,
+      blocks,
+      dueMs: new Float64Array(blocks.length),
+      askedOf: [],
+      overtaken: new Uint8Array(blocks.length),
+      writers: [],
+      sources: [],
+      missing: blocks.length,
+      unasked: blocks.length,
+      alone: false,
+      owner: undefined,
+      suspects: [],
+      check: 'open',
+    };
+    this.#active.push(piece);
+    return piece;
+  }
+
+  #piece(index: number): ActivePiece | undefined {
+    return this.#active[index - this.#first];
+  }
+
+  #spareOf(peer: string, index: number, begin: number): Buffer | undefined {
+    const spare = this.#spare.get(peer);
+    return spare?.index === index && spare.begin === begin ? spare.bytes : undefined;
+  }
+
+  #request(index: number, block: number): BlockRequest {
+    const begin = block * blockBytes;
+    return { index, begin, lengthBytes: Math.min(blockBytes, pieceSize(this.#torrent, index) - begin) };
+  }
+}
+
+/** `copy` into memory that threads share goes word by word, as if another one wrote there as well, and takes three times as long. */
+function copyInto(memory: Buffer, bytes: Buffer, at: number): void {
+  memory.fill(bytes, at, at + bytes.length);
+}
+
+function mayAsk({ alone, owner }: ActivePiece, peer: string): boolean {
+  return !alone || owner === undefined || owner === peer;
+}
+
+/** Whether a block that comes from this peer is of use. */
+function takes({ blocks, alone, owner }: ActivePiece, peer: string, block: number): boolean {
+  return blocks[block] !== here && (!alone || owner === peer);
+}
+
+function peersOf({ sources }: ActivePiece): string[] {
+  return [...new Set(sources.filter((peer) => peer !== undefined))];
+}
+
+function blockDigest({ bytes }: ActivePiece, block: number): Buffer {
+  return hash('sha1', bytes.subarray(block * blockBytes, (block + 1) * blockBytes), 'buffer');
+}
+
+function reset(piece: ActivePiece): void {
+  piece.blocks.fill(wanted);
+  piece.writers.length = 0;
+  piece.sources.length = 0;
+  piece.owner = undefined;
+  piece.missing = piece.blocks.length;
+  piece.unasked = piece.blocks.length;
+}

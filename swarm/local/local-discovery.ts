@@ -1,0 +1,381 @@
+/**
+ * Local service discovery: peers in one's own network find each other by multicast, without a tracker. BEP 14.
+ *
+ * What is held is not told unasked and again and again, as other programs do it: that would be a list of all that is installed here, sent
+ * to everybody in the network every few minutes. Whoever fetches a torrent asks for it, and those who have it say so. To other programs
+ * question and answer are announces like any other; ours tell them apart by the cookie.
+ */
+
+import { randomBytes } from 'node:crypto';
+import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
+import { once } from 'node:events';
+import { isIPv6 } from 'node:net';
+import type { InfoHash } from '../../nar/hash.ts';
+import type { PeerAddress } from '../address/peer-address.ts';
+import { TokenBucket } from '../token-bucket.ts';
+import { isLinkLocal, type LocalNetwork, type LocalNetworks, networksForMs } from './local-networks.ts';
+import {
+  localPacketMaxBytes,
+  localPacketMaxInfoHashes,
+  parseLocalAnnounce,
+  printLocalAnnounce,
+} from './local-packets.ts';
+
+/** Fixed by the BEP. */
+export const localDiscoveryPort = 6771;
+const groups = { ipv4: '239.192.152.143', ipv6: 'ff15::efc0:988f' } as const;
+
+export interface LocalDiscoveryLimits {
+  /** Packets sent in a second to each network, and how many seconds' worth may leave at once after a silence. */
+  sentPerSecond: number;
+  sentBurstSeconds: number;
+  /** Infohashes that wait for that; what comes on top is not said. */
+  waitingMax: number;
+  /** Milliseconds within which a torrent is not asked for again: somebody has heard it, or nobody will. Answers may be for one who has just come. */
+  askAgainMs: number;
+  /** Milliseconds that an answer waits, a random part of it more: for others to be said with it, and for others to say it first. */
+  answerMs: number;
+  /** Packets read in a second from one address, from all of them, and addresses that they come from: a flood costs no more than these. */
+  heardPerAddress: number;
+  heardPerSecond: number;
+  addressesPerSecond: number;
+  /** Networks that are spoken to. */
+  networks: number;
+}
+
+export const localDiscoveryLimits: Readonly<LocalDiscoveryLimits> = {
+  sentPerSecond: 10,
+  sentBurstSeconds: 3,
+  waitingMax: 2_000,
+  askAgainMs: 5_000,
+  answerMs: 10,
+  heardPerAddress: 30,
+  heardPerSecond: 200,
+  addressesPerSecond: 500,
+  networks: 8,
+};
+
+export interface Heard {
+  infoHashes: InfoHash[];
+  /** Who takes connections for them. */
+  peer: PeerAddress;
+  /** True unless it was the answer to a question, which asks for no answer. */
+  asks: boolean;
+}
+
+export interface LocalDiscoveryOptions {
+  networks: LocalNetworks;
+  /** Where peers are served. The address says to which networks this speaks: to its own, or for a wildcard to all. */
+  host: string;
+  port: number;
+  /** `localDiscoveryPort` unless a test says otherwise. */
+  groupPort?: number | undefined;
+  /** Called for packets from local addresses alone. */
+  onHeard(heard: Heard): void;
+  /** Whether it is to be had here, and not so many others have just said so that this machine need not. Asked just before it is said. */
+  mayAnnounce(infoHash: InfoHash): boolean;
+  /** A socket cannot be opened or has failed; it is tried again. For the log. */
+  onFault(error: unknown): void;
+  limits?: Partial<LocalDiscoveryLimits>;
+  /** Milliseconds that never go back. */
+  clock?: () => number;
+}
+
+export interface LocalDiscoveryStatus {
+  /** Addresses of this machine from which it speaks. */
+  networks: string[];
+  asked: number;
+  answered: number;
+  heard: number;
+  /** Packets that are none of the protocol, from no local address, or too many. */
+  ignored: number;
+}
+
+type Word = 'ask' | 'have';
+
+export class LocalDiscovery {
+  readonly #options: LocalDiscoveryOptions;
+  readonly #limits: LocalDiscoveryLimits;
+  readonly #clock: () => number;
+  readonly #groupPort: number;
+  readonly #cookie = randomBytes(8).toString('hex');
+  readonly #senders = new Map<string, { socket: Socket; network: LocalNetwork }>();
+  readonly #receivers = new Map<'ipv4' | 'ipv6', Receiver>();
+  readonly #waiting: Record<Word, Set<InfoHash>> = { ask: new Set(), have: new Set() };
+  readonly #timers: Record<Word, NodeJS.Timeout | undefined> = { ask: undefined, have: undefined };
+  /** When each was asked for last. */
+  readonly #asked = new Map<InfoHash, number>();
+  readonly #bucket: TokenBucket;
+  readonly #heardFrom = new Map<string, number>();
+  #heardInSecond = 0;
+  #secondSinceMs: number;
+  #look: NodeJS.Timeout | undefined;
+  #refreshing: Promise<void> = Promise.resolve();
+  #closed = false;
+  readonly #counts = { asked: 0, answered: 0, heard: 0, ignored: 0 };
+
+  private constructor(options: LocalDiscoveryOptions) {
+    this.#options = options;
+    this.#limits = { ...localDiscoveryLimits, ...options.limits };
+    this.#clock = options.clock ?? (() => performance.now());
+    this.#groupPort = options.groupPort ?? localDiscoveryPort;
+    this.#secondSinceMs = this.#clock();
+    const { sentPerSecond, sentBurstSeconds } = this.#limits;
+    this.#bucket = new TokenBucket(sentPerSecond, sentBurstSeconds * 1_000, 1, this.#clock());
+  }
+
+  /** Resolves when it listens in the networks of this moment. Never rejects: it goes on looking for networks. */
+  static async open(options: LocalDiscoveryOptions): Promise<LocalDiscovery> {
+    const discovery = new LocalDiscovery(options);
+    await discovery.refresh();
+    discovery.#look = setInterval(() => void discovery.refresh(), networksForMs);
+    return discovery;
+  }
+
+  /** Asks who has a torrent, and says by it that it is to be had here soon. */
+  ask(infoHash: InfoHash): void {
+    this.#forgetAsked();
+    this.#say('ask', infoHash, 0);
+  }
+
+  /** Says that a torrent is to be had here. */
+  announce(infoHash: InfoHash): void {
+    this.#say('have', infoHash, this.#limits.answerMs * (1 + Math.random()));
+  }
+
+  status(): LocalDiscoveryStatus {
+    return { networks: [...this.#senders.values()].map(({ network }) => network.address), ...this.#counts };
+  }
+
+  /** Looks which networks there are now; it does so every few seconds itself. */
+  refresh(): Promise<void> {
+    this.#refreshing = this.#refreshing.then(() => this.#refresh());
+    return this.#refreshing;
+  }
+
+  /** May be called twice. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearInterval(this.#look);
+    for (const word of ['ask', 'have'] as const) clearTimeout(this.#timers[word]);
+    await this.#refreshing;
+    const sockets = [...this.#senders.values(), ...this.#receivers.values()].map(({ socket }) => socket);
+    this.#senders.clear();
+    this.#receivers.clear();
+    await Promise.all(sockets.map(closed));
+  }
+
+  #say(word: Word, infoHash: InfoHash, afterMs: number): void {
+    const waiting = this.#waiting[word];
+    if (this.#closed || waiting.size >= this.#limits.waitingMax) return;
+    if (word === 'ask' && this.#asked.has(infoHash)) return;
+    waiting.add(infoHash);
+    this.#timers[word] ??= setTimeout(() => this.#send(word), afterMs);
+  }
+
+  #send(word: Word): void {
+    const nowMs = this.#clock();
+    const waiting = this.#waiting[word];
+    this.#timers[word] = undefined;
+    while (waiting.size > 0 && this.#bucket.available(nowMs) >= 1) {
+      const infoHashes = this.#take(word, nowMs);
+      if (infoHashes.length === 0) continue;
+      this.#bucket.take(1);
+      this.#counts[word === 'ask' ? 'asked' : 'answered'] += infoHashes.length;
+      this.#sendPacket(infoHashes, `${this.#cookie}-${word}`);
+    }
+    if (waiting.size > 0)
+      this.#timers[word] = setTimeout(() => this.#send(word), 1_000 / this.#limits.sentPerSecond);
+  }
+
+  /** What goes into one packet. */
+  #take(word: Word, nowMs: number): InfoHash[] {
+    const taken: InfoHash[] = [];
+    for (const infoHash of this.#waiting[word]) {
+      if (taken.length >= localPacketMaxInfoHashes) break;
+      this.#waiting[word].delete(infoHash);
+      if (word === 'have' && !this.#options.mayAnnounce(infoHash)) continue;
+      if (word === 'ask') this.#asked.set(infoHash, nowMs);
+      taken.push(infoHash);
+    }
+    return taken;
+  }
+
+  #sendPacket(infoHashes: InfoHash[], cookie: string): void {
+    for (const { socket, network } of this.#senders.values()) {
+      const group = groups[network.family];
+      const host = `${isIPv6(group) ? `[${group}]` : group}:${this.#groupPort}`;
+      const packet = printLocalAnnounce(host, { port: this.#options.port, infoHashes, cookie });
+      // An interface that has just gone takes none; it is left out at the next look.
+      socket.send(packet, this.#groupPort, group, () => undefined);
+    }
+  }
+
+  #forgetAsked(): void {
+    const nowMs = this.#clock();
+    // Oldest first.
+    for (const [infoHash, askedMs] of this.#asked) {
+      if (nowMs - askedMs < this.#limits.askAgainMs) return;
+      this.#asked.delete(infoHash);
+    }
+  }
+
+  #receive(packet: Buffer, remote: RemoteInfo): void {
+    const heard = this.#isTooMuch(remote.address) ? undefined : this.#read(packet, remote);
+    if (heard === undefined) this.#counts.ignored++;
+    else if (heard !== 'own') {
+      this.#counts.heard++;
+      this.#options.onHeard(heard);
+    }
+  }
+
+  #read(packet: Buffer, { address }: RemoteInfo): Heard | 'own' | undefined {
+    if (packet.length > localPacketMaxBytes || !this.#options.networks.has(address)) return undefined;
+    const announce = parseLocalAnnounce(packet);
+    if (announce === undefined) return undefined;
+    const { port, infoHashes, cookie = '' } = announce;
+    if (cookie.startsWith(this.#cookie)) return 'own';
+    return { infoHashes, peer: { host: address, port }, asks: !cookie.endsWith('-have') };
+  }
+
+  #isTooMuch(address: string): boolean {
+    const nowMs = this.#clock();
+    if (nowMs - this.#secondSinceMs >= 1_000) {
+      this.#secondSinceMs = nowMs;
+      this.#heardInSecond = 0;
+      this.#heardFrom.clear();
+    }
+    const { heardPerAddress, heardPerSecond, addressesPerSecond } = this.#limits;
+    const before = this.#heardFrom.get(address) ?? 0;
+    if (before >= heardPerAddress || this.#heardInSecond >= heardPerSecond) return true;
+    if (before === 0 && this.#heardFrom.size >= addressesPerSecond) return true;
+    this.#heardFrom.set(address, before + 1);
+    this.#heardInSecond++;
+    return false;
+  }
+
+  async #refresh(): Promise<void> {
+    if (this.#closed) return;
+    const { networks, host, onFault } = this.#options;
+    const wanted = new Map(
+      spokenTo(networks.of(host))
+        .slice(0, this.#limits.networks)
+        .map((network) => [`${network.name} ${network.address}`, network]),
+    );
+    for (const [key, { socket, network }] of this.#senders) {
+      if (wanted.has(key)) continue;
+      this.#senders.delete(key);
+      this.#receivers.get(network.family)?.leave(key);
+      await closed(socket);
+    }
+    for (const [key, network] of wanted) {
+      if (this.#senders.has(key)) continue;
+      try {
+        await this.#join(key, network);
+      } catch (error) {
+        onFault(error);
+      }
+    }
+  }
+
+  async #join(key: string, network: LocalNetwork): Promise<void> {
+    const { family } = network;
+    let receiver = this.#receivers.get(family);
+    if (receiver === undefined) {
+      receiver = await Receiver.open(family, this.#groupPort, (...heard) => this.#receive(...heard));
+      // What it hears no more, it hears after the next start.
+      receiver.socket.on('error', this.#options.onFault);
+      this.#receivers.set(family, receiver);
+    }
+    const socket = createSocket(family === 'ipv4' ? 'udp4' : 'udp6');
+    try {
+      await bound(socket, network.address, 0);
+      socket.on('error', this.#options.onFault);
+      socket.setMulticastInterface(interfaceOf(network));
+      // Nothing of this leaves the network.
+      socket.setMulticastTTL(1);
+      // Others may run on this very machine.
+      socket.setMulticastLoopback(true);
+      receiver.join(key, network);
+      this.#senders.set(key, { socket, network });
+    } catch (error) {
+      await closed(socket);
+      throw error;
+    }
+  }
+}
+
+/** Hears what is sent to the group of one family. */
+class Receiver {
+  readonly socket: Socket;
+  readonly #group: string;
+  /** By network, the interface. A group can be joined once for each interface. */
+  readonly #joined = new Map<string, string>();
+
+  private constructor(socket: Socket, group: string) {
+    this.socket = socket;
+    this.#group = group;
+  }
+
+  static async open(
+    family: 'ipv4' | 'ipv6',
+    port: number,
+    onPacket: (packet: Buffer, remote: RemoteInfo) => void,
+  ): Promise<Receiver> {
+    const group = groups[family];
+    // Other programs listen there as well.
+    const type = family === 'ipv4' ? 'udp4' : 'udp6';
+    const socket = createSocket({ type, reuseAddr: true, ipv6Only: family === 'ipv6' });
+    try {
+      // At the group's own address: what is sent to this machine alone, as it could be from anywhere, is not heard.
+      await bound(socket, group, port);
+    } catch (error) {
+      await closed(socket);
+      throw error;
+    }
+    socket.on('message', onPacket);
+    return new Receiver(socket, group);
+  }
+
+  join(key: string, network: LocalNetwork): void {
+    const wanted = interfaceOf(network);
+    if (![...this.#joined.values()].includes(wanted)) this.socket.addMembership(this.#group, wanted);
+    this.#joined.set(key, wanted);
+  }
+
+  leave(key: string): void {
+    const left = this.#joined.get(key);
+    this.#joined.delete(key);
+    if (left === undefined || [...this.#joined.values()].includes(left)) return;
+    try {
+      this.socket.dropMembership(this.#group, left);
+    } catch {
+      // The interface is gone, and the membership with it.
+    }
+  }
+}
+
+/** Once for each address of IPv4 and, from its link-local address, for each interface of IPv6: the others change. */
+function spokenTo(networks: LocalNetwork[]): LocalNetwork[] {
+  const linkLocal = networks.filter(({ address }) => isLinkLocal(address));
+  return networks.filter(
+    ({ name, address, family }) =>
+      family === 'ipv4' || isLinkLocal(address) || !linkLocal.some((other) => other.name === name),
+  );
+}
+
+function interfaceOf({ name, address, family }: LocalNetwork): string {
+  return family === 'ipv4' ? address : `::%${name}`;
+}
+
+async function bound(socket: Socket, address: string, port: number): Promise<void> {
+  const listening = once(socket, 'listening');
+  socket.bind({ address, port });
+  await listening;
+}
+
+async function closed(socket: Socket): Promise<void> {
+  await new Promise<void>((resolve) => {
+    socket.close(() => resolve());
+  });
+}
