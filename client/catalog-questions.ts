@@ -2,7 +2,8 @@
 
 import type { Sha256 } from '../nar/hash.ts';
 import type { PublicKey } from '../nar/signature.ts';
-import { fetchResolveLines, resolveBatch } from '../parts/resolve-request.ts';
+import { mayBeNamed } from '../parts/named-peers.ts';
+import { fetchResolveLines, type ResolveLine, resolveBatch } from '../parts/resolve-request.ts';
 import { type PackOffset, parseResolveLineAside, type Resolved } from '../parts/resolved.ts';
 import type { PeerAddress } from '../swarm/address/peer-address.ts';
 import type { Logger } from '../web/log.ts';
@@ -125,11 +126,15 @@ export class CatalogQuestions {
   }
 
   /** Whether it answers a question. Never rejects. */
-  async #readLine(line: string, batch: Map<Sha256, (answer: CatalogAnswer) => void>): Promise<boolean> {
+  async #readLine(
+    { text, askedAt }: ResolveLine,
+    batch: Map<Sha256, (answer: CatalogAnswer) => void>,
+  ): Promise<boolean> {
     const { url, keys, logger, keep } = this.#options;
     try {
-      const resolved = await parseResolveLineAside(line, keys());
-      const { peers, pack, torrent, torrentInfo } = resolved;
+      const resolved = await parseResolveLineAside(text, keys());
+      const { pack, torrent, torrentInfo } = resolved;
+      const peers = resolved.peers.filter((peer) => mayBeNamed(peer, askedAt));
       const answer = batch.get(torrentInfo.fileHash);
       if (answer === undefined) return false;
       batch.delete(torrentInfo.fileHash);

@@ -5,6 +5,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 import type { InfoHash } from '../nar/hash.ts';
+import { mayBeNamed } from '../parts/named-peers.ts';
 import type { PeerAddress } from '../swarm/address/peer-address.ts';
 import type { SeedHandle } from '../swarm/seed/seed-server.ts';
 import type { Torrent } from '../swarm/torrent/torrent.ts';
@@ -171,6 +172,7 @@ export class SharedFetches {
             left: Math.max(1, fetch.leftBytes),
             numWant,
             signal,
+            allows: mayBeNamed,
             ...(event === undefined ? {} : { event }),
           });
           fetch.addPeers(peers);

@@ -2,6 +2,7 @@
 
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import type { InfoHash, Sha256 } from '../nar/hash.ts';
+import { mayBeNamed } from '../parts/named-peers.ts';
 import { fetchResolveLines } from '../parts/resolve-request.ts';
 import { parseResolveLineAside } from '../parts/resolved.ts';
 import { type PeerAddress, printPeer } from '../swarm/address/peer-address.ts';
@@ -90,9 +91,10 @@ export class Resolver {
     const deadline = AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]);
     try {
       this.#requests++;
-      for await (const line of fetchResolveLines(url, fileHashes, deadline)) {
+      for await (const { text, askedAt } of fetchResolveLines(url, fileHashes, deadline)) {
         try {
-          const { torrentInfo, torrent, peers } = await parseResolveLineAside(line, keys);
+          const { torrentInfo, torrent, peers: named } = await parseResolveLineAside(text, keys);
+          const peers = named.filter((peer) => mayBeNamed(peer, askedAt));
           const { fileHash } = torrentInfo;
           // The log says which torrent it is; another one that the same key once signed is none.
           if (catalog.torrentInfo(fileHash)?.infoHash !== torrent.infoHash) continue;

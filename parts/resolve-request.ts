@@ -1,5 +1,7 @@
 /** One `POST /resolve` to one catalog: its lines as they arrive, within bounds. */
 
+import { type IncomingMessage, request } from 'node:http';
+import { request as requestTls } from 'node:https';
 import { NarswarmError } from '../nar/errors.ts';
 import { printSha256, type Sha256 } from '../nar/hash.ts';
 
@@ -12,47 +14,78 @@ const lineMaxBytes = 8 * 1024 * 1024;
 /** An ordinary line is about 1 KiB, that of a 4 GiB NAR 28 KiB. */
 const answerMaxBytes = 32 * 1024 * 1024;
 
+export interface ResolveLine {
+  readonly text: string;
+  /** The address that was asked; see named-peers.ts. */
+  readonly askedAt: string | undefined;
+}
+
 /** At most a line for each hash. Throws upstream-failed when the catalog does not answer properly. A 404 means that it is no catalog, not an empty one. */
 export async function* fetchResolveLines(
   catalog: string,
   fileHashes: readonly Sha256[],
   signal: AbortSignal,
-): AsyncGenerator<string> {
+): AsyncGenerator<ResolveLine> {
   const url = `${catalog}/resolve`;
   let received = 0;
   let given = 0;
-  let rest = '';
+  /** Of a line that is not whole yet. */
+  let parts: string[] = [];
+  let partsLength = 0;
   try {
-    const answer = await fetch(url, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ fileHashes: fileHashes.map(printSha256) }),
-      redirect: 'error',
-      signal,
-    });
-    if (!answer.ok || answer.body === null) {
-      await answer.body?.cancel();
-      throw new NarswarmError('upstream-failed', `${url} answered ${answer.status}`);
+    const body = JSON.stringify({ fileHashes: fileHashes.map(printSha256) });
+    const { answer, askedAt } = await post(new URL(url), body, signal);
+    if (answer.statusCode !== 200) {
+      answer.destroy();
+      throw new NarswarmError('upstream-failed', `${url} answered ${answer.statusCode}`);
     }
-    const decoder = new TextDecoder();
-    for await (const chunk of answer.body) {
-      const text = decoder.decode(chunk, { stream: true });
+    answer.setEncoding('utf8');
+    for await (const text of answer as AsyncIterable<string>) {
       received += text.length;
-      const lines = (rest + text).split('\n');
-      rest = lines.pop() ?? '';
-      if (received > answerMaxBytes || rest.length > lineMaxBytes) {
+      const ends = text.split('\n');
+      const rest = ends.pop() ?? '';
+      if (received > answerMaxBytes || partsLength + rest.length > lineMaxBytes) {
         throw new NarswarmError('upstream-failed', `${url} answered more than it may`);
       }
-      for (const line of lines) {
+      for (const end of ends) {
+        const line = parts.length === 0 ? end : parts.join('') + end;
+        parts = [];
+        partsLength = 0;
         if (line === '') continue;
         if (++given > fileHashes.length)
           throw new NarswarmError('upstream-failed', `${url} answered more than it was asked`);
-        yield line;
+        yield { text: line, askedAt };
       }
+      if (rest === '') continue;
+      parts.push(rest);
+      partsLength += rest.length;
     }
   } catch (cause) {
     if (cause instanceof NarswarmError) throw cause;
     throw new NarswarmError('upstream-failed', `${url} gave no answer`, { cause });
   }
-  if (rest !== '') throw new NarswarmError('upstream-failed', `${url} broke off in the middle of a line`);
+  if (parts.length > 0)
+    throw new NarswarmError('upstream-failed', `${url} broke off in the middle of a line`);
+}
+
+/** Redirects are not followed, and nothing is decoded that was compressed. */
+function post(
+  url: URL,
+  body: string,
+  signal: AbortSignal,
+): Promise<{ answer: IncomingMessage; askedAt: string | undefined }> {
+  const send = url.protocol === 'https:' ? requestTls : request;
+  const headers = {
+    'content-type': 'application/json',
+    'content-length': Buffer.byteLength(body),
+    'user-agent': 'narswarm',
+  };
+  return new Promise((resolve, reject) => {
+    const outgoing = send(url, { method: 'POST', headers, signal }, (answer) =>
+      resolve({ answer, askedAt: answer.socket.remoteAddress }),
+    );
+    // What comes after the answer has begun is an error of its body, too.
+    outgoing.on('error', reject);
+    outgoing.end(body);
+  });
 }

@@ -31,6 +31,8 @@ export interface Announce {
   event?: 'started' | 'stopped' | 'completed';
   numWant?: number;
   signal?: AbortSignal;
+  /** Whether a tracker that was reached at an address may name a peer; by default it may name anybody. */
+  allows?: (peer: PeerAddress, askedAt: string | undefined) => boolean;
 }
 
 export interface AnnounceAnswer {
@@ -42,7 +44,10 @@ export interface AnnounceAnswer {
 export async function announce(options: Announce): Promise<AnnounceAnswer> {
   try {
     const signals = [AbortSignal.timeout(announceTimeoutMs), ...(options.signal ? [options.signal] : [])];
-    return parseAnnounceAnswer(await get(announceUrl(options), AbortSignal.any(signals)));
+    const { body, askedAt } = await get(announceUrl(options), AbortSignal.any(signals));
+    const { peers, ...answer } = parseAnnounceAnswer(body);
+    const { allows } = options;
+    return { ...answer, peers: allows ? peers.filter((peer) => allows(peer, askedAt)) : peers };
   } catch (error) {
     if (options.signal?.aborted)
       throw new NarswarmError('aborted', 'announcing was given up', { cause: error });
@@ -72,7 +77,7 @@ function escapeBytes(bytes: Uint8Array): string {
   return [...bytes].map((byte) => `%${byte.toString(16).padStart(2, '0')}`).join('');
 }
 
-async function get(url: URL, signal: AbortSignal): Promise<Buffer> {
+async function get(url: URL, signal: AbortSignal): Promise<{ body: Buffer; askedAt: string | undefined }> {
   const send = url.protocol === 'https:' ? requestTls : request;
   return new Promise((resolve, reject) => {
     const outgoing = send(
@@ -81,6 +86,7 @@ async function get(url: URL, signal: AbortSignal): Promise<Buffer> {
       (incoming) => {
         const chunks: Buffer[] = [];
         let bytes = 0;
+        const askedAt = incoming.socket.remoteAddress;
         incoming.on('data', (chunk: Buffer) => {
           bytes += chunk.length;
           chunks.push(chunk);
@@ -88,7 +94,7 @@ async function get(url: URL, signal: AbortSignal): Promise<Buffer> {
         });
         incoming.on('error', reject);
         incoming.on('end', () => {
-          if (incoming.statusCode === 200) resolve(Buffer.concat(chunks));
+          if (incoming.statusCode === 200) resolve({ body: Buffer.concat(chunks), askedAt });
           else reject(failed(`it answered with status ${incoming.statusCode}`));
         });
       },

@@ -57,7 +57,11 @@ export class Lab {
   }
 
   async catalog(nars: MadeNar[] = []): Promise<TestCatalog> {
-    const catalog = await TestCatalog.open(nars);
+    return this.catalogAt('127.0.0.1', nars);
+  }
+
+  async catalogAt(host: string, nars: MadeNar[] = []): Promise<TestCatalog> {
+    const catalog = await TestCatalog.open(nars, host);
     this.#t.teardown(() => catalog.close());
     return catalog;
   }

@@ -35,6 +35,8 @@ export class TestCatalog {
   beforeResolve: (() => Promise<void>) | undefined;
   /** Named instead of the seed server. */
   peers: string[] | undefined;
+  /** By its tracker, in the compact form. */
+  trackedPeers = Buffer.alloc(0);
   readonly announces: URLSearchParams[] = [];
   resolves = 0;
   readonly #http: Server;
@@ -114,7 +116,7 @@ export class TestCatalog {
     const { pathname, search } = new URL(request.url ?? '', 'http://catalog');
     if (pathname === '/announce') {
       this.announces.push(new URLSearchParams(search.replaceAll(/%(?![0-7])../g, '?')));
-      response.end(bencode({ interval: 60, peers: Buffer.alloc(0) }));
+      response.end(bencode({ interval: 60, peers: this.trackedPeers }));
       return;
     }
     if (pathname === '/nix-cache-info') {
