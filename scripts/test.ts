@@ -1,12 +1,12 @@
 /**
  * `npm test`: makes the machine ready as far as it can, runs all tests, and ends with a line `N passed, N failed`.
  *
- * Arguments go to tap: `npm test -- tests/cli`. NARSWARM_TEST_INSTALL=no keeps it from installing anything.
+ * `npm test -- tests/cli tests/nar/hash.test.ts`: only those. NARSWARM_TEST_INSTALL=no keeps it from installing anything.
  */
 
 import { spawn } from 'node:child_process';
-import { createWriteStream, mkdirSync, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { createWriteStream, mkdirSync, readdirSync, statSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { buildTapIfNeeded } from './build-tap.ts';
@@ -14,33 +14,31 @@ import { installPrograms } from './install-programs.ts';
 import { readTap, type TestFile, type TestRun } from './read-tap.ts';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-/** Test files at once: one more than there are cores on the smallest machines, as real programs spend much of their time waiting. */
-const jobs = 3;
 /** Everything that the tests said. */
 const outputFile = join(root, '.tap', 'output.tap');
 
 if (process.env.NARSWARM_TEST_INSTALL !== 'no') await installPrograms((text) => console.log(text));
 await buildTapIfNeeded(root, (text) => console.log(text));
-const { run, status } = await runTap(process.argv.slice(2));
+const { run, status } = await runFiles(testFiles(process.argv.slice(2)));
 process.exitCode = report(run, status);
 
-async function runTap(args: readonly string[]): Promise<{ run: TestRun; status: number }> {
+async function runFiles(files: readonly string[]): Promise<{ run: TestRun; status: number }> {
   mkdirSync(dirname(outputFile), { recursive: true });
   const output = createWriteStream(outputFile);
-  const tap = spawn('tap', ['run', '--reporter=tap', `--jobs=${jobs}`, ...args.map(filesOf)], {
+  const tests = spawn(process.execPath, [join(root, 'scripts', 'run-test-files.ts'), ...files], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'inherit'],
     env: { ...process.env, PATH: `${join(root, 'node_modules', '.bin')}:${process.env.PATH ?? ''}` },
   });
   const ended = new Promise<number>((resolve) => {
-    tap.once('error', (error) => {
-      console.error(`tap does not start: ${error.message}`);
+    tests.once('error', (error) => {
+      console.error(`the tests do not start: ${error.message}`);
       resolve(1);
     });
-    tap.once('close', (code) => resolve(code ?? 1));
+    tests.once('close', (code) => resolve(code ?? 1));
   });
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => tap.kill(signal));
-  const lines = createInterface({ input: tap.stdout });
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => tests.kill(signal));
+  const lines = createInterface({ input: tests.stdout });
   lines.on('line', (line) => output.write(`${line}\n`));
   const run = await readTap(lines, showFile);
   const status = await ended;
@@ -48,11 +46,20 @@ async function runTap(args: readonly string[]): Promise<{ run: TestRun; status: 
   return { run, status };
 }
 
-/** tap takes files and patterns; a directory stands for the tests in it. */
-function filesOf(argument: string): string {
-  return statSync(argument, { throwIfNoEntry: false })?.isDirectory()
-    ? join(argument, '**', '*.test.ts')
-    : argument;
+/** All, or those that are named; a directory stands for the tests in it. */
+function testFiles(names: readonly string[]): string[] {
+  return (names.length > 0 ? names : ['tests']).flatMap((name) => {
+    const path = resolve(root, name);
+    const stat = statSync(path, { throwIfNoEntry: false });
+    if (stat === undefined) throw new Error(`there is no ${name}`);
+    const paths = stat.isDirectory()
+      ? readdirSync(path, { recursive: true, encoding: 'utf8' }).map((each) => join(path, each))
+      : [path];
+    return paths
+      .filter((each) => each.endsWith('.test.ts'))
+      .map((each) => relative(root, each))
+      .sort();
+  });
 }
 
 /** A line for each file; of one that failed, everything but what went well. */
