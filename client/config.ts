@@ -150,6 +150,9 @@ export interface ClientLimits extends RaceLimits {
   localAnswers: number;
   /** How long answers from the local network are waited for, when nothing else is to be had: two hundred times a packet's way there and back. */
   localAnswerMs: number;
+  /** After so many milliseconds a torrent is announced to the local network again, in one packet for many each so many: as BEP 14 has it. */
+  localRepeatMs: number;
+  localRepeatPacketMs: number;
 }
 
 export const defaultLimits: Readonly<ClientLimits> = {
@@ -201,4 +204,6 @@ export const defaultLimits: Readonly<ClientLimits> = {
   localPeersMs: 30 * 60_000,
   localAnswers: 5,
   localAnswerMs: 200,
+  localRepeatMs: 5 * 60_000,
+  localRepeatPacketMs: 60_000,
 };

@@ -19,6 +19,9 @@ export interface LocalPeersOptions {
   /** Whether a torrent is to be had here now, told at little cost; a yes is looked at again before it is said. */
   mayHold(infoHash: InfoHash): boolean;
   has(infoHash: InfoHash): boolean;
+  /** What is fetched and shared at this moment, and so many at most of those that are held and may be shared, the newest first. */
+  fetched(): InfoHash[];
+  newest(max: number): InfoHash[];
   /** Somebody else has, or fetches, a torrent. */
   onPeer(infoHash: InfoHash, peer: PeerAddress): void;
   limits: ClientLimits;
@@ -41,12 +44,15 @@ export class LocalPeers {
   }
 
   static async open(options: LocalPeersOptions): Promise<LocalPeers> {
-    const { networks, host, port, groupPort } = options;
+    const { networks, host, port, groupPort, limits } = options;
     const peers = new LocalPeers(options);
     peers.#discovery = await LocalDiscovery.open({
       ...{ networks, host, port, groupPort },
+      limits: { repeatMs: limits.localRepeatMs, repeatPacketMs: limits.localRepeatPacketMs },
       onHeard: (heard) => peers.#onHeard(heard),
       mayAnnounce: (infoHash) => !peers.#paused && !peers.#isCrowded(infoHash) && options.has(infoHash),
+      shares: (max) =>
+        peers.#paused ? { fetched: [], kept: [] } : { fetched: options.fetched(), kept: options.newest(max) },
       onFault: (error) => peers.#onFault(error),
     });
     return peers;

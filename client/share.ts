@@ -107,6 +107,8 @@ export class Share {
       groupPort: options.localDiscoveryPort,
       mayHold: (infoHash) => shared.mayHold(infoHash),
       has: (infoHash) => !paused && shared.has(infoHash),
+      fetched: () => fetches.infoHashes(),
+      newest: (max) => shared.newest(max),
       onPeer: (infoHash, peer) => fetches.onListener(infoHash, peer),
     });
     allowance = await UploadAllowance.open({

@@ -96,6 +96,10 @@ export class SharedFetches {
       this.#track(this.#announce(fetch, 'stopped', AbortSignal.timeout(stopMs)));
   }
 
+  infoHashes(): InfoHash[] {
+    return [...this.#running.keys()];
+  }
+
   has(infoHash: InfoHash): boolean {
     return this.#running.has(infoHash);
   }

@@ -50,6 +50,12 @@ export class SharedTorrents implements SeedSource {
     }
   }
 
+  /** Of those that are held: which may be shared among the newest `max` files. */
+  newest(max: number): InfoHash[] {
+    const files = this.#options.state.heldFiles('newest', max);
+    return files.flatMap((file) => this.torrentOf(file)?.infoHash ?? []);
+  }
+
   mayHold(infoHash: InfoHash): boolean {
     if (this.#options.fetches.has(infoHash)) return true;
     return this.#options.state.torrentByInfoHash(infoHash) !== undefined;

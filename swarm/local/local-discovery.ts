@@ -1,14 +1,12 @@
 /**
  * Local service discovery: peers in one's own network find each other by multicast, without a tracker. BEP 14.
  *
- * What is held is not told unasked and again and again, as other programs do it: that would be a list of all that is installed here, sent
- * to everybody in the network every few minutes. Whoever fetches a torrent asks for it, and those who have it say so. To other programs
- * question and answer are announces like any other; ours tell them apart by the cookie.
+ * Whoever fetches a torrent asks for it, and those who have it say so. To other programs question and answer are announces like any other; ours
+ * tell them apart by the cookie. Unasked, what is fetched and what was kept last is said again as often as the BEP allows, in local-repeats.ts.
  */
 
 import { randomBytes } from 'node:crypto';
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
-import { once } from 'node:events';
 import { isIPv6 } from 'node:net';
 import type { InfoHash } from '../../nar/hash.ts';
 import type { PeerAddress } from '../address/peer-address.ts';
@@ -20,10 +18,11 @@ import {
   parseLocalAnnounce,
   printLocalAnnounce,
 } from './local-packets.ts';
+import { LocalRepeats, type LocalShares } from './local-repeats.ts';
+import { bound, closed, groups, interfaceOf, Receiver } from './local-sockets.ts';
 
 /** Fixed by the BEP. */
 export const localDiscoveryPort = 6771;
-const groups = { ipv4: '239.192.152.143', ipv6: 'ff15::efc0:988f' } as const;
 
 export interface LocalDiscoveryLimits {
   /** Packets sent in a second to each network, and how many seconds' worth may leave at once after a silence. */
@@ -33,6 +32,9 @@ export interface LocalDiscoveryLimits {
   waitingMax: number;
   /** Milliseconds within which a torrent is not asked for again: somebody has heard it, or nobody will. Answers may be for one who has just come. */
   askAgainMs: number;
+  /** Milliseconds after which a torrent is said again unasked, and between two packets of that: both fixed by the BEP. */
+  repeatMs: number;
+  repeatPacketMs: number;
   /** Milliseconds that an answer waits, a random part of it more: for others to be said with it, and for others to say it first. */
   answerMs: number;
   /** Packets read in a second from one address, from all of them, and addresses that they come from: a flood costs no more than these. */
@@ -48,12 +50,17 @@ export const localDiscoveryLimits: Readonly<LocalDiscoveryLimits> = {
   sentBurstSeconds: 3,
   waitingMax: 2_000,
   askAgainMs: 5_000,
+  repeatMs: 5 * 60_000,
+  repeatPacketMs: 60_000,
   answerMs: 10,
   heardPerAddress: 30,
   heardPerSecond: 200,
   addressesPerSecond: 500,
   networks: 8,
 };
+
+/** How often within the time between two packets it is looked whether the next is due. */
+const repeatLooks = 6;
 
 export interface Heard {
   infoHashes: InfoHash[];
@@ -74,6 +81,8 @@ export interface LocalDiscoveryOptions {
   onHeard(heard: Heard): void;
   /** Whether it is to be had here, and not so many others have just said so that this machine need not. Asked just before it is said. */
   mayAnnounce(infoHash: InfoHash): boolean;
+  /** What is to be said again: so many torrents at most. Asked once a minute. */
+  shares(torrentsMax: number): LocalShares;
   /** A socket cannot be opened or has failed; it is tried again. For the log. */
   onFault(error: unknown): void;
   limits?: Partial<LocalDiscoveryLimits>;
@@ -106,10 +115,12 @@ export class LocalDiscovery {
   /** When each was asked for last. */
   readonly #asked = new Map<InfoHash, number>();
   readonly #bucket: TokenBucket;
+  readonly #repeats: LocalRepeats;
   readonly #heardFrom = new Map<string, number>();
   #heardInSecond = 0;
   #secondSinceMs: number;
   #look: NodeJS.Timeout | undefined;
+  #repeatLook: NodeJS.Timeout | undefined;
   #refreshing: Promise<void> = Promise.resolve();
   #closed = false;
   readonly #counts = { asked: 0, answered: 0, heard: 0, ignored: 0 };
@@ -121,6 +132,11 @@ export class LocalDiscovery {
     this.#groupPort = options.groupPort ?? localDiscoveryPort;
     this.#secondSinceMs = this.#clock();
     const { sentPerSecond, sentBurstSeconds } = this.#limits;
+    const { repeatMs, repeatPacketMs } = this.#limits;
+    this.#repeats = new LocalRepeats(
+      { againMs: repeatMs, packetMs: repeatPacketMs, packetInfoHashes: localPacketMaxInfoHashes },
+      this.#clock(),
+    );
     this.#bucket = new TokenBucket(sentPerSecond, sentBurstSeconds * 1_000, 1, this.#clock());
   }
 
@@ -129,6 +145,8 @@ export class LocalDiscovery {
     const discovery = new LocalDiscovery(options);
     await discovery.refresh();
     discovery.#look = setInterval(() => void discovery.refresh(), networksForMs);
+    const repeatLookMs = discovery.#limits.repeatPacketMs / repeatLooks;
+    discovery.#repeatLook = setInterval(() => discovery.#repeat(), repeatLookMs);
     return discovery;
   }
 
@@ -157,6 +175,7 @@ export class LocalDiscovery {
   async close(): Promise<void> {
     this.#closed = true;
     clearInterval(this.#look);
+    clearInterval(this.#repeatLook);
     for (const word of ['ask', 'have'] as const) clearTimeout(this.#timers[word]);
     await this.#refreshing;
     const sockets = [...this.#senders.values(), ...this.#receivers.values()].map(({ socket }) => socket);
@@ -171,6 +190,15 @@ export class LocalDiscovery {
     if (word === 'ask' && this.#asked.has(infoHash)) return;
     waiting.add(infoHash);
     this.#timers[word] ??= setTimeout(() => this.#send(word), afterMs);
+  }
+
+  /** Says again what it is time for. */
+  #repeat(): void {
+    const repeat = this.#repeats.next(this.#options.shares, this.#clock());
+    for (const infoHash of repeat?.infoHashes ?? []) {
+      if (repeat?.word === 'ask') this.ask(infoHash);
+      else this.announce(infoHash);
+    }
   }
 
   #send(word: Word): void {
@@ -196,6 +224,7 @@ export class LocalDiscovery {
       this.#waiting[word].delete(infoHash);
       if (word === 'have' && !this.#options.mayAnnounce(infoHash)) continue;
       if (word === 'ask') this.#asked.set(infoHash, nowMs);
+      this.#repeats.said(infoHash, nowMs);
       taken.push(infoHash);
     }
     return taken;
@@ -305,56 +334,6 @@ export class LocalDiscovery {
   }
 }
 
-/** Hears what is sent to the group of one family. */
-class Receiver {
-  readonly socket: Socket;
-  readonly #group: string;
-  /** By network, the interface. A group can be joined once for each interface. */
-  readonly #joined = new Map<string, string>();
-
-  private constructor(socket: Socket, group: string) {
-    this.socket = socket;
-    this.#group = group;
-  }
-
-  static async open(
-    family: 'ipv4' | 'ipv6',
-    port: number,
-    onPacket: (packet: Buffer, remote: RemoteInfo) => void,
-  ): Promise<Receiver> {
-    const group = groups[family];
-    // Other programs listen there as well.
-    const type = family === 'ipv4' ? 'udp4' : 'udp6';
-    const socket = createSocket({ type, reuseAddr: true, ipv6Only: family === 'ipv6' });
-    try {
-      // At the group's own address: what is sent to this machine alone, as it could be from anywhere, is not heard.
-      await bound(socket, group, port);
-    } catch (error) {
-      await closed(socket);
-      throw error;
-    }
-    socket.on('message', onPacket);
-    return new Receiver(socket, group);
-  }
-
-  join(key: string, network: LocalNetwork): void {
-    const wanted = interfaceOf(network);
-    if (![...this.#joined.values()].includes(wanted)) this.socket.addMembership(this.#group, wanted);
-    this.#joined.set(key, wanted);
-  }
-
-  leave(key: string): void {
-    const left = this.#joined.get(key);
-    this.#joined.delete(key);
-    if (left === undefined || [...this.#joined.values()].includes(left)) return;
-    try {
-      this.socket.dropMembership(this.#group, left);
-    } catch {
-      // The interface is gone, and the membership with it.
-    }
-  }
-}
-
 /** Once for each address of IPv4 and, from its link-local address, for each interface of IPv6: the others change. */
 function spokenTo(networks: LocalNetwork[]): LocalNetwork[] {
   const linkLocal = networks.filter(({ address }) => isLinkLocal(address));
@@ -362,20 +341,4 @@ function spokenTo(networks: LocalNetwork[]): LocalNetwork[] {
     ({ name, address, family }) =>
       family === 'ipv4' || isLinkLocal(address) || !linkLocal.some((other) => other.name === name),
   );
-}
-
-function interfaceOf({ name, address, family }: LocalNetwork): string {
-  return family === 'ipv4' ? address : `::%${name}`;
-}
-
-async function bound(socket: Socket, address: string, port: number): Promise<void> {
-  const listening = once(socket, 'listening');
-  socket.bind({ address, port });
-  await listening;
-}
-
-async function closed(socket: Socket): Promise<void> {
-  await new Promise<void>((resolve) => {
-    socket.close(() => resolve());
-  });
 }

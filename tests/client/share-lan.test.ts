@@ -103,6 +103,34 @@ t.test('a machine of the local network gives what an upstream is slow to give', 
   t.match(statusOf(second).nars, { swarm: 1, http: 0 });
 });
 
+t.test('what is kept is said again and again, and what is fetched is asked for again', async (t) => {
+  const lab = await Lab.open(t);
+  const { said } = await listener(t, lab);
+  const catalog = await lab.catalog([large, small, unsigned]);
+  catalog.peers = [];
+  const upstream = await lab.upstream([large, small, unsigned]);
+  const limits = { localRepeatMs: 60, localRepeatPacketMs: 12 };
+  const client = await lab.client([upstream], [catalog], { share: 'lan', limits });
+  await fetchNar(client, unsigned);
+  await fetchNar(client, small);
+  const have = `${small.torrent.infoHash} have`;
+  const again = async (what: string): Promise<void> => {
+    said.clear();
+    await until(() => said.has(what));
+  };
+  for (let times = 0; times < 3; times++) await again(have);
+  upstream.intercept = (request) => request.url?.startsWith('/nar/') === true;
+  const fetching = fetchNar(client, large).catch(() => undefined);
+  await again(`${large.torrent.infoHash} ask`);
+  await again(have);
+  await client.close();
+  await fetching;
+  t.notOk(
+    [...said].some((each) => each.startsWith(unsigned.torrent.infoHash)),
+    'nobody signed that one',
+  );
+});
+
 t.test('without --share nothing is sent, whatever is fetched and asked', async (t) => {
   const lab = await Lab.open(t);
   const { said, ask } = await listener(t, lab);

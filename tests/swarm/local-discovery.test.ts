@@ -12,6 +12,7 @@ import {
   parseLocalAnnounce,
   printLocalAnnounce,
 } from '../../swarm/local/local-packets.ts';
+import type { LocalShares } from '../../swarm/local/local-repeats.ts';
 import { until } from '../client/lab.ts';
 import { provesNothingStaysOpen } from '../helpers/open-resources.ts';
 
@@ -57,9 +58,11 @@ class Lab {
       networks?: LocalNetworks;
       limits?: Partial<LocalDiscoveryLimits>;
       clock?: () => number;
+      shares?: () => LocalShares;
     } = {},
   ): Promise<{ discovery: LocalDiscovery; heard: Heard[] }> {
     const { port = 6882, has = [], crowded = false, networks, limits, clock } = options;
+    const { shares = () => ({ fetched: [], kept: [] }) } = options;
     const heard: Heard[] = [];
     const discovery: LocalDiscovery = await LocalDiscovery.open({
       networks: networks ?? new LocalNetworks(() => performance.now()),
@@ -72,6 +75,7 @@ class Lab {
         for (const infoHash of each.infoHashes) if (has.includes(infoHash)) discovery.announce(infoHash);
       },
       mayAnnounce: () => !crowded,
+      shares,
       onFault: (error) => this.#t.fail(String(error)),
       ...(limits && { limits }),
       ...(clock && { clock }),
@@ -155,6 +159,45 @@ t.test('the same is not said again at once, and no more packets than the limit a
   nowMs += 10_000;
   await until(() => asked() === 2 + 4 * localPacketMaxInfoHashes);
 });
+
+t.test(
+  'what is shared is said again when its time comes: what is fetched as a question, and a packet at a time',
+  async (t) => {
+    const lab = await Lab.open(t);
+    let nowMs = 0;
+    let looks = 0;
+    const { discovery } = await lab.discovery({
+      limits: { repeatMs: 300, repeatPacketMs: 60, askAgainMs: 200 },
+      clock: () => nowMs,
+      shares() {
+        looks++;
+        return { fetched: [wanted], kept: [other] };
+      },
+    });
+    discovery.ask(wanted);
+    await until(() => lab.sent.length === 1);
+    for (const [atMs, sent] of [
+      [60, 1],
+      [359, 1],
+      [419, 2],
+      [479, 3],
+      [700, 3],
+    ] as const) {
+      const before = looks;
+      nowMs = atMs;
+      await until(() => looks > before && lab.sent.length >= sent);
+      t.equal(lab.sent.length, sent, `at ${atMs}`);
+    }
+    t.same(
+      lab.sent.map(({ infoHashes, asks }) => [...infoHashes, asks]),
+      [
+        [wanted, true],
+        [wanted, true],
+        [other, false],
+      ],
+    );
+  },
+);
 
 t.test('what is no announce, and more of it than anybody needs, is ignored', async (t) => {
   const lab = await Lab.open(t);
