@@ -11,6 +11,7 @@ import { NarswarmError } from '../nar/errors.ts';
 import { type Sha256, sha256FromDigest } from '../nar/hash.ts';
 import type { NarFileWriter } from '../store/nar-file-store.ts';
 import { type HashThread, hashInPlace, type RunningSha256 } from '../swarm/fetch/hash-thread.ts';
+import { ReaderPace } from './reader-pace.ts';
 
 /** Held back until FileHash is known to match when no torrent says what the bytes should be. */
 export const heldBackBytes = 64 * 1024;
@@ -65,6 +66,9 @@ export class Assembly {
   #recentStart = 0;
   /** Of which chunk each part is that is lent. */
   readonly #lent = new WeakMap<Uint8Array, Chunk>();
+  /** Of whom `lend` gives to. */
+  readonly #readers = new ReaderPace();
+  #keptMs = 0;
   #written = 0;
   #writeError: unknown;
 
@@ -92,6 +96,11 @@ export class Assembly {
     return this.#checked || this.#complete ? this.#released : 0;
   }
 
+  /** Milliseconds that sources were kept waiting for a reader. */
+  get keptMs(): number {
+    return this.#keptMs;
+  }
+
   /** True once FileHash was found to match: every byte is released. */
   get complete(): boolean {
     return this.#complete;
@@ -103,6 +112,7 @@ export class Assembly {
     if (sizeBytes !== undefined && this.#appended + bytes.length > sizeBytes) {
       throw new NarswarmError('file-size-mismatch', `more than ${sizeBytes} bytes`);
     }
+    this.#keptMs += await this.#readers.follow(this.#released, bytes.length);
     this.#throwIfDiskIsNeeded();
     const hashing = this.#update(bytes);
     const writing = this.#write(bytes);
@@ -170,7 +180,14 @@ export class Assembly {
 
   /** The same for who gives the bytes back by `release` once nobody reads them any more, so that their memory is used again. */
   lend(position: number, lengthBytes: number): Promise<Buffer> {
-    return this.#read(position, Math.min(lengthBytes, this.#released - position), true);
+    const length = Math.min(lengthBytes, this.#released - position);
+    this.#readers.took(position + length, this.#released);
+    return this.#read(position, length, true);
+  }
+
+  /** Whether the byte at `position` is in memory. */
+  remembers(position: number): boolean {
+    return position >= this.#recentStart && position < this.#appended;
   }
 
   /** Bytes that were not lent are ignored. */
@@ -243,6 +260,7 @@ export class Assembly {
     for (let first = this.#recent[0]; first !== undefined; first = this.#recent[0]) {
       const end = first.start + first.bytes.length;
       if (this.#appended - end < recentBytes || end > this.#written || end > this.#hashed) return;
+      if (this.#readers.needs(end)) return;
       this.#recent.shift();
       this.#recentStart = end;
       this.#reuse(first);

@@ -139,7 +139,7 @@ export class NarJob {
   /** The same; what it gives is to be given back by `release`. */
   async lend(position: number, lengthBytes: number): Promise<Buffer> {
     const { assembly } = this.#fetch;
-    return this.#file === undefined && assembly !== undefined
+    return assembly !== undefined && (this.#file === undefined || assembly.remembers(position))
       ? assembly.lend(position, lengthBytes)
       : this.read(position, lengthBytes);
   }

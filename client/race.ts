@@ -367,7 +367,9 @@ export class Race {
       if (assembly.complete) return;
       leg.arrived(bytes.length, peers, performance.now());
       leg.byTorrent = checked;
+      const { keptMs } = assembly;
       await this.#front.take(leg, bytes);
+      leg.kept(assembly.keptMs - keptMs);
       if (assembly.complete && leg.source.kind === 'swarm') return;
       if (leg.waitingBytes >= waitingMaxBytes) await this.#room(leg);
       if (this.#running.length > 1) this.#look();

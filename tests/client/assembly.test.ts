@@ -70,6 +70,26 @@ t.test('what was released is read back, from memory and from the store', async (
   await readAll();
 });
 
+t.test('what a reader that is little behind has yet to read is not read from the disk', async (t) => {
+  const bytes = pseudoRandom('followed', 9_000_000);
+  const step = 500_000;
+  const whole = await assembly(bytes, { sizeBytes: bytes.length, checked: true });
+  whole.writer.read = () => Promise.reject(new Error('it is in memory'));
+  const read = async (at: number): Promise<void> => {
+    const part = await whole.lend(at, step);
+    t.ok(part.equals(bytes.subarray(at, at + step)));
+    whole.release(part);
+  };
+  await whole.append(bytes.subarray(0, step));
+  await read(0);
+  for (let at = step; at < bytes.length - step; at += step) {
+    await whole.append(bytes.subarray(at, at + step));
+    if (at >= 6_000_000) await read(at - 6_000_000 + step);
+  }
+  t.notOk(whole.remembers(0));
+  t.ok(whole.remembers(3_500_000));
+});
+
 /** A file of which the disk takes the first ten bytes only, appended to its end. */
 async function onFullDisk(bytes: Buffer): Promise<Assembly> {
   const whole = await assembly(bytes, { sizeBytes: bytes.length, checked: false });
