@@ -9,7 +9,7 @@ import type { CacheInfo } from './cache-info.ts';
 import { ownPrefix, storeHashOfNarInfoName, urlKeyOf } from './local-url.ts';
 import type { NarServer } from './nar.ts';
 import { answerNarInfo, askedNarInfo, type NarInfoRouteOptions } from './narinfo-route.ts';
-import { guardPages } from './page-guard.ts';
+import { guardPages, isOfStrangePage, knownNames } from './page-guard.ts';
 import { addSetupRoute, type ClientSetup } from './setup.ts';
 import { addWhyRoute, type Why } from './why.ts';
 
@@ -26,10 +26,11 @@ export interface ClientHttpOptions extends NarInfoRouteOptions {
 
 export function makeClientApp(options: ClientHttpOptions): RequestListener {
   const { logger, metrics, status } = options;
+  const known = knownNames(options.hostNames);
   const app = makeApp({
     logger,
     routes(router) {
-      router.use(guardPages(options.hostNames));
+      router.use(guardPages(known));
       addOperations(router, {
         prefix: `/${ownPrefix}`,
         title: 'narswarm client',
@@ -47,7 +48,8 @@ export function makeClientApp(options: ClientHttpOptions): RequestListener {
   });
   return (request, response) => {
     const storeHash = askedNarInfo(request);
-    if (storeHash !== undefined) void answerNarInfo(request, response, storeHash, options);
+    if (isOfStrangePage(request, known)) app(request, response);
+    else if (storeHash !== undefined) void answerNarInfo(request, response, storeHash, options);
     else if (isPlainNar(request)) void answerNar(request, response);
     else app(request, response);
   };

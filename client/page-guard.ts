@@ -3,19 +3,36 @@
  *
  * A page cannot read what another origin answers, unless its own name is made to point to this machine after it was loaded: then the request
  * names a host that is none of ours. So pages below `/_narswarm/` are given under addresses and known names alone, and not to what other sites
- * embed or script. NAR files, also those below that prefix, are for Nix under whatever name it was told.
+ * embed or script.
+ *
+ * Narinfos and NAR files are for Nix, under whatever name it was told. Browsers are told apart by what they send with each request and Nix with none:
+ * by how soon a narinfo comes any page could otherwise find out what is installed here, and read private caches by a name that points to us.
  */
 
+import type { IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
 import type { RequestHandler } from '../web/app.ts';
 import { ownPrefix } from './local-url.ts';
 
-/** `names`: host names besides localhost under which the client is known. */
-export function guardPages(names: readonly string[]): RequestHandler {
-  const known = new Set(names.map(plainName));
+/** Host names besides localhost under which the client is known. */
+export type KnownNames = ReadonlySet<string>;
+
+export function knownNames(names: readonly string[]): KnownNames {
+  return new Set(names.map(plainName));
+}
+
+/** True for a request that a web page of others makes a browser send, for whatever it is. */
+export function isOfStrangePage({ headers }: IncomingMessage, known: KnownNames): boolean {
+  const { 'accept-language': language, 'sec-fetch-site': site, origin } = headers;
+  if (language === undefined && site === undefined && origin === undefined) return false;
+  return isOfAnotherSite(headers) || !isKnownHost(headers.host, known);
+}
+
+export function guardPages(known: KnownNames): RequestHandler {
   return (request, response, next) => {
     const { path, headers } = request;
-    if (!path.startsWith(`/${ownPrefix}`) || path.startsWith(`/${ownPrefix}nar/`)) next();
+    const isPage = path.startsWith(`/${ownPrefix}`) && !path.startsWith(`/${ownPrefix}nar/`);
+    if (!isPage && !isOfStrangePage(request, known)) next();
     else if (!isKnownHost(headers.host, known)) {
       refuse(
         response,
@@ -27,7 +44,7 @@ export function guardPages(names: readonly string[]): RequestHandler {
 }
 
 /** Only programs of before HTTP/1.1 name no host; browsers always do. */
-function isKnownHost(host: string | undefined, known: ReadonlySet<string>): boolean {
+function isKnownHost(host: string | undefined, known: KnownNames): boolean {
   if (host === undefined) return true;
   const name = hostName(host);
   if (name === undefined) return false;

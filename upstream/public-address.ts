@@ -31,6 +31,9 @@ for (const [network, prefix] of [
   ['fec0::', 10],
   ['ff00::', 8],
   ['100::', 64],
+  // NAT64 of a site's own, and Teredo: what is behind them are IPv4 addresses that anybody may have chosen. RFC 8215, 4380.
+  ['64:ff9b:1::', 48],
+  ['2001::', 32],
 ] as const) {
   notPublic.addSubnet(network, prefix, 'ipv6');
 }

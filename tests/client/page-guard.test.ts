@@ -72,3 +72,38 @@ t.test('Nix finds narinfos and NAR files under whatever name it was told', async
   t.match(url, /^_narswarm\/nar\//);
   t.ok((await get(client.url, url, { headers })).body.equals(nar.bytes));
 });
+
+t.test(
+  'web pages of others get neither narinfos nor NAR files, and cannot find out by the time it takes',
+  async (t) => {
+    const lab = await Lab.open(t);
+    const nar = madeNar({ name: 'installed', sizeBytes: 5_000 });
+    const upstream = await lab.upstream([nar]);
+    const client = await lab.client([upstream]);
+    const { port } = new URL(client.url);
+    const strangers: Record<string, Record<string, string>> = {
+      'an image or script': { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'no-cors' },
+      'a frame': {
+        'sec-fetch-site': 'cross-site',
+        'sec-fetch-mode': 'navigate',
+        'sec-fetch-dest': 'iframe',
+      },
+      'a script that wants to read': { origin: 'http://evil.example' },
+      'a name that was made to point here': { host: `evil.example:${port}`, 'accept-language': 'en' },
+    };
+    const paths = [`${nar.storeHash}.narinfo`, nar.narInfo.url, 'nix-cache-info', `${nar.storeHash}.ls`];
+    for (const [who, headers] of Object.entries(strangers)) {
+      for (const path of paths)
+        t.equal((await get(client.url, path, { headers })).status, 403, `${who}: ${path}`);
+    }
+    t.same(
+      upstream.requests.filter(({ url }) => url !== '/nix-cache-info'),
+      [],
+      'nobody is asked for them',
+    );
+
+    const people = { 'accept-language': 'en', 'sec-fetch-site': 'none', 'sec-fetch-mode': 'navigate' };
+    for (const path of paths.slice(0, 3))
+      t.equal((await get(client.url, path, { headers: people })).status, 200, path);
+  },
+);
