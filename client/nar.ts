@@ -4,12 +4,14 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
 import type { StoreHash } from '../nar/store-path.ts';
+import type { NarFileHandle } from '../store/nar-file-store.ts';
 import type { HttpCache } from '../upstream/http-cache.ts';
 import type { Logger } from '../web/log.ts';
 import { type SendSource, sendFile } from '../web/send.ts';
 import type { HeldFiles } from './cache.ts';
 import type { ClientLimits } from './config.ts';
 import type { Counts } from './counts.ts';
+import { HeldReader } from './held-reader.ts';
 import { isOwnNarKey, ownPrefix } from './local-url.ts';
 import type { NarReader } from './nar-job.ts';
 import { passThrough } from './passthrough.ts';
@@ -82,7 +84,7 @@ export class NarServer {
     given: GivenNarInfo,
     fileHash: Sha256,
   ): Promise<boolean> {
-    const { transfers, held, counts, onAsked } = this.#options;
+    const { transfers, onAsked } = this.#options;
     const { fileSize } = given.narInfo;
     if (request.method === 'HEAD') {
       if (fileSize === undefined) return this.#passGiven(request, response, given);
@@ -95,21 +97,35 @@ export class NarServer {
       onAsked(fileHash);
       return this.#follow(request, response, { given, fileHash, reader: running });
     }
-    const file = await held.open(fileHash);
-    if (file === undefined) {
-      const reader = transfers.join(given, fileHash);
-      onAsked(fileHash);
-      return this.#follow(request, response, { given, fileHash, reader });
-    }
+    if (await this.#sendHeld(request, response, fileHash)) return true;
+    const reader = transfers.join(given, fileHash);
     onAsked(fileHash);
+    return this.#follow(request, response, { given, fileHash, reader });
+  }
+
+  /** False when it is not held, or not any more as it was, and nothing was sent. Rejects when the answer was broken off. */
+  async #sendHeld(request: IncomingMessage, response: ServerResponse, fileHash: Sha256): Promise<boolean> {
+    const { held, counts, logger, onAsked } = this.#options;
+    let file: NarFileHandle | undefined;
     try {
-      const source = narSource(fileHash, file.sizeBytes, (position, length) => file.read(position, length));
-      const { sentBytes } = await sendFile(request, response, source);
+      file = await held.open(fileHash);
+      if (file === undefined) return false;
+      onAsked(fileHash);
+      const reader = new HeldReader(file, fileHash);
+      const read: SendSource['read'] = (position, length) => reader.read(position, length);
+      const { sentBytes } = await sendFile(request, response, narSource(fileHash, file.sizeBytes, read));
       counts.bytes.held += sentBytes;
       if (sentBytes > 0) counts.nars.held++;
       return true;
+    } catch (error) {
+      if (!isNarswarmError(error)) throw error;
+      logger.warn('held-file-failed', { fileHash, error });
+      // One that cannot be opened may be there all the same when files are scarce no more.
+      if (file !== undefined) await held.drop(fileHash);
+      if (response.headersSent) throw error;
+      return false;
     } finally {
-      await file.close();
+      await file?.close();
     }
   }
 

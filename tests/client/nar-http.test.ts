@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
+import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { fetchNar, get, Lab, statusOf, until } from './lab.ts';
-import { madeNar } from './made-nar.ts';
+import { type MadeNar, madeNar } from './made-nar.ts';
 
 const small = madeNar({ name: 'small', sizeBytes: 5_000 });
 const large = madeNar({ name: 'large', sizeBytes: 3_000_000, compression: 'none' });
@@ -323,6 +324,46 @@ t.test('a held file that is missing or of another size is fetched again', async 
     t.same((await fetchNar(client, small)).body, small.bytes);
     t.equal(upstream.requestsFor(small.narInfo.url), n + 2);
     await until(() => statusOf(client).transfers.running.length === 0);
+  }
+});
+
+t.test('a held file that was changed is never given to Nix as whole, and is fetched again', async (t) => {
+  const { chmod, readdir, writeFile } = await import('node:fs/promises');
+  const lab = await Lab.open(t);
+  const upstream = await lab.upstream([small, large]);
+  const client = await lab.client([upstream]);
+  const idle = () => until(() => statusOf(client).transfers.running.length === 0);
+  const held = async (nar: MadeNar): Promise<string> => {
+    await fetchNar(client, nar);
+    await idle();
+    const names = await readdir(`${lab.dir}/data/nar-files`, { recursive: true });
+    const name = names.find((each) => nar.narInfo.url.endsWith(`/${basename(each)}`));
+    return `${lab.dir}/data/nar-files/${name}`;
+  };
+  const changed = (bytes: Buffer, at: number): Buffer => {
+    const other = Buffer.from(bytes);
+    other[at] = (other[at] ?? 0) ^ 1;
+    return other;
+  };
+  for (const nar of [small, large]) {
+    const file = await held(nar);
+    await writeFile(file, changed(nar.bytes, 10));
+    const spoilt = await fetchNar(client, nar);
+    t.equal(spoilt.complete && !spoilt.body.equals(nar.bytes), false, 'no wrong bytes end cleanly');
+    // Of a small one nothing had left.
+    t.equal(spoilt.complete, nar === small);
+    await idle();
+    const again = await fetchNar(client, nar);
+    t.ok(again.complete && again.body.equals(nar.bytes));
+    t.equal(upstream.requestsFor(nar.narInfo.url), 2);
+    await idle();
+  }
+  if (process.getuid?.() !== 0) {
+    await chmod(await held(small), 0);
+    t.ok(
+      (await fetchNar(client, small)).body.equals(small.bytes),
+      'one that cannot be opened is as good as none',
+    );
   }
 });
 
