@@ -56,6 +56,8 @@ export class FollowedCatalog {
   readonly #sql: Statements;
   #head: CatalogHead | undefined;
   #keys: { head: CatalogHead; keys: PublicKey[] } | undefined;
+  /** While there is a transaction that reads. */
+  #turn: NodeJS.Immediate | undefined;
 
   constructor(path: string, db: DatabaseSync) {
     this.path = path;
@@ -80,12 +82,14 @@ export class FollowedCatalog {
   }
 
   narInfo(storeHash: StoreHash): { text: string; fileHash: Sha256 } | undefined {
+    this.#readInTurn();
     const row = this.#get('narInfo', nix32Decode(storeHash));
     return row && { text: textOf(row, 'text'), fileHash: sha256FromDigest(digestOf(row, 'file_hash')) };
   }
 
   /** Its text alone, for half: blobs are dear. */
   narInfoText(storeHash: StoreHash): string | undefined {
+    this.#readInTurn();
     const row = this.#get('narInfoText', nix32Decode(storeHash));
     return row && textOf(row, 'text');
   }
@@ -197,6 +201,7 @@ export class FollowedCatalog {
   /** For follow.ts, once all records of the head are taken in. */
   accept({ headText, configuredKeys }: Accepted): void {
     attempt('writing the followed catalog', () => {
+      this.#endTurn();
       this.#db.exec('BEGIN IMMEDIATE');
       try {
         this.#sql.putState.run('head', headText);
@@ -215,7 +220,22 @@ export class FollowedCatalog {
   }
 
   close(): void {
+    clearImmediate(this.#turn);
     if (this.#db.isOpen) this.#db.close();
+  }
+
+  /** In one transaction with whatever else is asked in this turn of the event loop: to begin and end one takes as long as to read a narinfo. */
+  #readInTurn(): void {
+    if (this.#turn !== undefined) return;
+    attempt('reading the followed catalog', () => this.#db.exec('BEGIN'));
+    this.#turn = setImmediate(() => this.#endTurn());
+  }
+
+  #endTurn(): void {
+    if (this.#turn === undefined) return;
+    clearImmediate(this.#turn);
+    this.#turn = undefined;
+    attempt('reading the followed catalog', () => this.#db.exec('COMMIT'));
   }
 
   #state(key: string): string | undefined {

@@ -7,9 +7,9 @@ import { NarswarmError } from '../nar/errors.ts';
 import type { InfoHash, Sha256 } from '../nar/hash.ts';
 import { narInfoMaxBytes, parseNarInfo } from '../nar/narinfo.ts';
 import { type StoreHash, storeDirOf, storeHashOf } from '../nar/store-path.ts';
+import { usualNarInfo } from '../nar/usual-narinfo.ts';
 import { type Pack, parsePack } from './pack.ts';
 import { parseTorrentInfo, type TorrentInfo, torrentInfoMaxBytes } from './torrentinfo.ts';
-import { usualNarInfo } from './usual-narinfo.ts';
 
 export type CatalogRecord =
   | { readonly kind: 'torrentinfo'; readonly text: string }

@@ -24,18 +24,18 @@ export class CacheInfo {
   readonly #options: CacheInfoOptions;
   readonly #closing = new AbortController();
   #asking: Promise<void> | undefined;
-  /** Not read from the disk for each narinfo. */
+  /** Read from the disk once, and not for each narinfo. */
   #storeDir: string | undefined;
 
   /** Begins to ask the sources. */
   constructor(options: CacheInfoOptions) {
     this.#options = options;
+    this.#storeDir = options.state.fact(storeDirFact);
     void this.#ask();
   }
 
   /** As a source once said; `undefined` when none ever did. */
   storeDir(): string | undefined {
-    this.#storeDir ??= this.#options.state.fact(storeDirFact);
     return this.#storeDir;
   }
 

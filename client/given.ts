@@ -9,6 +9,7 @@
 import type { DatabaseSync } from 'node:sqlite';
 import { type NarInfo, parseNarInfo } from '../nar/narinfo.ts';
 import type { StoreHash } from '../nar/store-path.ts';
+import { isNamedByHash } from './local-url.ts';
 
 /** Narinfos that are in memory until they are in the table: those of one large closure, 3 KiB each. */
 const waitingMax = 4_000;
@@ -112,8 +113,9 @@ export class GivenNarInfos {
   readonly #byStoreHash = new Map<StoreHash, Entry>();
   #rows = 0;
   #inserts = 0;
+  #urlsAreHashes: boolean;
 
-  /** The database has `givenSchema`. What waited when the client was killed is moved. */
+  /** The database has `givenSchema` and the table of facts. What waited when the client was killed is moved. */
   constructor(db: DatabaseSync, { limit, now }: GivenOptions) {
     this.#db = db;
     this.#now = now;
@@ -124,12 +126,16 @@ export class GivenNarInfos {
     this.#rows = Number(this.#sql.count.get()?.rows);
     for (const row of this.#sql.allWaiting.all()) this.#save(valuesOf(row));
     db.exec('DELETE FROM given_waiting');
+    // What is there without the fact was given out before it was kept.
+    this.#urlsAreHashes = this.#rows === 0 || this.#sql.hashes.get() !== undefined;
+    if (this.#urlsAreHashes && this.#sql.hashes.get() === undefined) this.#sql.putHashes.run();
   }
 
   /** Resolves when it is known also after a kill. When it rejects, it is known until the client stops. */
   give(given: GivenNarInfo): Promise<void> {
     const entry = { given, used: this.#now(), id: 0 };
     this.#giving.push(entry);
+    if (!isNamedByHash(given.urlKey, given.narInfo.fileHash)) this.#urlsAreHashes = false;
     this.#byUrl.set(given.urlKey, entry);
     this.#byStoreHash.set(given.storeHash, entry);
     if (this.#written === undefined) {
@@ -159,6 +165,11 @@ export class GivenNarInfos {
     return (this.#byUrl.get(urlKey) ?? entryFrom(this.#sql.byUrl.get(urlKey)))?.given;
   }
 
+  /** Whether `isNamedByHash` of all URLs that are remembered here: then what one of them means need not be looked up. */
+  get urlsAreHashes(): boolean {
+    return this.#urlsAreHashes;
+  }
+
   /** The store path of `byUrl`, for less. */
   storeHashByUrl(urlKey: string): StoreHash | undefined {
     const entry = this.#byUrl.get(urlKey);
@@ -180,6 +191,7 @@ export class GivenNarInfos {
     if (written === undefined) return;
     try {
       this.#transaction(() => {
+        if (!this.#urlsAreHashes) this.#sql.dropHashes.run();
         for (const entry of giving) {
           entry.id = Number(this.#sql.append.run(null, ...valuesIn(entry)).lastInsertRowid);
         }
@@ -279,6 +291,9 @@ function charactersOf(entries: Iterable<Entry>): number {
 
 function prepareStatements(db: DatabaseSync) {
   return {
+    hashes: db.prepare("SELECT 1 FROM facts WHERE name = 'given-urls-are-hashes'"),
+    putHashes: db.prepare("INSERT OR IGNORE INTO facts VALUES ('given-urls-are-hashes', '')"),
+    dropHashes: db.prepare("DELETE FROM facts WHERE name = 'given-urls-are-hashes'"),
     count: db.prepare('SELECT count(*) AS rows FROM given'),
     append: db.prepare('INSERT INTO given_waiting VALUES (?, ?, ?, ?, ?, ?, ?)'),
     allWaiting: db.prepare('SELECT * FROM given_waiting ORDER BY id'),

@@ -3,6 +3,7 @@
 import { isIP } from 'node:net';
 import { isCompression, narFileExtension } from '../nar/compression.ts';
 import { NarswarmError } from '../nar/errors.ts';
+import type { Sha256 } from '../nar/hash.ts';
 import type { NarInfo } from '../nar/narinfo.ts';
 import { parseStoreHash, type StoreHash, storeHashOf } from '../nar/store-path.ts';
 import { isPublicAddress } from '../upstream/public-address.ts';
@@ -68,6 +69,19 @@ export function ownUrlOf(narInfo: NarInfo): string {
 /** True for keys that `ownUrlOf` makes. */
 export function isOwnNarKey(key: string): boolean {
   return key.startsWith(ownNarPrefix);
+}
+
+/**
+ * True for a key of which no other NAR file than this one can be meant, as long as all keys are such: it is named by the FileHash, as most caches
+ * name theirs, or by us.
+ */
+export function isNamedByHash(key: string, fileHash: Sha256 | undefined): boolean {
+  if (isOwnNarKey(key)) return true;
+  return (
+    fileHash !== undefined &&
+    !key.includes('?') &&
+    key.startsWith(`${fileHash}.nar`, key.lastIndexOf('/') + 1)
+  );
 }
 
 /** The store hash in `<store hash>.narinfo`. */

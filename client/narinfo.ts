@@ -8,7 +8,7 @@ import type { HttpCache } from '../upstream/http-cache.ts';
 import type { Logger } from '../web/log.ts';
 import type { ClientLimits } from './config.ts';
 import type { Counts } from './counts.ts';
-import { isAbsoluteUrl, mayFollow, ownUrlOf, urlKeyOf, urlKeyOfNarUrl } from './local-url.ts';
+import { isAbsoluteUrl, isNamedByHash, mayFollow, ownUrlOf, urlKeyOf, urlKeyOfNarUrl } from './local-url.ts';
 import { NarInfoCache, type Ready } from './narinfo-cache.ts';
 import type { ClientState, GivenNarInfo } from './state.ts';
 import type { Views } from './views.ts';
@@ -81,12 +81,26 @@ export class NarInfoFinder {
   /**
    * What to give out, remembered before it is; `undefined` when nobody has it. Takes at most the budget.
    *
-   * Done once, however many ask. Whoever goes away leaves it to the others, and to the cache.
+   * Sources are asked once, however many ask. Whoever goes away leaves it to the others, and to the cache.
    */
   find(storeHash: StoreHash): Promise<GivenNarInfo | undefined> {
+    const { counts, views } = this.#options;
+    const version = views.version();
+    const viewed = this.#inViews(storeHash);
+    if (viewed !== undefined) {
+      counts.narInfos.viewed++;
+      return this.#give(storeHash, viewed, 'viewed', version);
+    }
+    const recent = this.#recent(storeHash);
+    if (recent !== undefined) {
+      if (this.#isRevoked(recent.given)) return Promise.resolve(undefined);
+      counts.narInfos.cached++;
+      this.#cache.keep({ kind: 'cached', given: recent.given }, version, recent.atMs);
+      return Promise.resolve(recent.given);
+    }
     let finding = this.#finding.get(storeHash);
     if (finding === undefined) {
-      finding = this.#find(storeHash).finally(() => this.#finding.delete(storeHash));
+      finding = this.#findElsewhere(storeHash, version).finally(() => this.#finding.delete(storeHash));
       this.#finding.set(storeHash, finding);
     }
     return finding;
@@ -102,40 +116,27 @@ export class NarInfoFinder {
     this.#closing.abort();
   }
 
-  async #find(storeHash: StoreHash): Promise<GivenNarInfo | undefined> {
-    const { counts, limits, logger, state, views } = this.#options;
-    const version = views.version();
-    const viewed = this.#inViews(storeHash);
-    const recent = viewed === undefined ? this.#recent(storeHash) : undefined;
-    if (viewed === undefined && recent === undefined) {
-      const { found, failures } = await this.#ask(
-        storeHash,
-        AbortSignal.any([this.#closing.signal, AbortSignal.timeout(limits.narInfoBudgetMs)]),
-      );
-      if (found !== undefined) {
-        counts.narInfos.found++;
-        return this.#give(storeHash, found, 'cached', version);
-      }
-      const remembered = failures > 0 ? state.givenByStoreHash(storeHash)?.given : undefined;
-      if (remembered === undefined) {
-        counts.narInfos.absent++;
-        // A failure says nothing about the path.
-        if (failures === 0) this.#cache.keepAbsent(storeHash, version);
-        return undefined;
-      }
-      if (this.#isRevoked(remembered)) return undefined;
-      counts.narInfos.remembered++;
-      logger.warn('narinfo-remembered', { storeHash, failures });
-      return remembered;
+  async #findElsewhere(storeHash: StoreHash, version: number): Promise<GivenNarInfo | undefined> {
+    const { counts, limits, logger, state } = this.#options;
+    const { found, failures } = await this.#ask(
+      storeHash,
+      AbortSignal.any([this.#closing.signal, AbortSignal.timeout(limits.narInfoBudgetMs)]),
+    );
+    if (found !== undefined) {
+      counts.narInfos.found++;
+      return this.#give(storeHash, found, 'cached', version);
     }
-    if (viewed !== undefined) {
-      counts.narInfos.viewed++;
-      return this.#give(storeHash, viewed, 'viewed', version);
+    const remembered = failures > 0 ? state.givenByStoreHash(storeHash)?.given : undefined;
+    if (remembered === undefined) {
+      counts.narInfos.absent++;
+      // A failure says nothing about the path.
+      if (failures === 0) this.#cache.keepAbsent(storeHash, version);
+      return undefined;
     }
-    if (recent === undefined || this.#isRevoked(recent.given)) return undefined;
-    counts.narInfos.cached++;
-    this.#cache.keep({ kind: 'cached', given: recent.given }, version, recent.atMs);
-    return recent.given;
+    if (this.#isRevoked(remembered)) return undefined;
+    counts.narInfos.remembered++;
+    logger.warn('narinfo-remembered', { storeHash, failures });
+    return remembered;
   }
 
   /** As if from the first source, which is asked for the NAR file first, too. */
@@ -293,6 +294,7 @@ export class NarInfoFinder {
   /** True when the URL was given out for the NAR of another path, as happens between caches that name files freely. */
   #meansAnother(urlKey: string, storeHash: StoreHash, { narHash, fileHash }: NarInfo): boolean {
     const { state } = this.#options;
+    if (state.urlsAreHashes && isNamedByHash(urlKey, fileHash)) return false;
     const another = state.storeHashByUrl(urlKey);
     if (another === undefined || another === storeHash) return false;
     const before = state.givenByUrl(urlKey);

@@ -118,6 +118,10 @@ export class ClientState {
     return this.#given.inserts;
   }
 
+  get urlsAreHashes(): boolean {
+    return this.#given.urlsAreHashes;
+  }
+
   givenByStoreHash(storeHash: StoreHash): { given: GivenNarInfo; atMs: number } | undefined {
     return this.#given.byStoreHash(storeHash);
   }

@@ -13,6 +13,7 @@ import {
   type StorePathName,
   storeDirOf,
 } from './store-path.ts';
+import { readUsualNarInfo } from './usual-narinfo.ts';
 
 /** The mean is 2 KB; 10,000 references of the longest names come to 2.5 MB. */
 export const narInfoMaxBytes = 4 << 20;
@@ -52,6 +53,11 @@ export type NarInfoValues = Omit<NarInfo, 'text'>;
 /** Throws `narinfo-corrupt` with the offset in bytes of the line that breaks a rule. */
 export function parseNarInfo(input: string | Uint8Array): NarInfo {
   const text = typeof input === 'string' ? input : decode(input);
+  return readUsualNarInfo(text) ?? parseNarInfoLines(text);
+}
+
+/** The same, line by line, for whatever form it has. */
+export function parseNarInfoLines(text: string): NarInfo {
   if (Buffer.byteLength(text) > narInfoMaxBytes)
     throw corrupt(`it has more than ${narInfoMaxBytes} bytes`, 0);
   const lines = text.split('\n');

@@ -1,12 +1,13 @@
 /** What is read of a catalog: heads, segments and their records. */
 
+import { isDeepStrictEqual } from 'node:util';
 import { headText, parseHead, signHead } from '../../catalog/head.ts';
 import { decodeRecord, frameRecord } from '../../catalog/record.ts';
 import { SegmentParser, segmentLimits, segmentMagic } from '../../catalog/segment.ts';
-import { usualNarInfo } from '../../catalog/usual-narinfo.ts';
 import { infoHashFromDigest, sha256FromDigest } from '../../nar/hash.ts';
-import { parseNarInfo } from '../../nar/narinfo.ts';
+import { parseNarInfoLines } from '../../nar/narinfo.ts';
 import { printPublicKey, secretKeyFromSeed } from '../../nar/signature.ts';
+import { readUsualNarInfo, usualNarInfo } from '../../nar/usual-narinfo.ts';
 import type { Random } from './random.ts';
 import { holds, type Target, unlessRefused } from './target.ts';
 
@@ -138,12 +139,13 @@ const usual: Target = {
   run: (input) => {
     const found = usualNarInfo(input.toString('latin1'));
     if (found === undefined) return 'refused';
-    const parsed = parseNarInfo(input);
+    const parsed = parseNarInfoLines(input.toString());
     holds(
       parsed.storePath.startsWith(`${found.storeDir}/${found.storeHash}-`),
-      'the parser finds the same path',
+      'the reader of lines finds the same path',
     );
     holds(parsed.fileHash === found.fileHash, 'and the same FileHash');
+    holds(isDeepStrictEqual(readUsualNarInfo(input.toString()), parsed), 'and the same in all');
     return 'accepted';
   },
 };
