@@ -14,8 +14,10 @@ import { isTorrentInfoOf, type PackOffset, parseResolved, type Resolved } from '
 import { type PeerAddress, printPeer } from '../swarm/address/peer-address.ts';
 import type { Torrent } from '../swarm/torrent/torrent.ts';
 import type { Logger } from '../web/log.ts';
+import type { Claim } from './catalog-claim.ts';
 import { CatalogQuestions, type Whereabouts } from './catalog-questions.ts';
 import type { ClientLimits } from './config.ts';
+import { IdleWork } from './idle-work.ts';
 import type { ClientState } from './state.ts';
 import { isWithin } from './waiting.ts';
 
@@ -38,9 +40,13 @@ export interface Found {
   readonly pack?: PackOffset;
 }
 
-interface Answer extends Whereabouts {
-  /** When, by the clock; or `undefined` when it was no answer, so that it is asked again. */
-  at: number;
+interface Answer {
+  readonly peers: readonly PeerAddress[];
+  readonly pack: PackOffset | undefined;
+  /** Of each catalog at most one, the last one first. */
+  readonly claims: readonly Claim[];
+  /** When, by the clock. */
+  readonly at: number;
 }
 
 export interface CatalogsOptions {
@@ -69,6 +75,7 @@ export class Catalogs {
   readonly #peerLists = new Map<string, readonly PeerAddress[]>();
   readonly #onPack: CatalogsOptions['onPack'];
   readonly #closing = new AbortController();
+  readonly #idle: IdleWork;
 
   constructor(options: CatalogsOptions) {
     this.#onPack = options.onPack;
@@ -76,6 +83,7 @@ export class Catalogs {
     this.#state = options.state;
     this.#limits = options.limits;
     this.#clock = options.clock;
+    this.#idle = new IdleWork({ quietMs: options.limits.catalogQuietMs, most: answersMax });
     const { signal } = this.#closing;
     const keep = (resolved: Resolved): void => this.#keep(resolved);
     this.#catalogs = options.catalogs.map((url) => new CatalogQuestions({ ...options, url, signal, keep }));
@@ -83,6 +91,7 @@ export class Catalogs {
 
   /** Looks a NAR file up for later. Never fails and never waits. */
   prefetch(fileHash: Sha256): void {
+    this.#idle.touch();
     if (!this.#isFresh(fileHash)) void this.#ask(fileHash);
   }
 
@@ -94,6 +103,15 @@ export class Catalogs {
   /** The pack that a NAR file is said to be in. */
   packOf(fileHash: Sha256): PackOffset | undefined {
     return this.#answers.get(fileHash)?.pack;
+  }
+
+  /**
+   * Where a NAR file is said to be; `undefined` while nobody has said anything. Nothing of it was verified: for whoever can do without the
+   * torrent. Never waits.
+   */
+  place(fileHash: Sha256): Pick<Whereabouts, 'peers' | 'pack'> | undefined {
+    this.#idle.touch();
+    return this.#answers.get(fileHash);
   }
 
   /**
@@ -115,6 +133,7 @@ export class Catalogs {
   /** What `find` would give if no catalog were asked. Never waits. */
   known(narInfo: NarInfo): Found | undefined {
     const { fileHash } = narInfo;
+    this.#idle.touch();
     const torrent = this.#torrentOf(narInfo);
     if (fileHash === undefined || torrent === undefined) return undefined;
     const { peers = [], pack } = this.#answers.get(fileHash) ?? {};
@@ -147,6 +166,7 @@ export class Catalogs {
   /** Breaks off what is being asked. */
   async close(): Promise<void> {
     this.#closing.abort();
+    this.#idle.close();
     await Promise.allSettled(this.#asking.values());
   }
 
@@ -187,19 +207,32 @@ export class Catalogs {
     });
   }
 
-  #remember(fileHash: Sha256, { peers, pack, resolved }: Whereabouts): void {
+  #remember(fileHash: Sha256, { peers, pack, claim }: Whereabouts): void {
     const other = this.#isFresh(fileHash) ? this.#answers.get(fileHash) : undefined;
+    const others = other?.claims.filter(({ url }) => url !== claim?.url) ?? [];
     const answer = {
       peers: this.#merged(peers, other?.peers),
       pack: pack ?? other?.pack,
-      resolved: resolved ?? other?.resolved,
+      claims: claim === undefined ? others : [claim, ...others],
       at: this.#clock(),
     };
     this.#answers.delete(fileHash);
     this.#answers.set(fileHash, answer);
+    if (claim !== undefined) this.#idle.add(() => this.#check(fileHash, claim));
     if (answer.pack !== undefined) this.#onPack?.(answer.pack, answer.peers);
     const oldest = this.#answers.keys().next();
     if (this.#answers.size > answersMax && !oldest.done) this.#answers.delete(oldest.value);
+  }
+
+  /** The torrent of a claim. One that is refused takes what it said with it. */
+  #check(fileHash: Sha256, claim: Claim): ReturnType<Claim['resolved']> {
+    const resolved = claim.resolved(this.#keys(), !this.#isFresh(fileHash));
+    const answer = this.#answers.get(fileHash);
+    if (resolved !== undefined || answer === undefined) return resolved;
+    const claims = answer.claims.filter((each) => each !== claim);
+    const none = claims.length === 0;
+    this.#answers.set(fileHash, { ...answer, claims, ...(none && { peers: [], pack: undefined }) });
+    return undefined;
   }
 
   /** The same list for the same peers. */
@@ -218,19 +251,21 @@ export class Catalogs {
     this.#state.putTorrent({ fileHash, infoHash, torrentInfo: text, info });
   }
 
-  /** The stored torrent, verified again: the keys may be others than when it was stored. */
+  /** What is stored is verified again: the keys may be others than when it was. */
   #torrentOf(narInfo: NarInfo): Torrent | undefined {
-    if (narInfo.fileHash === undefined) return undefined;
-    const kept = this.#answers.get(narInfo.fileHash)?.resolved;
-    if (kept !== undefined && this.#isFresh(narInfo.fileHash))
-      return isTorrentInfoOf(kept.torrentInfo, narInfo) ? kept.torrent : undefined;
-    const stored = this.#state.torrent(narInfo.fileHash);
+    const { fileHash } = narInfo;
+    if (fileHash === undefined) return undefined;
+    for (const claim of this.#answers.get(fileHash)?.claims ?? []) {
+      const resolved = this.#check(fileHash, claim);
+      if (resolved !== undefined && isTorrentInfoOf(resolved.torrentInfo, narInfo)) return resolved.torrent;
+    }
+    const stored = this.#state.torrent(fileHash);
     if (stored === undefined) return undefined;
     try {
       const { torrent, torrentInfo } = parseResolved(stored.torrentInfo, stored.info, this.#keys());
       return isTorrentInfoOf(torrentInfo, narInfo) ? torrent : undefined;
     } catch {
-      this.#state.dropTorrent(narInfo.fileHash);
+      this.#state.dropTorrent(fileHash);
       return undefined;
     }
   }

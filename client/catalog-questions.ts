@@ -4,9 +4,10 @@ import type { Sha256 } from '../nar/hash.ts';
 import type { PublicKey } from '../nar/signature.ts';
 import { mayBeNamed } from '../parts/named-peers.ts';
 import { fetchResolveLines, type ResolveLine, resolveBatch } from '../parts/resolve-request.ts';
-import { type PackOffset, parseResolveLineAside, type Resolved } from '../parts/resolved.ts';
+import { checkLineAside, type PackOffset, type Resolved, readResolveLine } from '../parts/resolved.ts';
 import type { PeerAddress } from '../swarm/address/peer-address.ts';
 import type { Logger } from '../web/log.ts';
+import { Claim, type ClaimOptions } from './catalog-claim.ts';
 import type { ClientLimits } from './config.ts';
 import { isWithin } from './waiting.ts';
 
@@ -24,8 +25,11 @@ const apartForgetMs = 500;
 /** Requests to one catalog at once; what is asked meanwhile goes with the next. One slow answer does not hold up the others. */
 const requestsAtOnce = 4;
 
-/** Torrents of NAR files up to this size are kept with the answer: 16 pieces. */
-const keptTorrentMaxBytes = 1024 * 1024;
+/**
+ * Characters of a line up to which it is kept as it came until somebody wants the torrent: that of a NAR file of a megabyte with 50 peers. What is
+ * longer is verified at once and left to the disk.
+ */
+const keptLineMaxCharacters = 4 * 1024;
 
 /** The rest of a catalog that keeps failing doubles this often: from 5 s to 80 s. */
 const cooldownDoublings = 4;
@@ -40,8 +44,8 @@ const waitingMax = 5_000;
 export interface Whereabouts {
   readonly peers: readonly PeerAddress[];
   readonly pack?: PackOffset | undefined;
-  /** As it was verified then: while an answer is fresh, it need not be again. Not kept here of large ones. */
-  readonly resolved?: Pick<Resolved, 'torrent' | 'torrentInfo'> | undefined;
+  /** What the catalog signed. Not kept of large ones. */
+  readonly claim?: Claim | undefined;
 }
 
 export interface CatalogQuestionsOptions {
@@ -61,6 +65,7 @@ export type CatalogAnswer = Whereabouts | 'absent' | 'failed';
 
 export class CatalogQuestions {
   readonly #options: CatalogQuestionsOptions;
+  readonly #claims: ClaimOptions;
   #waiting = new Map<Sha256, (answer: CatalogAnswer) => void>();
   #gathering = false;
   #underWay = 0;
@@ -75,6 +80,8 @@ export class CatalogQuestions {
 
   constructor(options: CatalogQuestionsOptions) {
     this.#options = options;
+    const { url, keep: onGood } = options;
+    this.#claims = { url, onGood, onRefused: (error) => this.#refuse(error) };
   }
 
   resolve(fileHash: Sha256): Promise<CatalogAnswer> {
@@ -130,23 +137,28 @@ export class CatalogQuestions {
     { text, askedAt }: ResolveLine,
     batch: Map<Sha256, (answer: CatalogAnswer) => void>,
   ): Promise<boolean> {
-    const { url, keys, logger, keep } = this.#options;
+    const { keys, keep } = this.#options;
     try {
-      const resolved = await parseResolveLineAside(text, keys());
-      const { pack, torrent, torrentInfo } = resolved;
-      const peers = resolved.peers.filter((peer) => mayBeNamed(peer, askedAt));
-      const answer = batch.get(torrentInfo.fileHash);
-      if (answer === undefined) return false;
-      batch.delete(torrentInfo.fileHash);
-      keep(resolved);
-      const small = torrent.length <= keptTorrentMaxBytes;
-      answer({ peers, pack, ...(small && { resolved: { torrent, torrentInfo } }) });
-      return true;
+      const read = readResolveLine(text);
+      const { fileHash, pack } = read;
+      if (!batch.has(fileHash)) return false;
+      const kept = text.length <= keptLineMaxCharacters;
+      if (!kept) keep(await checkLineAside(read, keys()));
+      const claim = kept ? new Claim(read, this.#claims) : undefined;
+      const answer = batch.get(fileHash);
+      batch.delete(fileHash);
+      answer?.({ peers: read.peers.filter((peer) => mayBeNamed(peer, askedAt)), pack, claim });
+      return answer !== undefined;
     } catch (error) {
-      this.#refusedLines++;
-      logger.warn('catalog-line-refused', { catalog: url, error });
+      this.#refuse(error);
       return false;
     }
+  }
+
+  #refuse(error: unknown): void {
+    const { url, logger } = this.#options;
+    this.#refusedLines++;
+    logger.warn('catalog-line-refused', { catalog: url, error });
   }
 
   async #request(batch: Map<Sha256, (answer: CatalogAnswer) => void>): Promise<void> {

@@ -107,6 +107,8 @@ export interface ClientLimits extends RaceLimits {
   aheadQuietMs: number;
   /** Peers are asked for again after this long. */
   peersFreshMs: number;
+  /** What catalogs signed and nobody wanted to know is looked at when Nix has asked for nothing for this long. */
+  catalogQuietMs: number;
   /** A catalog that failed is left alone for this long, so that a dead one does not delay every NAR file. */
   catalogCooldownMs: number;
   /** Without a byte from the swarm for this long, it has failed. HTTP has been asked before, when it was late. */
@@ -182,6 +184,7 @@ export const defaultLimits: Readonly<ClientLimits> = {
   aheadLineMs: 200,
   aheadQuietMs: 2_000,
   peersFreshMs: 60_000,
+  catalogQuietMs: 1_000,
   catalogCooldownMs: 5_000,
   swarmStallMs: 500,
   swarmPatienceMs: 5_000,

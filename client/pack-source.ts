@@ -1,14 +1,13 @@
 /** A NAR file as a part of a pack, from peers that are connected already for others in it. */
 
 import type { Sha256 } from '../nar/hash.ts';
-import type { PackConnections } from '../swarm/fetch/pack-connections.ts';
-import type { Found } from './catalog-client.ts';
+import type { PackConnections, PackPlace } from '../swarm/fetch/pack-connections.ts';
 import type { NarBytes, NarSource, OpenNarBytes } from './nar-sources.ts';
 
 export interface PackSourceOptions {
   fileHash: Sha256;
-  /** Where it is, and which torrent says what its bytes are: the pack itself is asked for nothing but bytes. */
-  found: Found & Required<Pick<Found, 'pack'>>;
+  /** Where it is said to be, of so many bytes. The pack itself is asked for nothing but bytes. */
+  place: Pick<PackPlace, 'infoHash' | 'offset' | 'lengthBytes' | 'peers' | 'stepBytes'>;
   connections: Pick<PackConnections, 'open' | 'isWarm' | 'distrust'>;
   /** The bytes that were there are others: nobody is asked for this NAR file in that pack again. */
   onSpoilt(fileHash: Sha256): void;
@@ -27,35 +26,29 @@ export class PackSource implements NarSource {
   }
 
   async open(fromByte: number, signal: AbortSignal): Promise<OpenNarBytes | undefined> {
-    const { found, connections } = this.#options;
-    const { torrent, pack, peers } = found;
-    if (this.#spoilt || fromByte >= torrent.length) return undefined;
-    const place = {
-      infoHash: pack.infoHash,
-      offset: pack.offset + fromByte,
-      lengthBytes: torrent.length - fromByte,
-      peers,
-      stepBytes: torrent.pieceLength,
-    };
-    const read = connections.open(place, signal);
+    const { place, connections } = this.#options;
+    const { offset, lengthBytes } = place;
+    if (this.#spoilt || fromByte >= lengthBytes) return undefined;
+    const rest = { ...place, offset: offset + fromByte, lengthBytes: lengthBytes - fromByte };
+    const read = connections.open(rest, signal);
     if (read === undefined) return undefined;
     this.#givers = read.givers;
-    return { lengthBytes: torrent.length, live: read.live, bytes: unchecked(read.bytes, read.givers) };
+    return { lengthBytes, live: read.live, bytes: unchecked(read.bytes, read.givers) };
   }
 
   warm(): boolean {
-    return !this.#spoilt && this.#options.connections.isWarm(this.#options.found.pack.infoHash);
+    return !this.#spoilt && this.#options.connections.isWarm(this.#options.place.infoHash);
   }
 
   spoilt(): void {
-    const { connections, found, fileHash, onSpoilt } = this.#options;
+    const { connections, place, fileHash, onSpoilt } = this.#options;
     this.#spoilt = true;
-    connections.distrust(found.pack.infoHash, this.#givers);
+    connections.distrust(place.infoHash, this.#givers);
     onSpoilt(fileHash);
   }
 }
 
-/** Nothing is known of a pack's own pieces here: whoever reads compares the bytes with those of the NAR file's torrent. */
+/** Nothing is known of a pack's own pieces here: whoever reads compares the bytes with FileHash or with the NAR file's own torrent. */
 async function* unchecked(
   bytes: AsyncIterable<Buffer>,
   givers: ReadonlySet<string>,

@@ -14,6 +14,7 @@ import type { BanReason, PeerBook, PeerPace } from '../swarm/fetch/peer-book.ts'
 import { isIn, isNear } from '../swarm/local/local-networks.ts';
 import type { Logger } from '../web/log.ts';
 import { openDisposable } from './disposable-database.ts';
+import { isWithin } from './waiting.ts';
 
 /** Raised by whoever changes the tables. An older database is made anew. */
 const schemaVersion = 1;
@@ -26,6 +27,11 @@ const missedMax = 1_000;
 const keptMs = 7 * 24 * 60 * 60_000;
 /** A peer that was not there is tried after the others for this long. */
 const missedMs = 10 * 60_000;
+/** And not at all, beside anybody else, for this long at first, twice as long each time that it is not there again, up to the second figure. */
+const restMs = 1_000;
+const restMostMs = 60_000;
+/** Milliseconds for which it was waited for, one wait or many, after which a peer that showed no handshake counts as not there. */
+const unansweredMs = 2_000;
 /** Ports of one host that have lied before all of it is left alone. */
 const lyingPortsMax = 3;
 /** Bytes a second from which on a known peer comes before unknown ones, and below which it comes after them. */
@@ -57,6 +63,19 @@ interface Pace extends PeerPace {
   readonly atMs: number;
 }
 
+interface Missed {
+  readonly atMs: number;
+  /** From then on. */
+  readonly restMs: number;
+}
+
+/** Somebody who has not answered yet. */
+interface Unanswered {
+  /** Milliseconds in which it was waited for, and until when they are counted. */
+  readonly ms: number;
+  readonly untilMs: number;
+}
+
 interface Ban {
   readonly host: string;
   readonly why: BanReason;
@@ -79,7 +98,8 @@ export class KeptPeerBook implements PeerBook {
   /** By address, those that were told of last at the end. */
   readonly #paces = new Map<string, Pace>();
   readonly #bans = new Map<string, Ban>();
-  readonly #missed = new Map<string, number>();
+  readonly #missed = new Map<string, Missed>();
+  readonly #unanswered = new Map<string, Unanswered>();
   /** Banned ports of each host. */
   readonly #lyingPorts = new Map<string, number>();
   /** Addresses whose rows are not written, or not removed, yet. */
@@ -121,7 +141,7 @@ export class KeptPeerBook implements PeerBook {
 
   gave(address: PeerAddress, { bytesPerSecond, roundTripMs }: PeerPace): void {
     const key = printPeer(address);
-    this.#missed.delete(key);
+    this.reached(address);
     const known = this.paceOf(address);
     const slower = known !== undefined && known.bytesPerSecond > bytesPerSecond;
     const farther = known !== undefined && known.roundTripMs < roundTripMs;
@@ -138,12 +158,38 @@ export class KeptPeerBook implements PeerBook {
     this.#changed('paces', oldest);
   }
 
-  missed(address: PeerAddress): void {
+  reached(address: PeerAddress): void {
+    if (this.#missed.size + this.#unanswered.size === 0) return;
     const key = printPeer(address);
     this.#missed.delete(key);
-    this.#missed.set(key, this.#clock());
-    const [oldest] = this.#missed.keys();
-    if (this.#missed.size > missedMax && oldest !== undefined) this.#missed.delete(oldest);
+    this.#unanswered.delete(key);
+  }
+
+  missed(address: PeerAddress, refused: boolean): void {
+    const key = printPeer(address);
+    this.#unanswered.delete(key);
+    // Several fetches try at once.
+    if (this.rests(address)) return;
+    const restedMs = this.#missed.get(key)?.restMs ?? 0;
+    const longer = Math.min(Math.max(restedMs * 2, restMs), restMostMs);
+    remember(this.#missed, key, { atMs: this.#clock(), restMs: refused ? 0 : longer });
+  }
+
+  unanswered(address: PeerAddress, ms: number): void {
+    const key = printPeer(address);
+    const nowMs = this.#clock();
+    const before = this.#unanswered.get(key);
+    // Those who waited at the same time count once.
+    const more = Math.min(ms, Math.max(0, nowMs - (before?.untilMs ?? 0)));
+    const waitedMs = (before?.ms ?? 0) + more;
+    if (waitedMs >= unansweredMs) this.missed(address, false);
+    else remember(this.#unanswered, key, { ms: waitedMs, untilMs: nowMs });
+  }
+
+  rests(address: PeerAddress): boolean {
+    if (this.#missed.size === 0) return false;
+    const missed = this.#missed.get(printPeer(address));
+    return missed !== undefined && isWithin(this.#clock() - missed.atMs, missed.restMs);
   }
 
   paceOf(address: PeerAddress): PeerPace | undefined {
@@ -177,8 +223,8 @@ export class KeptPeerBook implements PeerBook {
   }
 
   #place(address: PeerAddress): number {
-    const missedMsAgo = this.#clock() - (this.#missed.get(printPeer(address)) ?? Number.NEGATIVE_INFINITY);
-    if (missedMsAgo < missedMs) return 4;
+    const missed = this.#missed.get(printPeer(address));
+    if (missed !== undefined && isWithin(this.#clock() - missed.atMs, missedMs)) return 4;
     if (isNear(address.host)) return 0;
     const rate = this.paceOf(address)?.bytesPerSecond;
     if (rate === undefined || (rate < fastBytesPerSecond && rate >= slowBytesPerSecond)) return 2;
@@ -270,6 +316,14 @@ export class KeptPeerBook implements PeerBook {
 
 function mix(known: number, now: number): number {
   return memoryShare * known + (1 - memoryShare) * now;
+}
+
+/** Puts it last; the first goes when there are too many. */
+function remember<Value>(map: Map<string, Value>, key: string, value: Value): void {
+  map.delete(key);
+  map.set(key, value);
+  const [oldest] = map.keys();
+  if (map.size > missedMax && oldest !== undefined) map.delete(oldest);
 }
 
 function isLoopback(host: string): boolean {

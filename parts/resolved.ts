@@ -9,7 +9,7 @@ import {
 } from '../catalog/torrentinfo.ts';
 import { narFileName } from '../nar/compression.ts';
 import { NarswarmError } from '../nar/errors.ts';
-import { type InfoHash, parseInfoHash } from '../nar/hash.ts';
+import { type InfoHash, parseInfoHash, parseSha256, type Sha256 } from '../nar/hash.ts';
 import type { NarInfo } from '../nar/narinfo.ts';
 import type { PublicKey } from '../nar/signature.ts';
 import { type PeerAddress, parsePeer } from '../swarm/address/peer-address.ts';
@@ -51,43 +51,78 @@ const answerLine = z.object({
 
 export type ResolvedLine = Resolved & { peers: PeerAddress[]; pack?: PackOffset };
 
+/** A line as it came: nothing of it was compared with a signature yet. */
+export interface ReadLine {
+  readonly fileHash: Sha256;
+  /** Of the torrentinfo. */
+  readonly text: string;
+  /** The info dictionary in base64. */
+  readonly info: string;
+  readonly peers: PeerAddress[];
+  readonly pack?: PackOffset;
+}
+
 /** One line of an answer to `/resolve`, torrentinfo and infohash verified. Throws a coded error that says what is wrong. */
 export function parseResolveLine(line: string, keys: readonly PublicKey[]): ResolvedLine {
-  const resolved = readResolveLine(line);
-  checkSigner(resolved.torrentInfo, verifyTorrentInfo(resolved.torrentInfo, keys));
-  return resolved;
+  const read = readResolveLine(line);
+  return { ...read, ...checkLine(read, keys) };
 }
 
 /** The same, the signature verified beside this thread: an answer has a thousand lines. */
 export async function parseResolveLineAside(line: string, keys: readonly PublicKey[]): Promise<ResolvedLine> {
-  const resolved = readResolveLine(line);
+  const read = readResolveLine(line);
+  return { ...read, ...(await checkLineAside(read, keys)) };
+}
+
+/** As `checkLine`, the signature verified beside this thread. */
+export async function checkLineAside(read: ReadLine, keys: readonly PublicKey[]): Promise<Resolved> {
+  const resolved = resolvedOf(read);
   checkSigner(resolved.torrentInfo, await verifyTorrentInfoAside(resolved.torrentInfo, keys));
   return resolved;
 }
 
-/** All but whose signature it is. */
-function readResolveLine(line: string): ResolvedLine {
+/** What a line says, verified. Throws as `parseResolved` does, and torrentinfo-corrupt when it is about another file than it says. */
+export function checkLine(read: ReadLine, keys: readonly PublicKey[]): Resolved {
+  const resolved = resolvedOf(read);
+  checkSigner(resolved.torrentInfo, verifyTorrentInfo(resolved.torrentInfo, keys));
+  return resolved;
+}
+
+function resolvedOf({ fileHash, text, info }: ReadLine): Resolved {
+  const resolved = readResolved(text, Buffer.from(info, 'base64'));
+  if (resolved.torrentInfo.fileHash !== fileHash)
+    throw new NarswarmError('torrentinfo-corrupt', `a line about ${fileHash} has another torrentinfo`);
+  return resolved;
+}
+
+/** Takes a line apart. Throws torrentinfo-corrupt when it lacks something. */
+export function readResolveLine(line: string): ReadLine {
   const parsed = answerLine.safeParse(parseJson(line));
   if (!parsed.success) {
     throw new NarswarmError('torrentinfo-corrupt', 'a line of the answer lacks something', {
       cause: parsed.error,
     });
   }
-  const { torrentinfo, info, peers } = parsed.data;
-  const resolved = readResolved(torrentinfo, Buffer.from(info, 'base64'));
-  const pack = parsed.data.pack && packOffset(parsed.data.pack, resolved.torrent);
+  const { fileHash, torrentinfo: text, info, peers } = parsed.data;
+  const pack = parsed.data.pack && packOffset(parsed.data.pack);
   return {
-    ...resolved,
+    fileHash: lineHash(fileHash),
+    text,
+    info,
     peers: peers.slice(0, resolvedMaxPeers).flatMap((peer) => parsePeer(peer) ?? []),
     ...(pack && { pack }),
   };
 }
 
-function packOffset(
-  { infoHash, offset }: { infoHash: string; offset: number },
-  { length }: Torrent,
-): PackOffset | undefined {
-  if (offset + length > packTorrentMaxBytes) return undefined;
+function lineHash(text: string): Sha256 {
+  try {
+    return parseSha256(text);
+  } catch (cause) {
+    throw new NarswarmError('torrentinfo-corrupt', 'a line of the answer is about no file', { cause });
+  }
+}
+
+function packOffset({ infoHash, offset }: { infoHash: string; offset: number }): PackOffset | undefined {
   try {
     return { infoHash: parseInfoHash(infoHash), offset };
   } catch {

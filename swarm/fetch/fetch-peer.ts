@@ -139,6 +139,11 @@ export class FetchPeer implements WireVisitor {
     return this.#connection.handshake !== undefined;
   }
 
+  /** It was there, and would not speak about this torrent. */
+  get refused(): boolean {
+    return this.#connection.refused;
+  }
+
   has(index: number): boolean {
     if (this.#pieces === 'all') return true;
     return ((this.#pieces[index >> 3] ?? 0) & (0x80 >> (index & 7))) !== 0;

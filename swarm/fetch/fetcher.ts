@@ -247,6 +247,7 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
 
   progressed(peer: FetchPeer): void {
     this.#connectingSinceMs.delete(peer.key);
+    this.#book?.reached(peer.address);
     this.#progress.heard(performance.now());
   }
 
@@ -332,11 +333,14 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     this.#checkExhausted();
   }
 
-  #remember({ address, key, connected, pace }: FetchPeer): void {
+  #remember({ address, key, connected, refused, pace }: FetchPeer): void {
     if (this.#book === undefined || this.#banned.has(key)) return;
     const { bytesPerSecond, roundTripMs = 0, receivedBytes } = pace;
+    const sinceMs = this.#connectingSinceMs.get(key);
     if (receivedBytes > 0) this.#book.gave(address, { bytesPerSecond, roundTripMs });
-    else if (!connected && !this.#closed) this.#book.missed(address);
+    else if (connected || sinceMs === undefined) return;
+    else if (this.#closed) this.#book.unanswered(address, performance.now() - sinceMs);
+    else this.#book.missed(address, refused);
   }
 
   fault(error: unknown): void {

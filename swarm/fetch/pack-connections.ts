@@ -7,6 +7,7 @@
 import { NarswarmError } from '../../nar/errors.ts';
 import type { InfoHash } from '../../nar/hash.ts';
 import { type PeerAddress, printPeer } from '../address/peer-address.ts';
+import { packTorrentMaxBytes } from '../torrent/pack-torrent.ts';
 import { makePeerId } from '../wire/wire-handshake.ts';
 import { type PackLimits, packLimits } from './pack-limits.ts';
 import { PackPeer, type PackPeerEvents } from './pack-peer.ts';
@@ -123,6 +124,8 @@ export class PackConnections implements PackPeerEvents {
     const { infoHash, offset, lengthBytes, stepBytes, peers } = place;
     if (this.#closed || signal.aborted || lengthBytes < 1 || lengthBytes > this.#limits.rangeBytes)
       return undefined;
+    // No pack is so long.
+    if (offset + lengthBytes > packTorrentMaxBytes) return undefined;
     const pack = this.#packOf(infoHash, peers);
     const range = new PackRange(offset, lengthBytes);
     let isLive = (): void => {};
@@ -193,6 +196,7 @@ export class PackConnections implements PackPeerEvents {
   // What peers tell; see PackPeerEvents
 
   opened(peer: PackPeer): void {
+    this.#book?.reached(peer.address);
     const pack = this.#packs.get(peer.infoHash);
     if (pack === undefined) return;
     for (const wanted of pack.wanted.values()) if (wanted.peer === undefined) this.#assign(pack, wanted);
@@ -215,7 +219,7 @@ export class PackConnections implements PackPeerEvents {
     this.#downloadedBytes += peer.gaveBytes;
     this.#closing.add(peer.gone);
     void peer.gone.then(() => this.#closing.delete(peer.gone));
-    if (!peer.greeted) this.#book?.missed(address);
+    if (!peer.greeted) this.#book?.missed(address, peer.refused || this.#closed);
     else if (pace !== undefined) this.#book?.gave(address, pace);
     const pack = this.#packs.get(infoHash);
     pack?.peers.delete(key);
@@ -274,8 +278,11 @@ export class PackConnections implements PackPeerEvents {
     for (const key of pack.peers.keys()) if (!without.has(key)) lacking--;
     if (lacking <= 0 || pack.peers.size >= pack.addresses.size) return;
     const rest = [...pack.addresses].filter(
-      ([key]) =>
-        !pack.peers.has(key) && !this.#isFailed(key) && !this.#isFailed(failedId(pack.infoHash, key)),
+      ([key, address]) =>
+        !pack.peers.has(key) &&
+        !this.#isFailed(key) &&
+        !this.#isFailed(failedId(pack.infoHash, key)) &&
+        this.#book?.rests(address) !== true,
     );
     const addresses = rest.map(([, address]) => address);
     for (const address of (this.#book?.rank(addresses) ?? localFirst(addresses)).slice(0, lacking)) {

@@ -133,6 +133,11 @@ export class PackPeer implements WireVisitor {
     return this.#connection.handshake !== undefined;
   }
 
+  /** It was there, and would not speak about this torrent. */
+  get refused(): boolean {
+    return this.#connection.refused;
+  }
+
   get idle(): boolean {
     return this.#ranges.size === 0;
   }

@@ -19,8 +19,14 @@ export interface PeerBook {
   ban(address: PeerAddress, why: BanReason): void;
   /** Told at the end of a connection that gave something. */
   gave(address: PeerAddress, pace: PeerPace): void;
-  /** It could not be reached, or showed no handshake for the torrent in time. */
-  missed(address: PeerAddress): void;
+  /** It showed its handshake. */
+  reached(address: PeerAddress): void;
+  /** It showed no handshake for the torrent: it would not (`refused`), which says nothing of other torrents, or could not be reached in time. */
+  missed(address: PeerAddress, refused: boolean): void;
+  /** It had shown no handshake after so many milliseconds, when it was not needed any more. Many such waits are as good as one long one. */
+  unanswered(address: PeerAddress, ms: number): void;
+  /** It could not be reached a moment ago: not worth a try as long as there is anybody else to ask. */
+  rests(address: PeerAddress): boolean;
   /** What it gave lately. */
   paceOf(address: PeerAddress): PeerPace | undefined;
   /** The best first, those that are banned left out: the local network, known fast ones, the rest, those that were missed. */

@@ -32,6 +32,8 @@ export class PeerConnection {
   #handshake: Handshake | undefined;
   #greeting = false;
   #closed = false;
+  #connected = false;
+  #refused = false;
   #sentMs = performance.now();
 
   constructor(options: PeerConnectionOptions) {
@@ -44,9 +46,12 @@ export class PeerConnection {
         callback: (bytes, buffer) => this.#read(Buffer.from(buffer.buffer, buffer.byteOffset, bytes)),
       },
     });
-    this.#socket.on('connect', () => this.send(encodeHandshake({ infoHash, peerId })));
-    this.#socket.on('error', () => this.close());
-    this.#socket.on('end', () => this.close());
+    this.#socket.on('connect', () => {
+      this.#connected = true;
+      this.send(encodeHandshake({ infoHash, peerId }));
+    });
+    this.#socket.on('error', () => this.#lost());
+    this.#socket.on('end', () => this.#lost());
     this.gone = new Promise((resolve) => {
       this.#socket.on('close', () => {
         this.close();
@@ -57,6 +62,11 @@ export class PeerConnection {
 
   get closed(): boolean {
     return this.#closed;
+  }
+
+  /** It was there, and ended the connection instead of showing its handshake: it may have other torrents. */
+  get refused(): boolean {
+    return this.#refused;
   }
 
   /** The peer's, once it was shown and is the right one. */
@@ -84,6 +94,11 @@ export class PeerConnection {
     if (this.#closed) return;
     this.#sentMs = performance.now();
     this.#socket.write(bytes);
+  }
+
+  #lost(): void {
+    this.#refused = !this.#closed && this.#connected && this.#handshake === undefined;
+    this.close();
   }
 
   /** May be called twice. */

@@ -26,7 +26,7 @@ export interface ClientStatus {
   state: { narinfos: number; torrents: number };
   unusedBytes: { swarm: number; http: number };
   savedMs: { swarm: number; http: number; mixed: number; total: number };
-  catalogs: { refusedLines: number; requests: number; state: string }[];
+  catalogs: { url: string; refusedLines: number; requests: number; state: string }[];
   transfers: { running: unknown[] };
   packs: { connections: number; warm: number; wanted: number; downloadedBytes: number };
   ahead: { noted: number; fetched: number; used: number; unusedBytes: number; waitingBytes: number };
@@ -87,6 +87,8 @@ export class Lab {
       noUpstream: false,
       logger: silentLogger,
       ...config,
+      // Tests wait for it again and again.
+      limits: { catalogQuietMs: 20, ...config.limits },
     });
     this.#t.teardown(() => client.close());
     return client;

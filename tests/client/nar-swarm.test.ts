@@ -2,7 +2,10 @@ import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
 import { printTorrentInfo, signTorrentInfo } from '../../catalog/torrentinfo.ts';
+import type { ClientLimits } from '../../client/config.ts';
+import type { Client } from '../../client/main.ts';
 import { infoDictionary } from '../../swarm/torrent/torrent.ts';
+import { silentLogger } from '../../web/log.ts';
 import { fetchKnownNar, fetchNar, get, Lab, statusOf, unhurried, until } from './lab.ts';
 import { catalogKey, madeNar, strangerKey } from './made-nar.ts';
 
@@ -275,4 +278,65 @@ t.test('a catalog without a key is refused', async (t) => {
   const lab = await Lab.open(t);
   await t.rejects(lab.client([], ['http://127.0.0.1:9'], { catalogKeys: [] }), { code: 'config-invalid' });
   await t.rejects(lab.client(['ftp://x']), { code: 'config-invalid' });
+});
+
+t.test('a peer that is not there is not tried for the next NAR file, nor waited for', async (t) => {
+  const lab = await Lab.open(t);
+  const nars = Array.from({ length: 6 }, (_, n) => madeNar({ name: `n${n}`, sizeBytes: 400_000 }));
+  const catalog = await lab.catalog(nars);
+  await catalog.killSeeds();
+  const failed: unknown[] = [];
+  const warn = (event: string, fields: Record<string, unknown> = {}): void => {
+    if (event === 'source-failed') failed.push(fields.source);
+  };
+  const nowMs = Date.now();
+  const config = { logger: { ...silentLogger, warn }, clock: () => nowMs };
+  const client = await lab.client([await lab.upstream(nars)], [catalog], config);
+  await Promise.all(nars.map(({ storeHash }) => get(client.url, `${storeHash}.narinfo`)));
+  await until(() => statusOf(client).state.torrents === nars.length);
+  for (const nar of nars) t.ok((await fetchNar(client, nar)).body.equals(nar.bytes));
+  t.same(failed, ['swarm'], 'one failure was enough');
+  t.match(statusOf(client).nars, { http: nars.length });
+});
+
+t.test('the torrent that one catalog forges is taken from another, whoever answers last', async (t) => {
+  const lab = await Lab.open(t);
+  for (const late of ['forger', 'honest'] as const) {
+    const catalogs = { forger: await lab.catalog([small]), honest: await lab.catalog([small]) };
+    catalogs.forger.forge = (line) => ({
+      ...line,
+      torrentinfo: printTorrentInfo(signTorrentInfo({ ...small.torrentInfo, sigs: [] }, strangerKey)),
+    });
+    const { url: honest } = catalogs.honest;
+    const other = late === 'forger' ? 'honest' : 'forger';
+    const released = Promise.withResolvers<void>();
+    catalogs[late].beforeResolve = () => released.promise;
+    const client = await lab.client([await lab.upstream([small])], Object.values(catalogs), {
+      dataDir: `${lab.dir}/${late}`,
+    });
+    await get(client.url, `${small.storeHash}.narinfo`);
+    await until(() => catalogs[other].resolves === 1);
+    released.resolve();
+    await until(() => statusOf(client).state.torrents === 1);
+    await until(() => statusOf(client).catalogs.some(({ refusedLines }) => refusedLines === 1));
+    const [refused] = statusOf(client).catalogs.filter(({ refusedLines }) => refusedLines > 0);
+    t.not(refused?.url, honest, `${late} last`);
+    await client.close();
+  }
+});
+
+t.test('what a catalog signed of a small NAR file is not looked at before Nix has it', async (t) => {
+  const lab = await Lab.open(t);
+  const catalog = await lab.catalog([small]);
+  const open = (limits: Partial<ClientLimits>): Promise<Client> =>
+    lab.upstream([small]).then((upstream) => lab.client([upstream], [catalog], { limits }));
+  const busy = await open({ catalogQuietMs: 600_000 });
+  await get(busy.url, `${small.storeHash}.narinfo`);
+  await until(() => catalog.resolves === 1);
+  t.ok((await fetchNar(busy, small)).body.equals(small.bytes));
+  t.match(statusOf(busy), { state: { torrents: 0 } });
+  await busy.close();
+  const idle = await open({});
+  await get(idle.url, `${small.storeHash}.narinfo`);
+  await until(() => statusOf(idle).state.torrents === 1);
 });

@@ -87,7 +87,7 @@ t.test(
     book.gave(peer(3), { bytesPerSecond: 5e6, roundTripMs: 20 });
     book.gave(peer(4), { bytesPerSecond: 9e6, roundTripMs: 20 });
     book.gave(peer(5), { bytesPerSecond: 1e4, roundTripMs: 20 });
-    book.missed(peer(6));
+    book.missed(peer(6), true);
     const here = { host: '127.0.0.1', port: 1 };
     const all = [peer(6), peer(5), peer(1), peer(3), peer(2), peer(4), here];
     t.same(ports(book.rank(all)), ['1:1', '4:6881', '3:6881', '1:6881', '2:6881', '5:6881', '6:6881']);
@@ -179,3 +179,70 @@ t.test(
     t.match(open().status(), { known: 5_000, unwritten: 0 });
   },
 );
+
+t.test('who cannot be reached rests, longer each time, and not after it was reached', async (t) => {
+  const { open, clock } = await books(t);
+  const book = open();
+  t.notOk(book.rests(peer(1)));
+  for (const seconds of [1, 2, 4, 8, 16, 32, 60, 60]) {
+    // Several fetches that try at once count once.
+    for (let fetches = 0; fetches < 3; fetches++) book.missed(peer(1), false);
+    clock.nowMs += seconds * 1_000 - 1;
+    t.ok(book.rests(peer(1)), `${seconds} s`);
+    clock.nowMs += 1;
+    t.notOk(book.rests(peer(1)), `${seconds} s`);
+  }
+  t.notOk(book.rests(peer(2)));
+  book.missed(peer(1), false);
+  book.reached(peer(1));
+  t.notOk(book.rests(peer(1)));
+  book.missed(peer(1), false);
+  clock.nowMs += 1_000;
+  t.notOk(book.rests(peer(1)), 'as if for the first time');
+  // A clock that was put back.
+  book.missed(peer(3), false);
+  clock.nowMs -= day;
+  t.notOk(book.rests(peer(3)));
+});
+
+t.test('who is there and lacks a torrent does not rest', async (t) => {
+  const book = (await books(t)).open();
+  book.missed(peer(1), true);
+  t.notOk(book.rests(peer(1)));
+  t.same(ports(book.rank([peer(1), peer(2)])), ['2:6881', '1:6881'], 'but comes last');
+});
+
+t.test('many short waits for a handshake are as good as a long one', async (t) => {
+  const { open, clock } = await books(t);
+  const book = open();
+  for (let wait = 0; wait < 20; wait++) {
+    t.notOk(book.rests(peer(1)), `${wait}`);
+    clock.nowMs += 100;
+    // Of those that wait at the same time one counts.
+    for (let fetches = 0; fetches < 25; fetches++) book.unanswered(peer(1), 100);
+  }
+  t.ok(book.rests(peer(1)), 'after two seconds');
+  for (let wait = 0; wait < 19; wait++) {
+    clock.nowMs += 10_000;
+    book.unanswered(peer(2), 100);
+  }
+  book.reached(peer(2));
+  book.unanswered(peer(2), 100);
+  t.notOk(book.rests(peer(2)), 'what was before it was reached is forgotten');
+});
+
+t.test('the book is told how long a peer was silent that was not needed any more', async (t) => {
+  const { open } = await books(t);
+  const book = open();
+  const waits: number[] = [];
+  book.unanswered = (_address, ms) => void waits.push(ms);
+  const file = fileOf(2 * pieceBytes);
+  const silent = await TestPeer.open(t, { ...file, greets: 'never' });
+  const fetch = new TorrentFetch({ torrent: file.torrent, hold: true, book });
+  fetch.addPeers([silent]);
+  while (silent.connections === 0) await new Promise((resolve) => setImmediate(resolve));
+  await fetch.close();
+  t.equal(waits.length, 1);
+  t.ok(waits.every((ms) => ms > 0));
+  t.notOk(book.rests(silent));
+});
