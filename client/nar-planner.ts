@@ -103,15 +103,16 @@ export class NarPlanner {
     catalogCache: readonly NarSource[],
   ): NarPlan {
     const { catalogs } = this.#options;
+    const rest = { torrent: undefined, lastResorts: catalogCache };
     const place = catalogs.place(wanted.fileHash);
-    const peers = place === undefined ? [] : this.#reachable(place).peers;
-    const swarm = catalogs.answering || place !== undefined ? [this.#swarm(wanted)] : [];
-    const sources =
-      place !== undefined && peers.length > 0
-        ? [...this.#packs(wanted, { ...place, peers }), ...swarm, ...caches]
-        : caches;
-    const last = sources === caches ? swarm : [];
-    return { torrent: undefined, sources, lastResorts: [...last, ...catalogCache] };
+    // Should HTTP be late, it is looked up then.
+    if (place === undefined && catalogs.answering)
+      return { ...rest, sources: [...caches, this.#swarm(wanted)] };
+    if (place === undefined) return { ...rest, sources: caches };
+    const near = this.#reachable(place);
+    const swarm = this.#swarm(wanted);
+    if (near.peers.length === 0) return { ...rest, sources: caches, lastResorts: [swarm, ...catalogCache] };
+    return { ...rest, sources: [...this.#packs(wanted, near), swarm, ...caches] };
   }
 
   #http({ given, fileHash, sizeBytes }: PlanWanted): { caches: NarSource[]; catalogCache: NarSource[] } {
