@@ -4,10 +4,11 @@ import { NarswarmError } from '../../nar/errors.ts';
 import type { PeerAddress } from '../address/peer-address.ts';
 import { pieceCount, type Torrent } from '../torrent/torrent.ts';
 import { dealExtension, encodeExtendedHandshake, parseExtendedHandshake } from '../wire/extension.ts';
-import { blockBytes } from '../wire/limits.ts';
+import { blockBytes, blockMaxBytes } from '../wire/limits.ts';
 import { WireDecoder, type WireVisitor } from '../wire/wire.ts';
 import {
   type BlockRequest,
+  blocksOf,
   encodeBitfield,
   encodeCancels,
   encodeExtended,
@@ -85,6 +86,9 @@ export class FetchPeer implements WireVisitor {
   #pieces: 'all' | Buffer;
   #choked = true;
   readonly #asked = new Map<number, Asked>();
+  /** Blocks of all of them. */
+  #waitingFor = 0;
+  #togetherMax = 1;
   readonly #openedMs = performance.now();
   #arriving: Asked | undefined;
   #requestsMax: number;
@@ -132,7 +136,7 @@ export class FetchPeer implements WireVisitor {
 
   /** Blocks asked for and not here. */
   get waitingFor(): number {
-    return this.#asked.size;
+    return this.#waitingFor;
   }
 
   get connected(): boolean {
@@ -142,6 +146,14 @@ export class FetchPeer implements WireVisitor {
   /** It was there, and would not speak about this torrent. */
   get refused(): boolean {
     return this.#connection.refused;
+  }
+
+  /**
+   * Blocks that it may be asked for as one: less is to be said and done then for each byte. One that gives little gives small ones, which
+   * another one can take over, and which tell sooner how fast it is.
+   */
+  get togetherMax(): number {
+    return this.pace.window > this.#options.startRequests ? this.#togetherMax : 1;
   }
 
   has(index: number): boolean {
@@ -169,14 +181,14 @@ export class FetchPeer implements WireVisitor {
   appetite(nowMs: number): number {
     if (this.#choked || this.#connection.closed || nowMs < this.#pausedUntilMs) return 0;
     const window = Math.min(this.pace.window, this.#requestsMax);
-    const free = window - this.#asked.size;
+    const free = window - this.#waitingFor;
     return free < Math.min(window / 4, batchBlocks) ? 0 : free;
   }
 
   /** How long a block would take that it is asked for now. While nothing is known of it, what its handshake took and some more. */
   get expectMs(): number {
     const { slackMs } = this.#options.limits;
-    return this.pace.expectMs(this.#asked.size) ?? 2 * ((this.pace.roundTripMs ?? 0) + slackMs);
+    return this.pace.expectMs(this.#waitingFor) ?? 2 * ((this.pace.roundTripMs ?? 0) + slackMs);
   }
 
   /** `all` of what it should be asked for, or less because there is not more. */
@@ -186,14 +198,26 @@ export class FetchPeer implements WireVisitor {
     const nowMs = performance.now();
     if (this.#asked.size === 0) this.#restartRate(nowMs);
     const at = this.pace.asks(nowMs);
-    for (const block of fresh) this.#asked.set(blockKey(block), { block, at, limited: !all });
+    for (const block of fresh) {
+      this.#asked.set(blockKey(block), { block, at, limited: !all });
+      this.#waitingFor += blocksOf(block);
+    }
     this.#connection.send(encodeRequests(fresh));
   }
 
-  /** Says that a block came from elsewhere. The answer, a block that crosses or a refusal, will be ignored. */
-  noLongerNeeds(block: BlockRequest): void {
-    if (this.#asked.size === 0 || this.#isArriving(block) || !this.#asked.delete(blockKey(block))) return;
-    this.#connection.send(encodeCancels([block]));
+  /** Says that blocks came from elsewhere. The answer, a block that crosses or a refusal, will be ignored. */
+  noLongerNeeds({ index, begin, lengthBytes }: BlockRequest): void {
+    if (this.#asked.size === 0) return;
+    const end = begin + lengthBytes;
+    const cancels: BlockRequest[] = [];
+    for (let at = begin; at < end; at += blockBytes) {
+      const block = this.#asked.get(blockKey({ index, begin: at }))?.block;
+      // What was asked for together with others is still needed for those.
+      if (block === undefined || at + block.lengthBytes > end || this.#isArriving(block)) continue;
+      this.#forget(block);
+      cancels.push(block);
+    }
+    if (cancels.length > 0) this.#connection.send(encodeCancels(cancels));
   }
 
   /**
@@ -250,7 +274,7 @@ export class FetchPeer implements WireVisitor {
     if (bits !== undefined) messages.unshift(encodeBitfield(bits));
     else if (handshake.fast) messages.unshift(encodeSimple('haveNone'));
     this.#connection.send(Buffer.concat(messages));
-    return new WireDecoder(this, { pieces: pieceCount(torrent), blockMaxBytes: blockBytes });
+    return new WireDecoder(this, { pieces: pieceCount(torrent), blockMaxBytes });
   }
 
   // What the peer says
@@ -338,7 +362,12 @@ export class FetchPeer implements WireVisitor {
       this.#options.events.ready(this);
     }
     if (id !== 0) return;
-    const { requestsQueuedMax, extensions } = parseExtendedHandshake(payload);
+    const {
+      requestsQueuedMax,
+      extensions,
+      blockMaxBytes: largest = blockBytes,
+    } = parseExtendedHandshake(payload);
+    this.#togetherMax = Math.floor(largest / blockBytes);
     this.#dealsOut = extensions.has('ns_deal');
     const { assumedRequests, maxRequests } = this.#options.limits;
     this.#requestsMax = Math.min(Math.max(requestsQueuedMax ?? assumedRequests, 1), maxRequests);
@@ -363,7 +392,7 @@ export class FetchPeer implements WireVisitor {
     this.#arriving = undefined;
     if (asked === undefined) return;
     const { block, at, limited } = asked;
-    this.#asked.delete(blockKey(block));
+    this.#forget(block);
     this.#rejects = 0;
     this.#rejectsOfPiece.delete(block.index);
     this.#chatter = 0;
@@ -393,8 +422,12 @@ export class FetchPeer implements WireVisitor {
       throw violation('it talks too much');
   }
 
+  #forget(block: BlockRequest): void {
+    if (this.#asked.delete(blockKey(block))) this.#waitingFor -= blocksOf(block);
+  }
+
   #lose(blocks: BlockRequest[]): void {
-    for (const block of blocks) this.#asked.delete(blockKey(block));
+    for (const block of blocks) this.#forget(block);
     if (blocks.length > 0) this.#options.events.lost(this, blocks);
   }
 }

@@ -10,7 +10,7 @@ import { NarswarmError } from '../../nar/errors.ts';
 import { type PeerAddress, parsePeer, printPeer } from '../address/peer-address.ts';
 import type { Torrent } from '../torrent/torrent.ts';
 import { blockBytes } from '../wire/limits.ts';
-import type { BlockRequest } from '../wire/wire-encode.ts';
+import { type BlockRequest, blocksOf } from '../wire/wire-encode.ts';
 import { makePeerId } from '../wire/wire-handshake.ts';
 import { FetchAddresses } from './fetch-addresses.ts';
 import { type FetchLimits, fetchLimits } from './fetch-limits.ts';
@@ -406,8 +406,11 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
         ? { spread: Math.random() }
         : { skipBytes: this.#leftToOthers(peer) };
     this.#makeRoom();
-    blocks.push(...this.#window.take(peer.key, has, appetite - blocks.length, { dueMs, ...how }));
-    const all = blocks.length === appetite;
+    // What several may have to take over from each other is asked for in small blocks.
+    const togetherMax = this.#peers.size === 1 ? peer.togetherMax : 1;
+    const left = appetite - blocks.length;
+    blocks.push(...this.#window.take(peer.key, has, left, { dueMs, togetherMax, ...how }));
+    const all = blocks.reduce((sum, block) => sum + blocksOf(block), 0) === appetite;
     // Nothing is left that nobody was asked for: an idle peer may overtake a slow one.
     if (blocks.length === 0 && peer.waitingFor === 0 && this.#peers.size > 1) {
       const most = Math.min(appetite, this.#limits.overtakeRequests);

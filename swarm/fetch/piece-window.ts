@@ -39,6 +39,14 @@ interface ActivePiece {
   check: Check;
 }
 
+interface Spare {
+  readonly index: number;
+  readonly begin: number;
+  readonly bytes: Buffer;
+  /** Those of its blocks that another one was sending when this began: the others go to their place. */
+  readonly doubled: ReadonlySet<number>;
+}
+
 /** Of a piece. The legal moves are open → due, when its last block is here, and from there to verified or back to open. */
 type Check = 'open' | 'due' | 'verified';
 
@@ -65,6 +73,8 @@ export interface TakeOptions {
   spread?: number;
   /** Bytes of the room that others will have got before anything comes from this peer: what is before is left to them. */
   skipBytes?: number;
+  /** Blocks that follow each other and may be asked for as one. 1 by default. */
+  togetherMax?: number;
 }
 
 export interface OvertakeOptions {
@@ -81,9 +91,11 @@ export class PieceWindow {
   #room = 2;
   /** From the next to be delivered on, without gaps. */
   readonly #active: ActivePiece[] = [];
-  /** What peers send that another one is sending already: whoever is done first wins. At most a block for each peer. */
-  readonly #spare = new Map<string, { index: number; begin: number; bytes: Buffer }>();
+  /** What peers send that another one is sending already: whoever is done first wins. At most one for each peer. */
+  readonly #spare = new Map<string, Spare>();
   readonly #memory: PieceMemory;
+  /** Blocks of all pieces that are wanted. */
+  #unasked = 0;
   /** Pieces that are whole and whose digest is not known yet. */
   #due = 0;
   #usedBytes = 0;
@@ -118,6 +130,11 @@ export class PieceWindow {
     this.#room = Math.max(2, Math.floor(aheadBytes / this.#torrent.pieceLength));
   }
 
+  /** Whether there is anything that nobody was asked for, and room for it. */
+  get wants(): boolean {
+    return this.#unasked > 0 || this.#active.length < Math.min(this.#room, this.#end - this.#first);
+  }
+
   /** Bytes of blocks that were put to use, those of spoilt pieces included. */
   get usedBytes(): number {
     return this.#usedBytes;
@@ -142,22 +159,42 @@ export class PieceWindow {
   /** At most `max` blocks to ask of `peer` that nobody was asked for, in the order of delivery. */
   take(peer: string, has: (index: number) => boolean, max: number, options: TakeOptions): BlockRequest[] {
     const taken: BlockRequest[] = [];
+    if (!this.wants) return taken;
+    let left = max;
     for (const piece of this.#inTurn(options)) {
       if (piece.unasked === 0 || !has(piece.index) || !mayAsk(piece, peer)) continue;
-      for (let block = 0; block < piece.blocks.length && taken.length < max; block++) {
-        if (piece.blocks[block] !== wanted) continue;
-        piece.blocks[block] = asked;
-        piece.unasked--;
-        piece.askedOf[block] = peer;
-        piece.dueMs[block] = options.dueMs;
-        piece.overtaken[block] = 0;
-        if (piece.alone) piece.owner = peer;
-        taken.push(this.#request(piece.index, block));
+      for (let block = 0; block < piece.blocks.length && left > 0; block++) {
+        const together = this.#take(
+          peer,
+          piece,
+          block,
+          Math.min(left, options.togetherMax ?? 1),
+          options.dueMs,
+        );
+        if (together === 0) continue;
+        taken.push(this.#request(piece.index, block, together));
+        left -= together;
+        block += together - 1;
       }
       // Before the next one is opened.
-      if (taken.length >= max) break;
+      if (left <= 0) break;
     }
     return taken;
+  }
+
+  /** How many blocks it was, of those that follow each other from this one on. */
+  #take(peer: string, piece: ActivePiece, first: number, max: number, dueMs: number): number {
+    let block = first;
+    for (; block < first + max && piece.blocks[block] === wanted; block++) {
+      piece.blocks[block] = asked;
+      piece.askedOf[block] = peer;
+      piece.dueMs[block] = dueMs;
+      piece.overtaken[block] = 0;
+    }
+    piece.unasked -= block - first;
+    this.#unasked -= block - first;
+    if (piece.alone && block > first) piece.owner = peer;
+    return block - first;
   }
 
   /**
@@ -183,7 +220,7 @@ export class PieceWindow {
         piece.askedOf[block] = peer;
         piece.overtaken[block] = overtaken + 1;
         piece.dueMs[block] = Math.max(dueMs, nowMs + overtakeAgainMs);
-        taken.push(this.#request(piece.index, block));
+        taken.push(this.#request(piece.index, block, 1));
       }
     }
     return taken;
@@ -191,22 +228,22 @@ export class PieceWindow {
 
   /** Blocks that were asked of a peer and that others may be asked for now. They are still taken if they come. */
   giveBack(peer: string, blocks: Iterable<BlockRequest>): void {
-    for (const { index, begin } of blocks) {
-      const piece = this.#piece(index);
-      const block = begin / blockBytes;
-      if (piece === undefined || piece.blocks[block] !== asked) continue;
-      // All of it from the next one.
-      if (piece.alone && piece.owner === peer) reset(piece);
-      if (piece.alone) continue;
-      piece.blocks[block] = wanted;
-      piece.unasked++;
+    for (const request of blocks) {
+      const piece = this.#piece(request.index);
+      if (piece === undefined) continue;
+      for (let block = firstBlock(request); block < endBlock(request); block++) {
+        if (piece.blocks[block] !== asked) continue;
+        // All of it from the next one.
+        if (piece.alone && piece.owner === peer) this.#reset(piece);
+        if (!piece.alone) this.#want(piece, block);
+      }
     }
   }
 
   /** A peer has left, after it gave back what it was asked for. */
   left(peer: string): void {
     this.#spare.delete(peer);
-    for (const piece of this.#active) if (piece.owner === peer && piece.check === 'open') reset(piece);
+    for (const piece of this.#active) if (piece.owner === peer && piece.check === 'open') this.#reset(piece);
   }
 
   /** A peer has lied: the blocks that it gave to pieces not yet whole are wanted anew. */
@@ -216,59 +253,102 @@ export class PieceWindow {
       if (piece.check !== 'open') continue;
       for (const [block, source] of piece.sources.entries()) {
         if (source !== peer || piece.blocks[block] !== here) continue;
-        piece.blocks[block] = wanted;
-        piece.unasked++;
+        this.#want(piece, block);
         piece.missing++;
       }
     }
   }
 
-  /** A block begins to arrive. */
-  begin(peer: string, { index, begin, lengthBytes }: BlockRequest): void {
+  /** What was asked for begins to arrive. */
+  begin(peer: string, request: BlockRequest): void {
     this.#spare.delete(peer);
+    const { index, begin, lengthBytes } = request;
     const piece = this.#piece(index);
-    const block = begin / blockBytes;
-    if (piece === undefined || !takes(piece, peer, block)) return;
-    piece.writers[block] ??= peer;
-    if (piece.writers[block] !== peer) {
-      this.#spare.set(peer, { index, begin, bytes: Buffer.allocUnsafe(lengthBytes) });
+    if (piece === undefined) return;
+    const doubled = new Set<number>();
+    for (let block = firstBlock(request); block < endBlock(request); block++) {
+      if (!takes(piece, peer, block)) continue;
+      piece.writers[block] ??= peer;
+      if (piece.writers[block] !== peer) doubled.add(block);
     }
+    if (doubled.size === 0) return;
+    this.#spare.set(peer, { index, begin, bytes: Buffer.allocUnsafe(lengthBytes), doubled });
   }
 
-  /** Bytes of a block, `offset` bytes after its beginning. False when they are of no use. */
+  /** Bytes of what was asked for, `offset` bytes after its beginning. False when they are of no use. */
   write(peer: string, { index, begin }: BlockRequest, bytes: Buffer, offset: number): boolean {
     const piece = this.#piece(index);
-    const block = begin / blockBytes;
-    if (piece === undefined || !takes(piece, peer, block)) return false;
-    if (piece.writers[block] === peer) {
-      copyInto(piece.bytes, bytes, begin + offset);
-      return true;
+    if (piece === undefined) return false;
+    const part = { index, begin: begin + offset, lengthBytes: bytes.length };
+    let direct = true;
+    for (let block = firstBlock(part); block < endBlock(part); block++) {
+      direct &&= piece.writers[block] === peer && takes(piece, peer, block);
     }
-    const spare = this.#spareOf(peer, index, begin);
-    if (spare !== undefined) bytes.copy(spare, offset);
-    return spare !== undefined;
+    if (!direct) return this.#writeParts(peer, piece, part, bytes, this.#spareOf(peer, index, begin));
+    copyInto(piece.bytes, bytes, part.begin);
+    return true;
   }
 
-  /** A block is whole. When its piece is too, gives that: its SHA-1 is due in `checked`, and its bytes do not change until then. */
-  filled(peer: string, { index, begin, lengthBytes }: BlockRequest): Buffer | undefined {
+  /** Block by block: some have come from others, or are coming. */
+  #writeParts(
+    peer: string,
+    piece: ActivePiece,
+    part: BlockRequest,
+    bytes: Buffer,
+    spare: Spare | undefined,
+  ): boolean {
+    let useful = false;
+    for (let block = firstBlock(part); block < endBlock(part); block++) {
+      const from = Math.max(block * blockBytes, part.begin);
+      const some = bytes.subarray(from - part.begin, (block + 1) * blockBytes - part.begin);
+      const taken = takes(piece, peer, block);
+      if (spare?.doubled.has(block)) {
+        // All of it, whether it is of use at this moment or not.
+        some.copy(spare.bytes, from - spare.begin);
+        useful ||= taken;
+      } else if (taken && piece.writers[block] === peer) {
+        copyInto(piece.bytes, some, from);
+        useful = true;
+      }
+    }
+    return useful;
+  }
+
+  /**
+   * What was asked for is here. When its piece is whole with it, gives that: its SHA-1 is due in `checked`, and its bytes do not change
+   * until then.
+   */
+  filled(peer: string, request: BlockRequest): Buffer | undefined {
+    const { index, begin } = request;
     const piece = this.#piece(index);
-    const block = begin / blockBytes;
     const spare = this.#spareOf(peer, index, begin);
     if (spare !== undefined) this.#spare.delete(peer);
-    if (piece === undefined || !takes(piece, peer, block)) return undefined;
-    if (piece.writers[block] !== peer) {
-      if (spare === undefined) return undefined;
-      copyInto(piece.bytes, spare, begin);
+    if (piece === undefined || piece.missing === 0) return undefined;
+    for (let block = firstBlock(request); block < endBlock(request); block++) {
+      if (!takes(piece, peer, block)) continue;
+      if (piece.writers[block] !== peer) {
+        if (!spare?.doubled.has(block)) continue;
+        const at = block * blockBytes;
+        copyInto(piece.bytes, spare.bytes.subarray(at - begin, at - begin + blockBytes), at);
+      }
+      this.#fill(peer, piece, block);
     }
-    piece.writers[block] = undefined;
-    piece.sources[block] = peer;
-    if (piece.blocks[block] === wanted) piece.unasked--;
-    piece.blocks[block] = here;
-    this.#usedBytes += lengthBytes;
-    if (--piece.missing > 0) return undefined;
+    if (piece.missing > 0) return undefined;
     piece.check = 'due';
     this.#due++;
     return piece.bytes;
+  }
+
+  #fill(peer: string, piece: ActivePiece, block: number): void {
+    piece.writers[block] = undefined;
+    piece.sources[block] = peer;
+    if (piece.blocks[block] === wanted) {
+      piece.unasked--;
+      this.#unasked--;
+    }
+    piece.blocks[block] = here;
+    piece.missing--;
+    this.#usedBytes += Math.min(blockBytes, piece.bytes.length - block * blockBytes);
   }
 
   /** The next piece in the order of delivery, if it is whole; it is let go. */
@@ -300,7 +380,7 @@ export class PieceWindow {
     }
     piece.alone = true;
     piece.check = 'open';
-    reset(piece);
+    this.#reset(piece);
     return { kind: 'spoilt', liars: peers.length === 1 ? peers : [], bytes: bytes.length };
   }
 
@@ -344,22 +424,49 @@ export class PieceWindow {
       check: 'open',
     };
     this.#active.push(piece);
+    this.#unasked += piece.unasked;
     return piece;
+  }
+
+  #want(piece: ActivePiece, block: number): void {
+    piece.blocks[block] = wanted;
+    piece.unasked++;
+    this.#unasked++;
+  }
+
+  /** All of it is wanted anew. */
+  #reset(piece: ActivePiece): void {
+    this.#unasked += piece.blocks.length - piece.unasked;
+    piece.blocks.fill(wanted);
+    piece.writers.length = 0;
+    piece.sources.length = 0;
+    piece.owner = undefined;
+    piece.missing = piece.blocks.length;
+    piece.unasked = piece.blocks.length;
   }
 
   #piece(index: number): ActivePiece | undefined {
     return this.#active[index - this.#first];
   }
 
-  #spareOf(peer: string, index: number, begin: number): Buffer | undefined {
+  #spareOf(peer: string, index: number, begin: number): Spare | undefined {
     const spare = this.#spare.get(peer);
-    return spare?.index === index && spare.begin === begin ? spare.bytes : undefined;
+    return spare?.index === index && spare.begin === begin ? spare : undefined;
   }
 
-  #request(index: number, block: number): BlockRequest {
+  #request(index: number, block: number, together: number): BlockRequest {
     const begin = block * blockBytes;
-    return { index, begin, lengthBytes: Math.min(blockBytes, pieceSize(this.#torrent, index) - begin) };
+    const lengthBytes = Math.min(together * blockBytes, pieceSize(this.#torrent, index) - begin);
+    return { index, begin, lengthBytes };
   }
+}
+
+function firstBlock({ begin }: BlockRequest): number {
+  return Math.floor(begin / blockBytes);
+}
+
+function endBlock({ begin, lengthBytes }: BlockRequest): number {
+  return Math.ceil((begin + lengthBytes) / blockBytes);
 }
 
 /** `copy` into memory that threads share goes word by word, as if another one wrote there as well, and takes three times as long. */
@@ -382,13 +489,4 @@ function peersOf({ sources }: ActivePiece): string[] {
 
 function blockDigest({ bytes }: ActivePiece, block: number): Buffer {
   return hash('sha1', bytes.subarray(block * blockBytes, (block + 1) * blockBytes), 'buffer');
-}
-
-function reset(piece: ActivePiece): void {
-  piece.blocks.fill(wanted);
-  piece.writers.length = 0;
-  piece.sources.length = 0;
-  piece.owner = undefined;
-  piece.missing = piece.blocks.length;
-  piece.unasked = piece.blocks.length;
 }

@@ -106,6 +106,7 @@ export class SeedPeer implements WireVisitor, DealtPeer {
         requestsQueuedMax: limits.requestsQueuedMax,
         uploadOnly: true,
         deals: dealers !== undefined,
+        blockMaxBytes,
       });
       write(encodeExtended(0, handshake));
     }

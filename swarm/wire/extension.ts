@@ -2,7 +2,7 @@
 import { isNarswarmError, NarswarmError } from '../../nar/errors.ts';
 import type { BencodeDictionary } from '../bencode.ts';
 import { bencode, parseBencodePrefix } from '../bencode.ts';
-import { extensionDepthMax, extensionValuesMax } from './limits.ts';
+import { blockBytes, blockMaxBytes, extensionDepthMax, extensionValuesMax } from './limits.ts';
 
 /** The numbers that we give to extensions: a peer puts them in front of what it sends to us. */
 export const ourExtensions = { ut_metadata: 1 } as const;
@@ -24,6 +24,8 @@ export interface ExtendedHandshake {
   uploadOnly: boolean;
   /** Where the peer listens. */
   listenPort?: number;
+  /** Bytes of the largest block that it gives, when it says so; more than `blockBytes` and at most `blockMaxBytes`. */
+  blockMaxBytes?: number;
   /** What the peer calls itself, at most 64 characters; not to be trusted. */
   client?: string;
 }
@@ -37,11 +39,15 @@ export function encodeExtendedHandshake(handshake: {
   deals?: boolean;
   /** Where others reach it. */
   listenPort?: number;
+  /** Bytes of the largest block that it gives: our own key, `ns_block`. Others are asked for blocks of the usual size. */
+  blockMaxBytes?: number;
 }): Buffer {
   const { metadataBytes, requestsQueuedMax, uploadOnly, deals = false, listenPort } = handshake;
+  const { blockMaxBytes: ns_block } = handshake;
   return bencode({
     m: { ...(deals ? dealExtension : {}), ...ourExtensions },
     ...(metadataBytes === undefined ? {} : { metadata_size: metadataBytes }),
+    ...(ns_block === undefined ? {} : { ns_block }),
     ...(listenPort === undefined ? {} : { p: listenPort }),
     reqq: requestsQueuedMax,
     ...(uploadOnly ? { upload_only: 1 } : {}),
@@ -63,11 +69,13 @@ export function parseExtendedHandshake(payload: Buffer): ExtendedHandshake {
   const requestsQueuedMax = dictionary.get('reqq');
   const client = dictionary.get('v');
   const listenPort = dictionary.get('p');
+  const largest = dictionary.get('ns_block');
   return {
     extensions,
     ...(isCount(metadataBytes) ? { metadataBytes } : {}),
     ...(isCount(requestsQueuedMax) ? { requestsQueuedMax } : {}),
     ...(isCount(listenPort) && listenPort < 65_536 ? { listenPort } : {}),
+    ...(isCount(largest) && largest > blockBytes ? { blockMaxBytes: Math.min(largest, blockMaxBytes) } : {}),
     uploadOnly: dictionary.get('upload_only') === 1,
     ...(Buffer.isBuffer(client) ? { client: client.toString('utf8').slice(0, 64) } : {}),
   };

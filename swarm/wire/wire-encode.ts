@@ -1,4 +1,5 @@
 /** Encoders of the peer wire protocol (BEP 3, 6, 10). Each returns a small new Buffer. */
+import { blockBytes } from './limits.ts';
 import { messageIds } from './wire.ts';
 
 /** A block as `request`, `cancel` and `reject` name it. */
@@ -8,6 +9,11 @@ export interface BlockRequest {
   /** Offset in bytes inside the piece. */
   begin: number;
   lengthBytes: number;
+}
+
+/** Blocks of the usual size that a request is for. */
+export function blocksOf({ lengthBytes }: BlockRequest): number {
+  return Math.ceil(lengthBytes / blockBytes);
 }
 
 /** Bytes of a `request`, `cancel` or `reject` on the wire. */

@@ -28,6 +28,8 @@ export interface TestPeerOptions {
   fast?: boolean;
   /** What it announces as the requests that it lets wait; 500 by default. */
   requestsQueuedMax?: number;
+  /** What it announces as the largest block that it gives; nothing by default. */
+  blockMaxBytes?: number;
   /** What it does when it is greeted: answer by default. */
   greets?: 'well' | 'never' | 'without-unchoke' | 'with-noise' | 'as-another-torrent';
   /**
@@ -94,6 +96,7 @@ export class TestPeer {
     socket.on('error', () => {});
     socket.on('close', () => this.sockets.delete(socket));
     const { torrent, greets = 'well', fast = true, says, requestsQueuedMax = 500 } = this.#options;
+    const { blockMaxBytes } = this.#options;
     const reader = new HandshakeReader();
     let decoder: WireDecoder | undefined;
     socket.on('data', (chunk) => {
@@ -116,7 +119,11 @@ export class TestPeer {
       }
       socket.write(says === undefined && fast ? encodeSimple('haveAll') : encodeBitfield(bits));
       if (done.handshake.extended) {
-        const hello = encodeExtendedHandshake({ requestsQueuedMax, uploadOnly: true });
+        const hello = encodeExtendedHandshake({
+          requestsQueuedMax,
+          uploadOnly: true,
+          ...(blockMaxBytes !== undefined && { blockMaxBytes }),
+        });
         socket.write(encodeExtended(0, hello));
       }
       decoder = this.#decoder(socket);

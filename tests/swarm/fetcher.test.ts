@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { TorrentFetch } from '../../swarm/fetch/fetcher.ts';
 import { openSeedServer } from '../../swarm/seed/seed-server.ts';
+import { blockBytes } from '../../swarm/wire/limits.ts';
 import { provesNothingStaysOpen } from '../helpers/open-resources.ts';
 import { spoilt, TestPeer, type TestPeerOptions } from '../helpers/test-peer.ts';
 import { collect, failure, fetchFrom, fileOf, pieceBytes } from './fetch-fixture.ts';
@@ -33,6 +34,26 @@ t.test('a good peer gives the whole file, with or without the fast extension', a
     // At the end the connection is closed; the other side learns it a moment later.
     while (peer.sockets.size > 0) await sleep(1);
   }
+});
+
+t.test('a fast peer that gives large blocks is asked for those, while it is the only one', async (t) => {
+  const largest = async (
+    blockMaxBytes: number | undefined,
+    others: readonly TestPeer[] = [],
+    startRequests = 1,
+  ): Promise<number> => {
+    const peer = await open(t, blockMaxBytes === undefined ? {} : { blockMaxBytes });
+    const fetch = fetchFrom(t, [peer, ...others], { torrent, limits: { startRequests } });
+    t.ok((await collect(fetch)).bytes.equals(file.bytes));
+    t.equal(fetch.stats().banned.length, 0);
+    return Math.max(...peer.requests.map(({ lengthBytes }) => lengthBytes));
+  };
+  t.equal(await largest(undefined), blockBytes, 'it did not say that it does');
+  t.equal(await largest(2 * blockBytes + 5), 2 * blockBytes);
+  t.equal(await largest(128 * 1024), pieceBytes);
+  t.equal(await largest(128 * 1024, [], 1_536), blockBytes, 'it is not fast');
+  const silent = await open(t, { answer: () => undefined });
+  t.equal(await largest(128 * 1024, [silent]), blockBytes, 'another one may have to take over');
 });
 
 t.test('files of every shape come whole', async (t) => {

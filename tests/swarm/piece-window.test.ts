@@ -4,6 +4,7 @@ import { hash } from 'node:crypto';
 import fc from 'fast-check';
 import t from 'tap';
 import { type CheckResult, PieceWindow } from '../../swarm/fetch/piece-window.ts';
+import { pieceSize } from '../../swarm/torrent/torrent.ts';
 import { blockBytes } from '../../swarm/wire/limits.ts';
 import type { BlockRequest } from '../../swarm/wire/wire-encode.ts';
 import { spoilt } from '../helpers/test-peer.ts';
@@ -232,20 +233,33 @@ t.test(
 );
 
 type Step =
-  | { do: 'take'; peer: string; max: number; late: boolean }
-  | { do: 'begin' | 'write' | 'filled' | 'spoil' | 'giveBack'; peer: string; block: number }
+  | { do: 'take'; peer: string; max: number; late: boolean; together: number }
+  | {
+      do: 'begin' | 'write' | 'filled' | 'spoil' | 'giveBack';
+      peer: string;
+      block: number;
+      together: number;
+    }
   | { do: 'left' | 'distrust'; peer: string; block?: never }
   | { do: 'deliver' }
   | { do: 'check' };
 
+/** With the blocks after it in its piece. */
+function withNext({ index, begin }: BlockRequest, together: number): BlockRequest {
+  const size = pieceSize(file.torrent, index);
+  return { index, begin, lengthBytes: Math.min(together * blockBytes, size - begin) };
+}
+
 const peer = fc.constantFrom('a', 'b', 'c');
 const block = fc.nat(20);
+const together = fc.integer({ min: 1, max: 3 });
 const step: fc.Arbitrary<Step> = fc.oneof(
   fc.record({
     do: fc.constant('take' as const),
     peer,
     max: fc.integer({ min: 1, max: 6 }),
     late: fc.boolean(),
+    together,
   }),
   {
     weight: 6,
@@ -253,6 +267,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       do: fc.constantFrom('begin', 'write', 'filled', 'spoil', 'giveBack'),
       peer,
       block,
+      together,
     }),
   },
   fc.record({ do: fc.constantFrom('left', 'distrust'), peer }),
@@ -295,12 +310,17 @@ t.test(
             check();
           } else if (step.do === 'take') {
             if (step.late) window.overtake(step.peer, everything, step.max, { nowMs, dueMs: nowMs + 3 });
-            else window.take(step.peer, everything, step.max, { dueMs: nowMs + 3 });
+            else
+              window.take(step.peer, everything, step.max, {
+                dueMs: nowMs + 3,
+                togetherMax: step.together,
+              });
           } else if (step.block === undefined) {
             window[step.do](step.peer);
           } else {
-            const request = blocks[step.block % blocks.length];
-            if (request === undefined) continue;
+            const one = blocks[step.block % blocks.length];
+            if (one === undefined) continue;
+            const request = withNext(one, step.together);
             if (step.do === 'begin') window.begin(step.peer, request);
             else if (step.do === 'write') window.write(step.peer, request, rightBytes(request), 0);
             else if (step.do === 'giveBack') window.giveBack(step.peer, [request]);
@@ -334,6 +354,65 @@ t.test(
     );
   },
 );
+
+t.test(
+  'blocks that follow each other are asked for as one, as far as they are wanted and within a piece',
+  async (t) => {
+    const window = new PieceWindow(file.torrent, { first: 0, end: 4 }, 100 * pieceBytes);
+    const [second] = window.take('a', (index) => index === 1, 2, { dueMs: 0 }).slice(1);
+    window.giveBack('a', [{ index: 1, begin: 0, lengthBytes: blockBytes }]);
+    const asked = window.take('b', everything, 7, { dueMs: 0, togetherMax: 3 });
+    const inPiece = pieceBytes / blockBytes;
+    t.equal(second?.begin, blockBytes);
+    t.same(
+      asked.map(({ index, begin, lengthBytes }) => [index, begin / blockBytes, lengthBytes / blockBytes]),
+      [
+        [0, 0, 3],
+        [0, 3, inPiece - 3],
+        [1, 0, 1],
+        [1, 2, 2],
+      ],
+    );
+  },
+);
+
+t.test(
+  'of blocks asked for as one, those that come from another one first stay, and the others are taken',
+  async (t) => {
+    const window = new PieceWindow(file.torrent, { first: 0, end: 4 }, 100 * pieceBytes);
+    const [both] = window.take('slow', everything, 4, { dueMs: 0, togetherMax: 4 });
+    t.equal(both?.lengthBytes, 4 * blockBytes);
+    if (both === undefined) return;
+    const one = { index: 0, begin: blockBytes, lengthBytes: blockBytes };
+    const other = { index: 0, begin: 2 * blockBytes, lengthBytes: blockBytes };
+    // One is being sent by the other peer when it begins, and one is there before it ends.
+    window.begin('quick', other);
+    window.begin('slow', both);
+    t.ok(window.write('slow', both, rightBytes(both).subarray(0, blockBytes), 0));
+    give(window, 'quick', one);
+    t.notOk(window.write('slow', both, spoilt(rightBytes(one)), blockBytes), 'it is there already');
+    t.ok(window.write('slow', both, rightBytes(both).subarray(2 * blockBytes), 2 * blockBytes));
+    const piece = window.filled('slow', both);
+    t.ok(piece?.equals(file.bytes.subarray(0, pieceBytes)));
+    t.equal(window.usedBytes, pieceBytes);
+  },
+);
+
+t.test('a block that a liar had given is not taken from what came beside it', async (t) => {
+  const window = new PieceWindow(file.torrent, { first: 0, end: 4 }, 100 * pieceBytes);
+  const first = { index: 0, begin: 0, lengthBytes: blockBytes };
+  const both = { index: 0, begin: 0, lengthBytes: 2 * blockBytes };
+  window.take('liar', everything, 1, { dueMs: 0 });
+  give(window, 'liar', first, spoilt(rightBytes(first)));
+  window.begin('other', { ...first, begin: blockBytes });
+  // The first is not wanted when they begin, and the second goes beside its place.
+  window.begin('a', both);
+  window.distrust('liar');
+  window.write('a', both, rightBytes(both), 0);
+  window.filled('a', both);
+  t.equal(window.usedBytes, 2 * blockBytes, 'the second, and the one that was wrong');
+  t.equal(take(window, 'b')[0]?.begin, 0, 'the first is still wanted');
+});
 
 t.test('the memory of a piece that was given back is used again, for whole pieces only', async () => {
   const window = new PieceWindow(file.torrent, { first: 0, end: 4 }, 2 * pieceBytes);

@@ -273,7 +273,7 @@ t.test('openSeedServer rejects when it cannot listen', async (t) => {
 });
 
 t.test('extension messages are read back, and hostile ones throw nothing but wire-violation', async (t) => {
-  const handshake = { metadataBytes: 5, requestsQueuedMax: 9, uploadOnly: true };
+  const handshake = { metadataBytes: 5, requestsQueuedMax: 9, uploadOnly: true, blockMaxBytes: 65_536 };
   t.same(parseExtendedHandshake(encodeExtendedHandshake(handshake)), {
     ...handshake,
     extensions: new Map([['ut_metadata', 1]]),
