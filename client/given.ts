@@ -6,7 +6,7 @@
  * when nothing was given out for a moment, or too many wait.
  */
 
-import type { DatabaseSync } from 'node:sqlite';
+import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { type NarInfo, parseNarInfo } from '../nar/narinfo.ts';
 import type { StoreHash } from '../nar/store-path.ts';
 import { isNamedByHash } from './local-url.ts';
@@ -92,11 +92,14 @@ export interface GivenOptions {
   limit: number;
   /** In microseconds since 1970, strictly ascending. */
   now(): number;
+  /** Gives what a read gives, and nothing where the database is damaged. */
+  read<T>(action: () => T): T | undefined;
 }
 
 export class GivenNarInfos {
   readonly #db: DatabaseSync;
   readonly #now: () => number;
+  readonly #read: GivenOptions['read'];
   readonly #sql: ReturnType<typeof prepareStatements>;
   readonly #waitingMax: number;
   readonly #tableMax: number;
@@ -116,9 +119,10 @@ export class GivenNarInfos {
   #urlsAreHashes: boolean;
 
   /** The database has `givenSchema` and the table of facts. What waited when the client was killed is moved. */
-  constructor(db: DatabaseSync, { limit, now }: GivenOptions) {
+  constructor(db: DatabaseSync, { limit, now, read }: GivenOptions) {
     this.#db = db;
     this.#now = now;
+    this.#read = read;
     this.#waitingMax = Math.min(waitingMax, Math.ceil(limit / 8));
     this.#tableMax = limit - this.#waitingMax;
     db.exec(waitingSchema);
@@ -156,13 +160,13 @@ export class GivenNarInfos {
 
   /** The one that was given out last for a store path, and when that was, in milliseconds since 1970. */
   byStoreHash(storeHash: StoreHash): { given: GivenNarInfo; atMs: number } | undefined {
-    const entry = this.#byStoreHash.get(storeHash) ?? entryFrom(this.#sql.byStoreHash.get(storeHash));
+    const entry = this.#byStoreHash.get(storeHash) ?? this.#entry(this.#sql.byStoreHash, storeHash);
     return entry && { given: entry.given, atMs: Math.floor(entry.used / 1000) };
   }
 
   /** The one that was given out last with a URL. */
   byUrl(urlKey: string): GivenNarInfo | undefined {
-    return (this.#byUrl.get(urlKey) ?? entryFrom(this.#sql.byUrl.get(urlKey)))?.given;
+    return (this.#byUrl.get(urlKey) ?? this.#entry(this.#sql.byUrl, urlKey))?.given;
   }
 
   /** Whether `isNamedByHash` of all URLs that are remembered here: then what one of them means need not be looked up. */
@@ -174,7 +178,12 @@ export class GivenNarInfos {
   storeHashByUrl(urlKey: string): StoreHash | undefined {
     const entry = this.#byUrl.get(urlKey);
     if (entry !== undefined) return entry.given.storeHash;
-    return this.#sql.storeHashByUrl.get(urlKey)?.store_hash as StoreHash | undefined;
+    const row = this.#read(() => this.#sql.storeHashByUrl.get(urlKey));
+    return row?.store_hash as StoreHash | undefined;
+  }
+
+  #entry(statement: StatementSync, key: string): Entry | undefined {
+    return this.#read(() => entryFrom(statement.get(key)));
   }
 
   /** Writes what was given out. What waits is moved at the next start. */

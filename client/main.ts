@@ -32,7 +32,7 @@ import { KeptPeerBook } from './peer-book.ts';
 import type { ClientSetup } from './setup.ts';
 import { Share } from './share.ts';
 import { SourceTotals } from './source-totals.ts';
-import { ClientState } from './state.ts';
+import { openClientState } from './state.ts';
 import { clientSummary } from './summary.ts';
 import { Traffic } from './traffic.ts';
 import { Transfers } from './transfers.ts';
@@ -80,11 +80,12 @@ export async function openClient(config: ClientConfig): Promise<Client> {
   try {
     const lock = lockDataDir(dataDir);
     closers.push(() => lock.close());
-    const state = new ClientState({
+    const state = openClientState({
       path: join(dataDir, 'client.sqlite'),
       narInfos: limits.narInfos,
       torrents: limits.torrents,
       clock,
+      onDamaged: (error) => logger.error('state-damaged', { error }),
     });
     closers.push(() => state.close());
     const history = new History({ path: join(dataDir, 'history.sqlite'), stories: limits.stories, logger });

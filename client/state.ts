@@ -5,10 +5,12 @@
  * Nix remembers a narinfo for 30 days and then asks for its URL, perhaps of a client that was restarted meanwhile.
  */
 
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { NarswarmError } from '../nar/errors.ts';
 import type { InfoHash, Sha256 } from '../nar/hash.ts';
 import type { StoreHash } from '../nar/store-path.ts';
+import { isDamaged } from '../store/disk-error.ts';
 import { type GivenNarInfo, GivenNarInfos, givenSchema } from './given.ts';
 
 /** Raised by whoever changes the tables. An older database is made anew: it is a cache of what others have. */
@@ -64,9 +66,36 @@ export interface ClientStateOptions {
   narInfos: number;
   torrents: number;
   clock: () => number;
+  /** The file is damaged: it is made anew, now or at the next start. */
+  onDamaged?(error: unknown): void;
+}
+
+/**
+ * A state that is damaged is made anew, as all of it can be had from others, and the NAR files without a row go. Where damage shows only later, what
+ * cannot be read counts as unknown until the next start. Throws store-failed when the file cannot be opened.
+ */
+export function openClientState(options: ClientStateOptions): ClientState {
+  const mark = damagedMark(options.path);
+  try {
+    if (!existsSync(mark)) return new ClientState(options);
+  } catch (error) {
+    if (!isDamaged(error)) throw error;
+    options.onDamaged?.(error);
+  }
+  for (const end of ['', '-wal', '-shm', '-journal']) rmSync(options.path + end, { force: true });
+  rmSync(mark, { force: true });
+  return new ClientState(options);
+}
+
+/** Says that a state is to be made anew. */
+function damagedMark(path: string): string {
+  return `${path}.damaged`;
 }
 
 export class ClientState {
+  readonly #path: string;
+  readonly #onDamaged: ClientStateOptions['onDamaged'];
+  #damaged = false;
   readonly #db: DatabaseSync;
   readonly #clock: () => number;
   readonly #statements = new Map<string, StatementSync>();
@@ -84,11 +113,15 @@ export class ClientState {
   #open = true;
 
   /** Throws store-failed when the file cannot be opened or is no database. */
-  constructor({ path, narInfos, torrents, clock }: ClientStateOptions) {
+  constructor({ path, narInfos, torrents, clock, onDamaged }: ClientStateOptions) {
+    this.#path = path;
+    this.#onDamaged = onDamaged;
     this.#clock = clock;
     this.#torrentsMax = torrents;
+    let db: DatabaseSync | undefined;
     try {
-      this.#db = new DatabaseSync(path);
+      db = new DatabaseSync(path);
+      this.#db = db;
       // Another process with the same data directory is refused at once, before it can remove what this one holds.
       this.#db.exec(
         'PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL',
@@ -101,12 +134,17 @@ export class ClientState {
         this.#db.exec(schema);
         this.#db.exec(`PRAGMA user_version = ${schemaVersion}`);
       }
-      this.#given = new GivenNarInfos(this.#db, { limit: narInfos, now: () => this.#now() });
+      this.#given = new GivenNarInfos(this.#db, {
+        limit: narInfos,
+        now: () => this.#now(),
+        read: (action) => this.#read(action),
+      });
       this.#db.exec('COMMIT');
+      this.#torrents = Number(this.#prepare('SELECT count(*) AS rows FROM torrents').get()?.rows);
     } catch (cause) {
+      db?.close();
       throw new NarswarmError('store-failed', `state database ${path} cannot be opened`, { cause });
     }
-    this.#torrents = Number(this.#prepare('SELECT count(*) AS rows FROM torrents').get()?.rows);
   }
 
   /** Remembers a narinfo before it is given out. See given.ts, also for the following. */
@@ -143,13 +181,13 @@ export class ClientState {
   torrent(fileHash: Sha256): StoredTorrent | undefined {
     const fresh = this.#putting.get(fileHash);
     if (fresh !== undefined) return fresh;
-    return torrentFrom(this.#prepare('SELECT * FROM torrents WHERE file_hash = ?').get(fileHash));
+    return torrentFrom(this.#row('SELECT * FROM torrents WHERE file_hash = ?', fileHash));
   }
 
   /** Several NAR files cannot share an infohash: their names differ. */
   torrentByInfoHash(infoHash: InfoHash): StoredTorrent | undefined {
     for (const fresh of this.#putting.values()) if (fresh.infoHash === infoHash) return fresh;
-    return torrentFrom(this.#prepare('SELECT * FROM torrents WHERE info_hash = ?').get(infoHash));
+    return torrentFrom(this.#row('SELECT * FROM torrents WHERE info_hash = ?', infoHash));
   }
 
   dropTorrent(fileHash: Sha256): void {
@@ -167,7 +205,7 @@ export class ClientState {
   }
 
   held(fileHash: Sha256): HeldFile | undefined {
-    return heldFrom(this.#prepare('SELECT rowid, * FROM held WHERE file_hash = ?').get(fileHash));
+    return heldFrom(this.#row('SELECT rowid, * FROM held WHERE file_hash = ?', fileHash));
   }
 
   /** It was used just now. Written at the end of the turn, if it can be. */
@@ -188,10 +226,9 @@ export class ClientState {
   /** Held files, the least (`oldest`) or most (`newest`) recently used first. */
   heldFiles(order: 'oldest' | 'newest', limit: number): HeldFile[] {
     const direction = order === 'oldest' ? 'ASC' : 'DESC';
-    return this.#prepare(`SELECT * FROM held ORDER BY used ${direction} LIMIT ?`)
-      .all(limit)
-      .map(heldFrom)
-      .filter((row) => row !== undefined);
+    const statement = this.#prepare(`SELECT * FROM held ORDER BY used ${direction} LIMIT ?`);
+    const rows = this.#read(() => statement.all(limit)) ?? [];
+    return rows.map(heldFrom).filter((row) => row !== undefined);
   }
 
   fact(name: string): string | undefined {
@@ -287,6 +324,32 @@ export class ClientState {
       this.#now(),
     );
     this.#trimTorrents();
+  }
+
+  #row(sql: string, key: string): Row | undefined {
+    const statement = this.#prepare(sql);
+    return this.#read(() => statement.get(key));
+  }
+
+  /** Where the file is damaged there is nothing. */
+  #read<T>(action: () => T): T | undefined {
+    try {
+      return action();
+    } catch (error) {
+      if (!isDamaged(error)) throw error;
+      if (!this.#damaged) this.#markDamaged(error);
+      return undefined;
+    }
+  }
+
+  #markDamaged(error: unknown): void {
+    this.#damaged = true;
+    this.#onDamaged?.(error);
+    try {
+      writeFileSync(damagedMark(this.#path), '');
+    } catch {
+      // It is noticed again.
+    }
   }
 
   #prepare(sql: string): StatementSync {

@@ -6,6 +6,7 @@
  * between could otherwise keep us for ever from learning what was taken back.
  */
 
+import { readdirSync, rmSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -79,7 +80,7 @@ export class Views {
     await mkdir(options.dir, { recursive: true });
     const catalogs: ViewedCatalog[] = [];
     try {
-      for (const key of options.keys) catalogs.push(new ViewedCatalog(key, options));
+      for (const key of options.keys) catalogs.push(openViewed(key, options));
       return new Views(catalogs, options.clock);
     } catch (error) {
       for (const catalog of catalogs) catalog.close();
@@ -161,10 +162,32 @@ export class Views {
   }
 }
 
+/**
+ * What cannot be read is thrown away and read anew from the catalog: until then nothing is known of it, as before the first start, and a
+ * client that does not start at all would leave Nix with less.
+ */
+function openViewed(key: PublicKey, options: ViewsOptions): ViewedCatalog {
+  try {
+    return new ViewedCatalog(key, options);
+  } catch (error) {
+    if (!isNarswarmError(error, 'catalog-corrupt', 'catalog-incompatible', 'head-corrupt')) throw error;
+    options.logger.error('views-damaged', { catalog: key.name, error });
+    for (const name of readdirSync(options.dir))
+      if (name.startsWith(filePrefix(key))) rmSync(join(options.dir, name), { recursive: true });
+    return new ViewedCatalog(key, options);
+  }
+}
+
+/** Two keys may have one name, which need not be that of a file. */
+function filePrefix(key: PublicKey): string {
+  return `${key.bytes.toString('hex').slice(0, 16)}-`;
+}
+
 /** The views of the catalog that one key stands for. */
 class ViewedCatalog {
   readonly #options: ViewsOptions;
   readonly #key: PublicKey;
+  readonly #opened: FollowedCatalog[] = [];
   readonly #head: FollowedCatalog;
   readonly #views = new Map<string, FollowedCatalog>();
   readonly #revocations: FollowedCatalog;
@@ -177,12 +200,17 @@ class ViewedCatalog {
   constructor(key: PublicKey, options: ViewsOptions) {
     this.#options = options;
     this.#key = key;
-    this.#head = this.#open('head');
-    // What was read before this start.
-    for (const name of options.names) this.#views.set(name, this.#open(`view-${name}`));
-    this.#revocations = this.#open('revocations');
-    this.#tellRevocations();
-    this.#readExpiry();
+    try {
+      this.#head = this.#open('head');
+      // What was read before this start.
+      for (const name of options.names) this.#views.set(name, this.#open(`view-${name}`));
+      this.#revocations = this.#open('revocations');
+      this.#tellRevocations();
+      this.#readExpiry();
+    } catch (error) {
+      this.close();
+      throw error;
+    }
   }
 
   /** False when it could not be followed. */
@@ -257,9 +285,7 @@ class ViewedCatalog {
   }
 
   close(): void {
-    for (const view of this.#views.values()) view.close();
-    this.#revocations.close();
-    this.#head.close();
+    for (const followed of this.#opened) followed.close();
   }
 
   #tellRevocations(): void {
@@ -273,9 +299,9 @@ class ViewedCatalog {
   }
 
   #open(name: string): FollowedCatalog {
-    // Two keys may have one name, which need not be that of a file.
-    const key = this.#key.bytes.toString('hex').slice(0, 16);
-    return openFollowed(join(this.#options.dir, `${key}-${name}.sqlite`));
+    const followed = openFollowed(join(this.#options.dir, `${filePrefix(this.#key)}${name}.sqlite`));
+    this.#opened.push(followed);
+    return followed;
   }
 
   #names(): string[] {

@@ -1,6 +1,6 @@
 /** Turns what the file system says into words that an operator can act upon. */
 
-import { NarswarmError } from '../nar/errors.ts';
+import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 
 const plainWords: Record<string, string> = {
   ENOSPC: 'the disk is full',
@@ -32,6 +32,17 @@ export function isDiskFull(error: unknown): boolean {
   const code = errorCode(error);
   if (code === 'ENOSPC' || code === 'EDQUOT') return true;
   return ('errcode' in error && error.errcode === sqliteFull) || isDiskFull(error.cause);
+}
+
+/** SQLite's codes for a table that is not there, for a page that holds what cannot be, and for a file that is no database. */
+const sqliteDamaged: ReadonlySet<number> = new Set([1, 11, 26]);
+
+/** True when a database, or a narinfo in one, is not what was written there. */
+export function isDamaged(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  if ('errcode' in error && typeof error.errcode === 'number' && sqliteDamaged.has(error.errcode & 0xff))
+    return true;
+  return isNarswarmError(error, 'narinfo-corrupt') || isDamaged(error.cause);
 }
 
 /** The system's code for an error, such as `ENOENT`. */

@@ -1,9 +1,10 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, open as openFile, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import t, { type Test } from 'tap';
-import { ClientState } from '../../client/state.ts';
+import { ClientState, openClientState } from '../../client/state.ts';
+import type { StoreHash } from '../../nar/store-path.ts';
 import { infoDictionary } from '../../swarm/torrent/torrent.ts';
 import { until } from './lab.ts';
 import { madeNar, torrentInfoText } from './made-nar.ts';
@@ -140,3 +141,76 @@ t.test('narinfos of megabytes do not wait in memory to be sorted in', async (t) 
   t.teardown(() => db.close());
   t.equal(db.prepare('SELECT count(*) AS rows FROM given_waiting').get()?.rows, 0);
 });
+
+t.test('a state that is damaged is made anew, and one that others use is not touched', async (t) => {
+  const damages: Record<string, (bytes: Buffer) => Buffer> = {
+    'no database': (bytes) => Buffer.alloc(bytes.length, 7),
+    'cut off': (bytes) => bytes.subarray(0, bytes.length / 2),
+    'without a table': (bytes) => bytes,
+  };
+  for (const [what, damage] of Object.entries(damages)) {
+    const path = await statePath(t);
+    const before = open(path);
+    for (let n = 0; n < 50; n++) await before.give({ ...given, urlKey: `nar/${n}` });
+    before.close();
+    if (what === 'without a table') {
+      const database = new DatabaseSync(path);
+      database.exec('DROP TABLE given');
+      database.close();
+    }
+    await writeFile(path, damage(await readFile(path)));
+    const said: unknown[] = [];
+    const options = { path, narInfos: 100, torrents: 100, clock: () => 1_000 };
+    const after = openClientState({ ...options, onDamaged: (error) => said.push(error) });
+    t.equal(said.length, 1, what);
+    await after.give(given);
+    t.same(after.givenByUrl(given.urlKey), given);
+    t.throws(() => openClientState(options), { code: 'store-failed' }, 'it is in use');
+    after.close();
+    const last = openClientState(options);
+    t.ok(last.givenByUrl(given.urlKey));
+    last.close();
+  }
+});
+
+t.test(
+  'what turns out to be unreadable while it is used is unknown, and gone with the next start',
+  async (t) => {
+    const path = await statePath(t);
+    const options = { path, narInfos: 5_000, torrents: 100, clock: () => 1_000 };
+    const before = openClientState(options);
+    const hashes = Array.from(
+      { length: 1_000 },
+      (_, n) => `${String(n).padStart(4, '0')}${one.storeHash.slice(4)}` as StoreHash,
+    );
+    await Promise.all(hashes.map((storeHash, n) => before.give({ ...given, storeHash, urlKey: `nar/${n}` })));
+    before.close();
+    openClientState(options).close();
+    const said: unknown[] = [];
+    const state = openClientState({ ...options, onDamaged: (error) => said.push(error) });
+    // Later than it was opened: the first pages are read by then, and most others are not.
+    const file = await openFile(path, 'r+');
+    const { size } = await stat(path);
+    for (let at = 32 * 4096; at < size; at += 4096) await file.write(Buffer.alloc(64, 0xff), 0, 64, at);
+    await file.close();
+    const found = hashes.map((storeHash) => state.givenByStoreHash(storeHash));
+    t.ok(found.some((each) => each === undefined));
+    t.doesNotThrow(() =>
+      hashes.map((_, n) => [state.givenByUrl(`nar/${n}`), state.storeHashByUrl(`nar/${n}`)]),
+    );
+    t.equal(said.length, 1, 'said once');
+    try {
+      state.close();
+    } catch {
+      // It may be too damaged even for that.
+    }
+    const after = openClientState(options);
+    t.same(after.counts(), { narinfos: 0, torrents: 0 });
+    t.equal(after.givenByStoreHash(hashes[0] ?? one.storeHash), undefined);
+    await after.give(given);
+    after.close();
+    const last = openClientState(options);
+    t.ok(last.givenByUrl(given.urlKey), 'it is made anew once');
+    last.close();
+  },
+);

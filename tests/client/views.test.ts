@@ -1,4 +1,5 @@
 /** Views that are held: answered without any network, brought up to date, and no longer believed once their head has expired. */
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { CatalogTransport } from '../../catalog/follow.ts';
@@ -70,6 +71,28 @@ t.test('after a restart without any network it still answers, until the head exp
   nowMs += 8 * 24 * 3600 * 1_000;
   t.equal(views.narInfo(storeHash(5)), undefined);
 });
+
+t.test(
+  'a view that the disk has spoilt does not keep the client from starting, and is read anew',
+  async (t) => {
+    const dir = t.testdir();
+    const { transport } = await made();
+    await (await opened(t, dir, { transports: [transport] })).close();
+    const names = await readdir(join(dir, 'views'));
+    for (const damage of [
+      () => Buffer.alloc(50_000, 7),
+      (bytes: Buffer) => bytes.subarray(0, bytes.length / 2),
+    ]) {
+      for (const name of names.filter((each) => each.endsWith('.sqlite'))) {
+        const path = join(dir, 'views', name);
+        await writeFile(path, damage(await readFile(path)));
+      }
+      const views = await opened(t, dir, { transports: [transport] });
+      t.equal(views.narInfo(storeHash(5))?.text, row(5).narInfo.text);
+      await views.close();
+    }
+  },
+);
 
 t.test('a newer head brings the view up to date; a forged one changes nothing', async (t) => {
   const dir = t.testdir();
