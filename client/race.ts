@@ -351,6 +351,8 @@ export class Race {
         : this.#ahead(leg.past.view(), nowMs, nowMs - leg.startedMs);
     if (fromByte === undefined) {
       this.#stop(leg, 'beaten');
+      // It can be asked again when the other one stops after all.
+      this.#look();
       return false;
     }
     opened.startAt?.(fromByte);

@@ -97,6 +97,7 @@ function sayAlone(what: string, ms: number | undefined): void {
 
 function sayCell(cell: CellResult): void {
   say(describe(cell));
+  for (const line of cell.story) say(`  ${line}`);
 }
 
 function describe(cell: CellResult): string {

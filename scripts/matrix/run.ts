@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { printPublicKey } from '../../nar/signature.ts';
 import { type Program, startProgram } from '../../tests/helpers/program.ts';
 import { openCatalog } from './catalogs.ts';
+import { explain } from './explain.ts';
 import { healthOf, settled } from './health.ts';
 import type { MatrixLab } from './lab.ts';
 import type { Cell, Group, SwarmState, UpstreamState } from './states.ts';
@@ -23,6 +24,8 @@ export interface CellResult extends Cell {
   /** Neither upstream nor swarm has the closure: a good cache is behind the client. */
   readonly fellThrough: boolean;
   readonly verdict: Verdict;
+  /** What the client did, where the promise was broken. */
+  readonly story: readonly string[];
 }
 
 export interface GroupResult {
@@ -121,8 +124,15 @@ export class MatrixRun {
     // Where one of the two suffices the client is all there is; otherwise a good cache is behind it.
     const fellThrough = betterMs(alone) === undefined;
     const behind = fellThrough ? [`${this.#lab.nginx.url}?priority=90`] : [];
+    const start = { atMs: Date.now(), logged: client.log().length };
     const outcome = await this.#realise(cell.swarm, [client.url, ...behind], boundOf(alone) + this.#graceMs);
-    return { ...cell, outcome, fellThrough, verdict: verdict(alone, outcome) };
+    const held = verdict(alone, outcome);
+    const closure = this.#lab.closures.get(cell.swarm);
+    const story =
+      held.ok || closure === undefined
+        ? []
+        : await explain(client, closure, start).catch((error: unknown) => [String(error)]);
+    return { ...cell, outcome, fellThrough, verdict: held, story };
   }
 
   #aloneOf({ upstream, swarm, catalog }: Cell): Alone {

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { signTorrentInfo } from '../../catalog/torrentinfo.ts';
@@ -36,6 +38,25 @@ async function slowPeers(
   catalog.peers = [`${slow.host}:${slow.port}`];
 }
 
+/** They say nothing until then. */
+async function gatedPeers(t: Test, catalog: TestCatalog, opened: Promise<void>): Promise<void> {
+  const sockets: Socket[] = [];
+  const server = createServer((near) => {
+    const far = connect({ host: '127.0.0.1', port: catalog.seedPort });
+    for (const socket of [near, far]) sockets.push(socket.on('error', () => undefined));
+    near.pipe(far);
+    void opened.then(() => far.pipe(near));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(async () => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+    await once(server, 'close');
+  });
+  catalog.peers = [`127.0.0.1:${(server.address() as AddressInfo).port}`];
+}
+
 /** How the last fetch of it went. Closes the client. */
 async function storyOf(lab: Lab, client: { close(): Promise<void> }, nar: MadeNar): Promise<NarStory> {
   await client.close();
@@ -63,15 +84,14 @@ t.test('with a dead swarm HTTP gives a large file, and the reason is kept', asyn
   const lab = await Lab.open(t);
   const catalog = await lab.catalog([large]);
   // Accepts connections and says nothing.
-  const { createServer } = await import('node:net');
-  const sockets = new Set<import('node:net').Socket>();
+  const sockets = new Set<Socket>();
   const silent = createServer((socket) => void sockets.add(socket.on('error', () => undefined).resume()));
   await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
   t.teardown(async () => {
     for (const socket of sockets) socket.destroy();
     await new Promise((resolve) => silent.close(resolve));
   });
-  catalog.peers = [`127.0.0.1:${(silent.address() as import('node:net').AddressInfo).port}`];
+  catalog.peers = [`127.0.0.1:${(silent.address() as AddressInfo).port}`];
   const client = await lab.client([await lab.upstream([large])], [catalog]);
   const answer = await fetchKnownNar(client, large);
   t.ok(answer.body.equals(large.bytes));
@@ -208,6 +228,27 @@ t.test('an upstream that hangs is helped by the next one', async (t) => {
     { source: first.url, why: 'peers-unknown', end: 'beaten', usedBytes: 0 },
     { source: second.url, why: 'late', end: 'finished', usedBytes: large.bytes.length },
   ]);
+});
+
+t.test('who was left behind at first helps when the one who left it behind hangs', async (t) => {
+  const lab = await Lab.open(t);
+  const [upstream, catalog] = [await lab.upstream([large]), await lab.catalog([large])];
+  upstream.intercept = (request, response) => {
+    if (!request.url?.includes('nar/')) return false;
+    response.writeHead(200, { 'content-length': large.bytes.length });
+    response.write(large.bytes.subarray(0, 2_000_000));
+    return true;
+  };
+  const mostIsHere = Promise.withResolvers<void>();
+  await gatedPeers(t, catalog, mostIsHere.promise);
+  const patience = { httpStallMs: 60_000, swarmPatienceMs: 60_000, swarmStallMs: 20_000 };
+  const client = await lab.client([upstream], [catalog], { limits: patience });
+  const answer = await fetchKnownNar(client, large, {
+    onBytes: (bytes) => bytes > 1_900_000 && mostIsHere.resolve(),
+  });
+  t.ok(answer.complete && answer.body.equals(large.bytes));
+  t.ok(answer.ms < 20_000, `${answer.ms} ms`);
+  t.match(statusOf(client).nars, { mixed: 1 });
 });
 
 t.test('a body that is cut costs no time when the swarm runs ahead of it', async (t) => {
