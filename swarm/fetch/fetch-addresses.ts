@@ -1,4 +1,4 @@
-/** The addresses that one fetch knows of and has not tried yet, the best first. */
+/** The addresses that one fetch knows of and can still try, the best first. */
 
 import { type PeerAddress, parsePeer, printPeer } from '../address/peer-address.ts';
 import { localFirst, type PeerBook } from './peer-book.ts';
@@ -31,6 +31,11 @@ export class FetchAddresses {
     }
     if (this.#seen.size > before)
       this.#waiting = this.#book?.rank(this.#waiting) ?? localFirst(this.#waiting);
+  }
+
+  /** One that is to be tried once more, when there is nobody else. */
+  again(address: PeerAddress): void {
+    this.#waiting.push(address);
   }
 
   /** The best one, which is waiting no more. */

@@ -156,6 +156,11 @@ export class FetchPeer implements WireVisitor {
     return this.pace.window > this.#options.startRequests ? this.#togetherMax : 1;
   }
 
+  /** The connection ended, not by us, after it had delivered something: over another one it may go on. */
+  get brokenOff(): boolean {
+    return this.proven && this.#connection.brokenOff;
+  }
+
   has(index: number): boolean {
     if (this.#pieces === 'all') return true;
     return ((this.#pieces[index >> 3] ?? 0) & (0x80 >> (index & 7))) !== 0;

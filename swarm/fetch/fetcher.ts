@@ -329,6 +329,7 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     this.#closing.add(peer.gone);
     void peer.gone.then(() => this.#closing.delete(peer.gone));
     if (this.#closed) return;
+    if (peer.brokenOff) this.#addresses.again(peer.address);
     this.#connectMore();
     this.#checkExhausted();
   }

@@ -34,6 +34,7 @@ export class PeerConnection {
   #closed = false;
   #connected = false;
   #refused = false;
+  #brokenOff = false;
   #sentMs = performance.now();
 
   constructor(options: PeerConnectionOptions) {
@@ -69,6 +70,11 @@ export class PeerConnection {
     return this.#refused;
   }
 
+  /** The peer ended it, or the network did. */
+  get brokenOff(): boolean {
+    return this.#brokenOff;
+  }
+
   /** The peer's, once it was shown and is the right one. */
   get handshake(): Handshake | undefined {
     return this.#handshake;
@@ -97,7 +103,9 @@ export class PeerConnection {
   }
 
   #lost(): void {
-    this.#refused = !this.#closed && this.#connected && this.#handshake === undefined;
+    if (this.#closed) return;
+    this.#refused = this.#connected && this.#handshake === undefined;
+    this.#brokenOff = true;
     this.close();
   }
 

@@ -123,6 +123,25 @@ t.test('a peer that dies midway is replaced, and no whole piece is asked for aga
   t.ok(good.requests.length <= 81 - 16, `the other one was asked for ${good.requests.length} blocks`);
 });
 
+t.test(
+  'a lone peer that breaks off each connection is gone on with, and no block is asked for twice',
+  async (t) => {
+    const flaky = await open(t, {
+      answer: (_block, right, peer) => {
+        if (peer.requests.length % 8 !== 0) return right;
+        for (const socket of peer.sockets) socket.end();
+        return undefined;
+      },
+    });
+    // One request at a time: none is on its way when the connection ends.
+    const fetch = fetchFrom(t, [flaky], { torrent, limits: { startRequests: 1, maxRequests: 1 } });
+    const got = await collect(fetch);
+    t.ok(got.bytes.equals(file.bytes));
+    t.equal(fetch.stats().downloadedBytes, file.bytes.length);
+    t.equal(flaky.connections, 1 + Math.floor(flaky.requests.length / 8));
+  },
+);
+
 t.test('two peers that each have half of the pieces make a whole', async (t) => {
   const even = await open(t, { says: (index) => index % 2 === 0 });
   const odd = await open(t, { says: (index) => index % 2 === 1, fast: false });
