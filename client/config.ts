@@ -127,8 +127,12 @@ export interface ClientLimits extends RaceLimits {
   nearlyDoneBytes: number;
   /** Attempts for one NAR file, over all sources: one bad evening of a network, and no endless loop. */
   attempts: number;
-  /** Attempts with one source that yield nothing, before it is given up for this NAR file. */
+  /** Attempts that gave so many bytes do not count: what breaks often and goes on each time ends, too. */
+  attemptWorthBytes: number;
+  /** Attempts in a row with one source that yield nothing, before it is given up for this NAR file. */
   attemptsPerSource: number;
+  /** The same with a swarm when there is nobody else: of connections that break every third time six in a row are rare, and take 1.5 s. */
+  attemptsOfLastSwarm: number;
   /** How long a source that gave wrong bytes is not asked again for the same NAR file. */
   badSourceMs: number;
   /** For asking a source's nix-cache-info before the remembered or default one is given. */
@@ -194,7 +198,9 @@ export const defaultLimits: Readonly<ClientLimits> = {
   lingerMs: 2_000,
   nearlyDoneBytes: 4 * 1024 * 1024,
   attempts: 32,
+  attemptWorthBytes: 256 * 1024,
   attemptsPerSource: 3,
+  attemptsOfLastSwarm: 6,
   badSourceMs: 10 * 60_000,
   cacheInfoBudgetMs: 1_000,
   narInfos: 200_000,

@@ -427,7 +427,7 @@ export class Race {
       if (stalled) this.#options.hung.note(fileHash, source.name);
       // The next time would take as long again.
       if (stalled && leg.usedBytes === 0) this.#plan.gone(source);
-      else this.#plan.failed(source, leg.usedBytes > 0);
+      else this.#plan.failed(source, leg.usedBytes);
       this.#ended(leg, 'failed', 'failed', error);
       return;
     }

@@ -1,10 +1,13 @@
 /** Which source of a NAR file is tried next. Pure: it decides, others act. */
 
 export interface SourcePlanLimits {
-  /** Over all sources. */
+  /** Over all sources; those that gave `attemptWorthBytes` do not count. */
   attempts: number;
-  /** Attempts with one source that yield nothing. */
+  attemptWorthBytes: number;
+  /** Attempts with one source, in a row, that yield nothing. */
   attemptsPerSource: number;
+  /** The same with a swarm when there is nobody else. */
+  attemptsOfLastSwarm: number;
 }
 
 interface Ranked {
@@ -48,7 +51,7 @@ export class SourcePlan<Source extends Ranked> {
     const kinds = new Set([...running].map(({ kind }) => kind));
     let best: { source: Source; failures: number } | undefined;
     for (const [source, failures] of this.#failures) {
-      if (running.has(source)) continue;
+      if (running.has(source) || !this.#mayBeAsked(source, failures, running)) continue;
       const other = best && kinds.has(best.source.kind) && !kinds.has(source.kind);
       if (best === undefined || failures < best.failures || (failures === best.failures && other)) {
         best = { source, failures };
@@ -66,7 +69,10 @@ export class SourcePlan<Source extends Ranked> {
 
   /** Whether a source of that kind, besides those, could be asked yet, now or later. */
   has(kind: 'swarm' | 'http', besides: ReadonlySet<Source>): boolean {
-    return [...this.#failures.keys()].some((source) => source.kind === kind && !besides.has(source));
+    return [...this.#failures].some(
+      ([source, failures]) =>
+        source.kind === kind && !besides.has(source) && this.#mayBeAsked(source, failures, new Set()),
+    );
   }
 
   /** A source is asked. */
@@ -75,14 +81,22 @@ export class SourcePlan<Source extends Ranked> {
   }
 
   /** A source stopped. One that gave bytes before is not worse than one that failed once. */
-  failed(source: Source, gaveBytes: boolean): void {
-    const failures = gaveBytes ? 1 : (this.#failures.get(source) ?? 0) + 1;
-    if (failures >= this.#limits.attemptsPerSource) this.#failures.delete(source);
-    else if (this.#failures.has(source)) this.#failures.set(source, failures);
+  failed(source: Source, gaveBytes: number): void {
+    if (gaveBytes >= this.#limits.attemptWorthBytes) this.#attempts--;
+    const failures = this.#failures.get(source);
+    if (failures !== undefined) this.#failures.set(source, gaveBytes > 0 ? 1 : failures + 1);
   }
 
   /** A source does not have the file, or gave wrong bytes: it is not tried again. */
   gone(source: Source): void {
     this.#failures.delete(source);
+  }
+
+  /** Connections of peers may break for no reason that lasts: a swarm gets more of them when there is nobody else, but those that run. */
+  #mayBeAsked({ kind }: Source, failures: number, running: ReadonlySet<Source>): boolean {
+    const { attemptsPerSource, attemptsOfLastSwarm } = this.#limits;
+    if (failures < attemptsPerSource) return true;
+    if (kind !== 'swarm' || failures >= attemptsOfLastSwarm) return false;
+    return ![...this.#failures].some(([other, each]) => each < attemptsPerSource && !running.has(other));
   }
 }

@@ -3,7 +3,7 @@ import { BadSources } from '../../client/bad-sources.ts';
 import { SourcePlan } from '../../client/source-plan.ts';
 import { madeNar } from './made-nar.ts';
 
-const limits = { attempts: 10, attemptsPerSource: 3 };
+const limits = { attempts: 10, attemptWorthBytes: 100, attemptsPerSource: 3, attemptsOfLastSwarm: 6 };
 
 const swarm = { kind: 'swarm', name: 'swarm' } as const;
 const [first, second, catalog] = ['first', 'second', 'catalog'].map(
@@ -24,7 +24,7 @@ t.test(
     for (let next = sources.next(); next !== undefined; next = sources.next()) {
       sources.started();
       order.push(next.source.name);
-      sources.failed(next.source, false);
+      sources.failed(next.source, 0);
     }
     t.same(order.slice(0, 6), ['swarm', 'first', 'second', 'swarm', 'first', 'second']);
     t.same(order.slice(6).sort(), ['catalog', 'first', 'second', 'swarm']);
@@ -37,9 +37,42 @@ t.test('a source that gives bytes and breaks is asked again, but not for ever', 
   for (let next = sources.next(); next !== undefined; next = sources.next()) {
     sources.started();
     attempts++;
-    sources.failed(next.source, true);
+    sources.failed(next.source, 99);
   }
   t.equal(attempts, limits.attempts);
+});
+
+t.test('as long as much comes each time there is no end to it', async (t) => {
+  const sources = plan([first]);
+  for (let attempt = 0; attempt < limits.attempts * 10; attempt++) {
+    t.equal(sources.next()?.source, first);
+    sources.started();
+    sources.failed(first, 100);
+  }
+});
+
+t.test('a swarm that is all there is left is asked more often, anything else is not', async (t) => {
+  const attemptsOf = (sources: SourcePlan<Source>): string[] => {
+    const order: string[] = [];
+    for (let next = sources.next(); next !== undefined; next = sources.next()) {
+      sources.started();
+      order.push(next.source.name);
+      sources.failed(next.source, 0);
+    }
+    return order;
+  };
+  t.equal(attemptsOf(plan([swarm])).length, limits.attemptsOfLastSwarm);
+  t.equal(attemptsOf(plan([first])).length, limits.attemptsPerSource);
+  const both = attemptsOf(plan([swarm, first]));
+  t.same(both.slice(0, 6), ['swarm', 'first', 'swarm', 'first', 'swarm', 'first']);
+  t.same(both.slice(6), ['swarm', 'swarm', 'swarm']);
+  const left = plan([swarm, first]);
+  for (let attempt = 0; attempt < limits.attemptsPerSource; attempt++) left.failed(swarm, 0);
+  t.equal(left.next()?.source, first, 'while there is somebody else it is not');
+  t.equal(left.next(new Set([first]))?.source, swarm, 'unless that one runs, and needs help');
+  left.gone(first);
+  t.equal(left.next()?.source, swarm);
+  t.notOk(left.has('http', new Set()));
 });
 
 t.test('a source that does not have it is not asked again', async (t) => {
@@ -53,7 +86,7 @@ t.test('a source that does not have it is not asked again', async (t) => {
 t.test('beside one that runs another kind is preferred, unless it has failed more often', async (t) => {
   const sources = plan([first, second, swarm]);
   t.equal(sources.next(new Set([first]))?.source, swarm);
-  sources.failed(swarm, false);
+  sources.failed(swarm, 0);
   t.equal(sources.next(new Set([first]))?.source, second);
   t.equal(sources.next(new Set([first, second, swarm])), undefined);
 });
