@@ -1,5 +1,6 @@
 /** nix-cache-info: always there, also while everything else is down, with the store directory of the caches behind. */
 
+import { setTimeout as delay } from 'node:timers/promises';
 import { cacheInfoDefaultStoreDir, printCacheInfo, type CacheInfo as SourceInfo } from '../nar/cache-info.ts';
 import type { HttpCache } from '../upstream/http-cache.ts';
 import type { Logger } from '../web/log.ts';
@@ -18,12 +19,16 @@ export interface CacheInfoOptions {
   state: ClientState;
   logger: Logger;
   budgetMs: number;
+  /** One that comes before others is waited for so long when one of those has answered. */
+  hedgeMs: number;
 }
 
 export class CacheInfo {
   readonly #options: CacheInfoOptions;
   readonly #closing = new AbortController();
   #asking: Promise<void> | undefined;
+  /** Also those that are not waited for. */
+  #answers: Promise<unknown> = Promise.resolve();
   /** Read from the disk once, and not for each narinfo. */
   #storeDir: string | undefined;
 
@@ -49,6 +54,7 @@ export class CacheInfo {
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#asking;
+    await this.#answers;
   }
 
   #ask(): Promise<void> {
@@ -59,7 +65,7 @@ export class CacheInfo {
   }
 
   async #askAll(): Promise<void> {
-    const { sources, logger, budgetMs, onInfo } = this.#options;
+    const { sources, logger, budgetMs, hedgeMs, onInfo } = this.#options;
     const signal = AbortSignal.any([this.#closing.signal, AbortSignal.timeout(budgetMs)]);
     const answers = sources.map(async (source) => {
       try {
@@ -71,8 +77,16 @@ export class CacheInfo {
         return undefined;
       }
     });
+    this.#answers = Promise.all(answers);
+    const enough = Promise.race(
+      answers.map(async (answer) => {
+        if ((await answer) === undefined) await this.#answers;
+        else await delay(hedgeMs, undefined, { ref: false });
+        return undefined;
+      }),
+    );
     for (const answer of answers) {
-      const storeDir = await answer;
+      const storeDir = await Promise.race([answer, enough]);
       if (this.#closing.signal.aborted) return;
       if (storeDir === undefined) continue;
       this.#learn(storeDir);

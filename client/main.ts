@@ -120,6 +120,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       state,
       logger,
       budgetMs: limits.cacheInfoBudgetMs,
+      hedgeMs: limits.narInfoHedgeMs,
     });
     closers.push(() => cacheInfo.close());
 

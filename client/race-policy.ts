@@ -141,7 +141,7 @@ function lateAtMs(leg: LegView, view: RaceView, next: 'swarm' | 'http'): number 
   if (tiny && kind === 'swarm' && next === 'http') {
     return silentSinceMs + Math.max(limits.liveWithinMs, past.firstByteP90Ms ?? 0);
   }
-  return silentSinceMs + late(past.firstByteP90Ms, limits.lateFirstByteMs, limits);
+  return silentSinceMs + late(past.answeredP90Ms, limits.lateFirstByteMs, limits);
 }
 
 function late(p90Ms: number | undefined, unknownMs: number, limits: RaceLimits): number {

@@ -191,6 +191,10 @@ export class Race {
         },
       });
       if (join.why !== undefined && next !== undefined) {
+        if (join.why === 'late') {
+          for (const [at, { source }] of this.#running.entries())
+            if (views[at]?.atFront) this.#plan.late(source);
+        }
         if (join.why === 'slow')
           this.#slowJoins.set(next.source, (this.#slowJoins.get(next.source) ?? 0) + 1);
         this.#start(next.source, join.why, next.failures);

@@ -8,6 +8,8 @@ export interface PastView {
   /** Milliseconds from asking to the first byte: in the middle, and 9 in 10 times. */
   readonly firstByteMs?: number;
   readonly firstByteP90Ms?: number;
+  /** The same of the times only that a first byte came: whoever is silent is given no more time for it. */
+  readonly answeredP90Ms?: number;
   /** Milliseconds that the next bytes were waited for, 9 in 10 times. */
   readonly gapP90Ms?: number;
   /** Bytes a millisecond while they were wanted, in the middle. */
@@ -66,18 +68,22 @@ export class Histogram {
 
 export class SourcePast {
   readonly #firstByte = new Histogram();
+  readonly #answered = new Histogram();
   readonly #gap = new Histogram();
   readonly #rate = new Histogram();
   #view: PastView | undefined;
 
   tookToFirstByte(ms: number): void {
+    this.#answered.add(ms);
     this.#firstByte.add(ms);
     this.#view = undefined;
   }
 
   /** The first byte was not waited for any longer. Counted only when it says that the source is slower than it seems. */
   tookAtLeast(ms: number): void {
-    if (ms > (this.view().firstByteMs ?? 0)) this.tookToFirstByte(ms);
+    if (ms <= (this.view().firstByteMs ?? 0)) return;
+    this.#firstByte.add(ms);
+    this.#view = undefined;
   }
 
   /** Something was waited for, after the first byte. */
@@ -96,6 +102,7 @@ export class SourcePast {
     this.#view ??= {
       ...given('firstByteMs', this.#firstByte.quantile(0.5)),
       ...given('firstByteP90Ms', this.#firstByte.quantile(0.9)),
+      ...given('answeredP90Ms', this.#answered.quantile(0.9)),
       ...given('gapP90Ms', this.#gap.quantile(0.9)),
       ...given('bytesPerMs', this.#rate.quantile(0.5)),
     };

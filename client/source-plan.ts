@@ -87,6 +87,13 @@ export class SourcePlan<Source extends Ranked> {
     if (failures !== undefined) this.#failures.set(source, gaveBytes > 0 ? 1 : failures + 1);
   }
 
+  /** Another one had to help: it comes after those that have not failed, and is not given up for it. */
+  late(source: Source): void {
+    const failures = this.#failures.get(source);
+    if (failures === undefined || failures >= this.#limits.attemptsPerSource - 1) return;
+    this.#failures.set(source, failures + 1);
+  }
+
   /** A source does not have the file, or gave wrong bytes: it is not tried again. */
   gone(source: Source): void {
     this.#failures.delete(source);

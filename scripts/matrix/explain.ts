@@ -1,9 +1,13 @@
 /** What a client did in a cell, for whoever wants to know why it took so long: how each NAR file came, and what the client logged. */
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseWhy, type WhyLeg, type WhyStory } from '../../cli/why-answer.ts';
 import { storeHashOf } from '../../nar/store-path.ts';
 import type { Program } from '../../tests/helpers/program.ts';
 import type { MatrixClosure } from './lab.ts';
+
+const lingerMostMs = 5_000;
+const pollMs = 100;
 
 /** Events before the cell began are left out. Times are seconds after that. */
 export interface CellStart {
@@ -19,6 +23,7 @@ export async function explain(
   { atMs, logged }: CellStart,
 ): Promise<string[]> {
   const lines: string[] = [];
+  await untilOver(client);
   for (const { storePath } of built) {
     const answer = await fetch(`${client.url}/_narswarm/why/${storeHashOf(storePath)}`);
     const { paths } = await parseWhy(await answer.text());
@@ -31,6 +36,16 @@ export async function explain(
   }
   for (const line of client.log().slice(logged).split('\n')) if (line !== '') lines.push(line);
   return lines;
+}
+
+/** A fetch that nobody waits for any more has a story a little later. */
+async function untilOver(client: Program): Promise<void> {
+  const deadlineMs = performance.now() + lingerMostMs;
+  while (performance.now() < deadlineMs) {
+    const { transfers } = (await client.status()) as { transfers: { running: unknown[] } };
+    if (transfers.running.length === 0) return;
+    await sleep(pollMs);
+  }
 }
 
 function storyLines({ startedMs, tookMs, outcome, ahead, legs }: WhyStory, atMs: number): string[] {

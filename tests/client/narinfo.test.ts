@@ -130,6 +130,16 @@ t.test('a hanging upstream does not delay nix-cache-info for long', async (t) =>
   t.ok(answer.ms < 1_900, `${answer.ms} ms`);
 });
 
+t.test('and hardly at all when a catalog says the same', async (t) => {
+  const lab = await Lab.open(t);
+  const [upstream, catalog] = [await lab.upstream(), await lab.catalog()];
+  upstream.intercept = () => true;
+  const client = await lab.client([upstream], [catalog], { limits: { cacheInfoBudgetMs: 20_000 } });
+  const answer = await get(client.url, 'nix-cache-info');
+  t.match(answer.body.toString(), /^StoreDir: \/nix\/store$/m);
+  t.ok(answer.ms < 10_000, `${answer.ms} ms`);
+});
+
 t.test('an absolute URL is rewritten when the client may follow it, and left alone when not', async (t) => {
   const lab = await Lab.open(t);
   const upstream = await lab.upstream();

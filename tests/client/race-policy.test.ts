@@ -10,7 +10,7 @@ import {
   raceLimits,
   startAhead,
 } from '../../client/race-policy.ts';
-import { noPast } from '../../client/source-past.ts';
+import { noPast, SourcePast } from '../../client/source-past.ts';
 
 const http: LegView = {
   kind: 'http',
@@ -71,7 +71,14 @@ t.test('a source is late by its own past, within bounds', async (t) => {
   t.equal(lookMs({ past: { gapP90Ms: 1 } }), 1_000 + raceLimits.lateLeastMs);
   t.equal(lookMs({ past: { gapP90Ms: 9_000 } }), 1_000 + raceLimits.lateMostMs);
   t.equal(lookMs({ state: 'asked' }), 1_000 + raceLimits.lateFirstByteMs);
-  t.equal(lookMs({ state: 'asked', past: { firstByteP90Ms: 300 } }), 1_600);
+  t.equal(lookMs({ state: 'asked', past: { answeredP90Ms: 300 } }), 1_600);
+  const hung = new SourcePast();
+  for (let time = 0; time < 10; time++) hung.tookAtLeast(2_000);
+  t.equal(
+    lookMs({ state: 'asked', past: hung.view() }),
+    1_000 + raceLimits.lateFirstByteMs,
+    'silence earns no time',
+  );
 });
 
 t.test('who was asked because another one is late has its own time before a third is asked', async (t) => {
@@ -166,7 +173,7 @@ const legs = fc.record<LegView>({
   behindSinceMs: fc.option(fc.nat(5_000), { nil: undefined }),
   bytesPerMs: fc.option(fc.double({ min: 0, max: 1e6, noNaN: true }), { nil: undefined }),
   filled: fc.boolean(),
-  past: fc.record({ firstByteMs: fc.nat(3_000), firstByteP90Ms: fc.nat(9_000), gapP90Ms: fc.nat(9_000) }),
+  past: fc.record({ firstByteMs: fc.nat(3_000), answeredP90Ms: fc.nat(9_000), gapP90Ms: fc.nat(9_000) }),
 });
 
 t.test('there is always somebody, never too many, and always a next look', async (t) => {

@@ -75,6 +75,18 @@ t.test('a swarm that is all there is left is asked more often, anything else is 
   t.notOk(left.has('http', new Set()));
 });
 
+t.test('who was late comes after those that were not, and is kept for when they fail', async (t) => {
+  const sources = plan([swarm, first]);
+  sources.failed(swarm, 1);
+  t.equal(sources.next()?.source, first);
+  sources.late(first);
+  t.equal(sources.next()?.source, swarm, 'as good as one that gave something before it failed');
+  for (let time = 0; time < 10; time++) sources.late(first);
+  sources.failed(swarm, 0);
+  sources.failed(swarm, 0);
+  t.equal(sources.next()?.source, first);
+});
+
 t.test('a source that does not have it is not asked again', async (t) => {
   const sources = plan([first, second]);
   sources.gone(first);
