@@ -213,8 +213,8 @@ export function startAhead(options: {
 }): number | undefined {
   const { nowMs, front, sizeBytes, pieceLength, past, reachedMs, running } = options;
   if (running === undefined) return front;
-  const silentMs = nowMs - (running.silentSinceMs ?? nowMs);
-  if (running.state === 'giving' && silentMs > stoppedMs) return front;
+  const usualMs = running.state === 'giving' ? 0 : (running.past.firstByteMs ?? 0);
+  if (nowMs - (running.silentSinceMs ?? nowMs) - usualMs > stoppedMs) return front;
   const leadMs = (past.firstByteMs ?? Math.max(leadUnknownMs, reachedMs)) * leadFactor;
   const rate = running.bytesPerMs ?? running.past.bytesPerMs;
   // Nothing is known of who runs: they race.

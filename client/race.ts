@@ -176,7 +176,7 @@ export class Race {
         if (!this.#replace()) return;
         continue;
       }
-      const next = this.#helper();
+      const next = this.#helper(views);
       const join = joining({
         limits: this.#options.limits,
         nowMs,
@@ -187,7 +187,7 @@ export class Race {
         next: next && {
           kind: next.source.kind,
           past: this.#options.pasts.of(next.source.name).view(),
-          usedWhenSlow: (this.#slowJoins.get(next.source) ?? 0) >= 2,
+          usedWhenSlow: next.again || (this.#slowJoins.get(next.source) ?? 0) >= 2,
         },
       });
       if (join.why !== undefined && next !== undefined) {
@@ -232,14 +232,17 @@ export class Race {
     return this.#running.map((leg) => leg.view(this.#front.byte, this.#front.sizeBytes, nowMs));
   }
 
-  /** Who could help those that run. Last resorts do not: they are for when nobody runs. */
-  #helper(): { source: NarSource; failures: number } | undefined {
-    const next = this.#plan.next(this.#sources());
-    return next !== undefined && this.#lastResorts.has(next.source) ? undefined : next;
-  }
-
-  #sources(): Set<NarSource> {
-    return new Set(this.#running.map(({ source }) => source));
+  /**
+   * Who could help those that run. Last resorts do not: they are for when nobody runs. When there is nobody else, one that runs ahead can
+   * give what is before that, too.
+   */
+  #helper(views: readonly LegView[]): { source: NarSource; failures: number; again: boolean } | undefined {
+    const runs = new Set(this.#running.map(({ source }) => source));
+    const atFront = new Set(this.#running.filter((_, at) => views[at]?.atFront).map(({ source }) => source));
+    const other = this.#plan.next(runs);
+    const next = other ?? this.#plan.next(atFront);
+    if (next === undefined || this.#lastResorts.has(next.source)) return undefined;
+    return { ...next, again: other === undefined };
   }
 
   /** Nobody gives what is next. False when that is all there is to do. */

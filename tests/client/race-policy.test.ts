@@ -157,6 +157,8 @@ t.test('a leg that joins begins where the one that runs will be', async (t) => {
     undefined,
     'nothing would be left',
   );
+  const silent: LegView = { ...running, state: 'asked', silentSinceMs: 500, past: { firstByteMs: 40 } };
+  t.equal(startAhead({ ...options, past, running: silent }), 1_000_000, 'the other is overdue');
   const slow: LegView = { ...http, bytesPerMs: 10 };
   t.equal(startAhead({ ...options, past, running: slow }), 1_000_000, 'it would take long to the next piece');
 });

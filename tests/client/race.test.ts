@@ -251,6 +251,33 @@ t.test('who was left behind at first helps when the one who left it behind hangs
   t.match(statusOf(client).nars, { mixed: 1 });
 });
 
+t.test('a body that hangs where the swarm runs ahead of it is gone on with from the swarm', async (t) => {
+  const lab = await Lab.open(t);
+  const [upstream, catalog] = [await lab.upstream([huge]), await lab.catalog([huge])];
+  const asked = Promise.withResolvers<void>();
+  catalog.beforeResolve = () => asked.promise;
+  upstream.intercept = (request, response) => {
+    if (!request.url?.includes('nar/')) return false;
+    response.writeHead(200, { 'content-length': huge.bytes.length });
+    const stepBytes = 64 * 1024;
+    let at = 0;
+    const timer = setInterval(() => {
+      // As soon as the swarm gives, this one does no more.
+      if (response.destroyed || catalog.uploadedBytes > 0) return clearInterval(timer);
+      response.write(huge.bytes.subarray(at, at + stepBytes));
+      at += stepBytes;
+      if (at > 1_000_000) asked.resolve();
+    }, 5);
+    return true;
+  };
+  const patience = { httpStallMs: 60_000, swarmPatienceMs: 60_000, swarmStallMs: 20_000 };
+  const client = await lab.client([upstream], [catalog], { limits: patience });
+  const answer = await fetchNar(client, huge);
+  t.ok(answer.complete && answer.body.equals(huge.bytes));
+  t.ok(answer.ms < 20_000, `${answer.ms} ms`);
+  t.match(statusOf(client).nars, { mixed: 1 });
+});
+
 t.test('a body that is cut costs no time when the swarm runs ahead of it', async (t) => {
   const lab = await Lab.open(t);
   const [upstream, catalog] = [await lab.upstream([large]), await lab.catalog([large])];
