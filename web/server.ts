@@ -18,6 +18,11 @@ export interface HttpLimits {
   headMaxBytes: number;
   /** Connections at once. Nix opens 25, so this is 160 machines at full tilt; above it, connections are closed at once. */
   connections: number;
+  /**
+   * Requests of one connection that wait for their answers; one that sends more is cut. Nix and browsers send the next when the last was answered;
+   * each that is under way may hold a megabyte.
+   */
+  requestsAtOnce: number;
   /** Connections that the kernel may hold before they are accepted: a thousand machines updating at the full hour. */
   backlog: number;
   /** Milliseconds that answers under way get to finish when the server closes. */
@@ -31,6 +36,7 @@ export const defaultHttpLimits: Readonly<HttpLimits> = {
   silenceMs: 300_000,
   headMaxBytes: 16 * 1024,
   connections: 4_000,
+  requestsAtOnce: 16,
   backlog: 1_024,
   drainMs: 1_000,
 };
@@ -83,19 +89,24 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     socket.once('close', () => underWay.delete(socket));
   });
   let closing: Promise<void> | undefined;
-  const change = (socket: Socket, by: 1 | -1): void => {
+  const ended = (socket: Socket): void => {
     const count = underWay.get(socket);
     if (count === undefined) return;
-    underWay.set(socket, count + by);
-    if (closing && count + by === 0) socket.destroySoon();
+    underWay.set(socket, count - 1);
+    if (closing && count === 1) socket.destroySoon();
   };
   server.on('request', (request, response) => {
     const { socket } = request;
-    change(socket, 1);
-    response.once('close', () => change(socket, -1));
+    const before = underWay.get(socket);
+    if (before === undefined || before >= limits.requestsAtOnce) {
+      socket.destroy();
+      return;
+    }
+    underWay.set(socket, before + 1);
+    response.once('close', () => ended(socket));
     if (closing) response.shouldKeepAlive = false;
+    app(request, response);
   });
-  server.on('request', app);
 
   const address = await listen(server, host, port, limits.backlog);
   return {

@@ -149,6 +149,8 @@ const dht: Proofs<
 };
 
 const http: Proofs<HttpLimits> = {
+  requestsAtOnce:
+    'web/hostile.test.ts: a connection that sends request upon request is cut before many of them are worked on',
   headersTimeoutMs: 'web/hostile.test.ts: heads that come a byte at a time are cut at the deadline',
   requestTimeoutMs: 'web/hostile.test.ts: a body that does not come is cut at the deadline',
   keepAliveMs: 'web/hostile.test.ts: connections without a request are closed after a while',

@@ -179,6 +179,21 @@ t.test(
   },
 );
 
+t.test('a connection that sends request upon request is cut before many of them are worked on', async (t) => {
+  provesNothingStaysOpen(t);
+  let begun = 0;
+  const app = () => {
+    begun++;
+  };
+  const server = await openHttpServer({ host: '127.0.0.1', port: 0, app, limits: { requestsAtOnce: 5 } });
+  t.teardown(() => server.close());
+  const socket = dial(server);
+  socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(1_000));
+  await closed([socket]);
+  t.equal(begun, 5);
+  while (server.connections() > 0) await setImmediate();
+});
+
 async function othersAreServedBeside(t: Test, server: HttpServer): Promise<void> {
   const response = await fetch(`${server.url}/file`, { headers: { connection: 'close' } });
   t.equal((await response.arrayBuffer()).byteLength, file.length);
