@@ -52,7 +52,8 @@ interface Chunk {
 export class Assembly {
   readonly writer: NarFileWriter;
   readonly #options: AssemblyOptions;
-  readonly #hash: RunningSha256;
+  /** From the first bytes on. */
+  #hash: RunningSha256 | undefined;
   #hashed = 0;
   #finishing: Promise<void> | undefined;
   #checked: boolean;
@@ -76,9 +77,6 @@ export class Assembly {
     this.writer = options.writer;
     this.#options = options;
     this.#checked = options.checked;
-    const { hashes, sizeBytes = 0 } = options;
-    const aside = sizeBytes >= hashAsideBytes && hashes?.usable ? hashes : undefined;
-    this.#hash = aside?.sha256() ?? hashInPlace(createHash('sha256'));
   }
 
   /** Where the next source goes on. */
@@ -106,15 +104,18 @@ export class Assembly {
     return this.#complete;
   }
 
-  /** Throws file-size-mismatch when it would become too long, file-hash-mismatch when it is whole and wrong. */
-  async append(bytes: Buffer): Promise<void> {
+  /**
+   * Throws file-size-mismatch when it would become too long, file-hash-mismatch when it is whole and wrong. `right`: these are all bytes of
+   * it, and were compared with FileHash.
+   */
+  async append(bytes: Buffer, right = false): Promise<void> {
     const { sizeBytes } = this.#options;
     if (sizeBytes !== undefined && this.#appended + bytes.length > sizeBytes) {
       throw new NarswarmError('file-size-mismatch', `more than ${sizeBytes} bytes`);
     }
     this.#keptMs += await this.#readers.follow(this.#released, bytes.length);
     this.#throwIfDiskIsNeeded();
-    const hashing = this.#update(bytes);
+    const hashing = right ? undefined : this.#update(bytes);
     const writing = this.#write(bytes);
     this.#recent.push({ start: this.#appended, bytes, lent: 0, given: false });
     this.#appended += bytes.length;
@@ -122,7 +123,8 @@ export class Assembly {
     if (this.#appended - this.#written > unwrittenMaxBytes) await writing;
     if (this.#appended - this.#hashed > unwrittenMaxBytes) await hashing;
     this.#throwIfDiskIsNeeded();
-    if (this.#appended === sizeBytes) await this.finish();
+    if (right) this.#finished();
+    else if (this.#appended === sizeBytes) await this.finish();
     else this.#release();
   }
 
@@ -160,11 +162,22 @@ export class Assembly {
     if (sizeBytes !== undefined && this.#appended !== sizeBytes) {
       throw new NarswarmError('file-size-mismatch', `${this.#appended} bytes, not ${sizeBytes}`);
     }
-    const found = sha256FromDigest(await this.#hash.digest());
+    const found = sha256FromDigest(await this.#sha256().digest());
     if (found !== fileHash)
       throw new NarswarmError('file-hash-mismatch', `FileHash is ${found}, not ${fileHash}`);
+    this.#finished();
+  }
+
+  #finished(): void {
     this.#released = this.#appended;
     this.#complete = true;
+  }
+
+  #sha256(): RunningSha256 {
+    const { hashes, sizeBytes = 0 } = this.#options;
+    const aside = sizeBytes >= hashAsideBytes && hashes?.usable ? hashes : undefined;
+    this.#hash ??= aside?.sha256() ?? hashInPlace(createHash('sha256'));
+    return this.#hash;
   }
 
   /** All that was appended has turned out to be right, piece by piece, and so will be what follows. */
@@ -248,7 +261,9 @@ export class Assembly {
 
   /** Never rejects: a failure is that of the digest. */
   async #update(bytes: Buffer): Promise<void> {
-    await this.#hash.update(bytes).catch(() => undefined);
+    await this.#sha256()
+      .update(bytes)
+      .catch(() => undefined);
     this.#hashed += bytes.length;
   }
 

@@ -5,18 +5,25 @@ import { NarswarmError } from '../nar/errors.ts';
 import { type Sha256, sha256FromDigest } from '../nar/hash.ts';
 import { PieceChecker } from '../parts/piece-checker.ts';
 import type { Torrent } from '../swarm/torrent/torrent.ts';
-import { heldBackBytes } from './assembly.ts';
+
+/**
+ * NAR files up to this size, which are over in a round trip or two, are let through as a whole, when it is what FileHash says: they need no torrent,
+ * and are not hashed piece by piece besides. Each fetch holds as much in memory.
+ */
+export const wholeMaxBytes = 256 * 1024;
 
 export interface ByteChecker {
   /** What became known to be right with `bytes`. Throws piece-mismatch, file-hash-mismatch or file-size-mismatch. */
   push(bytes: Buffer): Iterable<Buffer>;
   /** False when what it lets through may still be wrong. */
   readonly sure: boolean;
+  /** What it lets through is the whole file, compared with FileHash. */
+  readonly whole?: boolean;
 }
 
 /**
- * From `fromByte` on. A file that would be held back whole anyway is compared with FileHash as a whole, so that whoever gives wrong
- * bytes is known, and right ones are not mixed with them. Of others each piece is, if there is a torrent. `undefined` when that was done
+ * From `fromByte` on. A small file is compared with FileHash as a whole, so that whoever gives wrong bytes is known, and right ones are not
+ * mixed with them. Of others each piece is, if there is a torrent. `undefined` when that was done
  * before, as `byTorrent` says.
  */
 export function byteChecker(options: {
@@ -27,7 +34,7 @@ export function byteChecker(options: {
   byTorrent: boolean;
 }): ByteChecker | undefined {
   const { torrent, fileHash, sizeBytes, fromByte, byTorrent } = options;
-  if (sizeBytes !== undefined && sizeBytes <= heldBackBytes && fromByte === 0)
+  if (sizeBytes !== undefined && sizeBytes <= wholeMaxBytes && fromByte === 0)
     return new AtOnce(fileHash, sizeBytes);
   if (byTorrent) return undefined;
   if (torrent !== undefined) return new PieceByPiece(torrent, fromByte);
@@ -61,6 +68,7 @@ class PieceByPiece implements ByteChecker {
 
 class AtOnce implements ByteChecker {
   readonly sure = true;
+  readonly whole = true;
   readonly #fileHash: Sha256;
   readonly #sizeBytes: number;
   #parts: Buffer[] = [];

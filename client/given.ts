@@ -3,7 +3,7 @@
  *
  * Those of a closure are asked for thousands at a time. So what is given out is first only appended, all of one turn of the event loop in one
  * transaction: that much must be done before the answers leave. Into the table with its indexes, which takes ten times as long, rows go
- * when nothing was given out for a moment, or too many wait.
+ * when nothing was given out and no NAR file asked for for a moment, or too many wait.
  */
 
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
@@ -20,7 +20,7 @@ const waitingMaxCharacters = 16 * 1024 * 1024;
 /** Narinfos kept in memory while the disk takes none, with no more characters than those that wait. */
 const unsavedMax = 5_000;
 
-/** Milliseconds without a narinfo before they are moved. */
+/** Milliseconds without a narinfo, and without a NAR file of one that waits, before they are moved: Nix asks for these as soon as it has the narinfos. */
 const quietMs = 200;
 
 /** Rows moved at once, which takes milliseconds, and milliseconds until the next. */
@@ -111,6 +111,8 @@ export class GivenNarInfos {
   #waiting: Entry[] = [];
   #waitingCharacters = 0;
   #moving: NodeJS.Timeout | undefined;
+  /** When one of those that wait was last asked for by its URL. */
+  #usedMs = Number.NEGATIVE_INFINITY;
   /** The last of those that are not in the table, also when they could not be written. */
   readonly #byUrl = new Map<string, Entry>();
   readonly #byStoreHash = new Map<StoreHash, Entry>();
@@ -166,7 +168,9 @@ export class GivenNarInfos {
 
   /** The one that was given out last with a URL. */
   byUrl(urlKey: string): GivenNarInfo | undefined {
-    return (this.#byUrl.get(urlKey) ?? this.#entry(this.#sql.byUrl, urlKey))?.given;
+    const waiting = this.#byUrl.get(urlKey);
+    if (waiting !== undefined) this.#usedMs = performance.now();
+    return (waiting ?? this.#entry(this.#sql.byUrl, urlKey))?.given;
   }
 
   /** Whether `isNamedByHash` of all URLs that are remembered here: then what one of them means need not be looked up. */
@@ -221,6 +225,8 @@ export class GivenNarInfos {
   #moveIn(ms: number): void {
     clearTimeout(this.#moving);
     this.#moving = setTimeout(() => {
+      const busyMs = this.#usedMs + quietMs - performance.now();
+      if (busyMs > 0) return this.#moveIn(busyMs);
       try {
         this.#move(moveRows);
         if (this.#waiting.length > 0) this.#moveIn(moveEveryMs);

@@ -8,8 +8,8 @@ import { packPieceLength } from '../swarm/torrent/pack-torrent.ts';
 import type { Torrent } from '../swarm/torrent/torrent.ts';
 import type { HttpCache } from '../upstream/http-cache.ts';
 import type { Logger } from '../web/log.ts';
-import { heldBackBytes } from './assembly.ts';
 import type { BadSources } from './bad-sources.ts';
+import { wholeMaxBytes } from './byte-checker.ts';
 import type { HeldFiles } from './cache.ts';
 import type { Catalogs, Found } from './catalog-client.ts';
 import type { Whereabouts } from './catalog-questions.ts';
@@ -71,7 +71,7 @@ export class NarPlanner {
     const patient = caches.every(({ name }) => bad.has(fileHash, name));
     const { fileSize = Number.POSITIVE_INFINITY } = given.narInfo;
     // FileHash tells of the whole of it whether it is right, and nothing is released before.
-    if (fileSize <= heldBackBytes && !patient && share === undefined)
+    if (fileSize <= wholeMaxBytes && !patient && share === undefined)
       return this.#planWithoutTorrent(wanted, caches, catalogCache);
     let found = this.#withLocalPeers(wanted, catalogs.known(given.narInfo));
     if (patient && (found === undefined || found.peers.length === 0))

@@ -5,8 +5,7 @@
 
 import { NarswarmError } from '../nar/errors.ts';
 import type { Torrent } from '../swarm/torrent/torrent.ts';
-import { heldBackBytes } from './assembly.ts';
-import { byteChecker } from './byte-checker.ts';
+import { byteChecker, wholeMaxBytes } from './byte-checker.ts';
 import type { RaceOptions } from './nar-plan.ts';
 import { type Leg, waitingMaxBytes } from './race-leg.ts';
 import { UncheckedStart } from './unchecked-start.ts';
@@ -155,7 +154,7 @@ export class RaceFront {
       leg.usedBytes += bytes.length;
       this.gave.add(leg.source.name);
       this.#lead(leg);
-      await assembly.append(bytes);
+      await assembly.append(bytes, leg.checker?.whole === true && bytes.length === this.#sizeBytes);
       onUsed(leg.source.kind, bytes.length);
       onProgress();
       if (assembly.complete) onComplete(leg);
@@ -184,8 +183,8 @@ export class RaceFront {
       logger.warn('torrent-of-other-size', { fileHash, sizeBytes, torrent: torrent.infoHash });
       return false;
     }
-    // What is held back whole is compared with FileHash itself.
-    if (torrent.length <= heldBackBytes && sizeBytes !== undefined) return true;
+    // What is let through as a whole is compared with FileHash itself.
+    if (torrent.length <= wholeMaxBytes && sizeBytes !== undefined) return true;
     clearTimeout(this.#holding);
     assembly.hold();
     const start = new UncheckedStart(torrent, assembly);

@@ -9,7 +9,7 @@ import type { TestCatalog } from './test-catalog.ts';
 import type { TestUpstream } from './test-upstream.ts';
 
 /** Of one piece, and of several. */
-const nars = [30_000, 200_000, 64, 99_999].map((sizeBytes, n) => madeNar({ name: `packed-${n}`, sizeBytes }));
+const nars = [30_000, 300_000, 64, 99_999].map((sizeBytes, n) => madeNar({ name: `packed-${n}`, sizeBytes }));
 
 interface Opened {
   client: Client;

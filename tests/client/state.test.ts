@@ -112,6 +112,23 @@ t.test('what waits is moved into the table when nothing was given out for a mome
   for (const n of [0, 150, 299]) t.ok(state.givenByUrl(`nar/${n}`));
 });
 
+t.test('nothing is moved while NAR files of what waits are asked for', async (t) => {
+  const state = open(await statePath(t), { narInfos: 8_000 });
+  t.teardown(() => state.close());
+  await state.give(given);
+  let askedMs = performance.now();
+  let pauseMs = 0;
+  for (const startMs = askedMs; askedMs < startMs + 700; ) {
+    state.givenByUrl(given.urlKey);
+    await new Promise((resolve) => setImmediate(resolve));
+    pauseMs = Math.max(pauseMs, performance.now() - askedMs);
+    askedMs = performance.now();
+  }
+  // Unless the whole machine paused.
+  if (pauseMs < 150) t.equal(state.inserts, 0);
+  await until(() => state.inserts === 1);
+});
+
 t.test('a state of before there was a place to wait in is gone on with', async (t) => {
   const path = await statePath(t);
   const before = open(path);
