@@ -50,9 +50,12 @@ export function mayFollow(url: URL, caches: readonly { url: string }[]): boolean
   return host !== 'localhost' && !host.endsWith('.localhost') && host.includes('.');
 }
 
+/** Begins with a slash or with what may be a scheme: some versions of Nix append it to the cache's URL, others resolve it, as browsers do. */
+const readTwoWays = /^(?:\/|[a-z][a-z0-9+.-]*:)/i;
+
 /** The key that Nix will ask for when it reads a relative URL in a narinfo of ours; `undefined` if we could not tell it apart. */
 export function urlKeyOfNarUrl(narUrl: string): string | undefined {
-  if (isAbsoluteUrl(narUrl)) return undefined;
+  if (readTwoWays.test(narUrl)) return undefined;
   const key = urlKeyOf(`/${narUrl}`);
   if (key === undefined || key === '' || key === 'nix-cache-info' || key.startsWith(ownPrefix))
     return undefined;
