@@ -30,6 +30,8 @@ export interface AssemblyOptions {
   fileHash: Sha256;
   /** FileSize, when it is known. */
   sizeBytes: number | undefined;
+  /** What it has at most, whoever says what of its size. */
+  mostBytes: number;
   /** True if only bytes of checked pieces will be appended. */
   checked: boolean;
   /** Hashes large files, and has memory that is used again. */
@@ -109,10 +111,10 @@ export class Assembly {
    * it, and were compared with FileHash.
    */
   async append(bytes: Buffer, right = false): Promise<void> {
-    const { sizeBytes } = this.#options;
-    if (sizeBytes !== undefined && this.#appended + bytes.length > sizeBytes) {
-      throw new NarswarmError('file-size-mismatch', `more than ${sizeBytes} bytes`);
-    }
+    const { sizeBytes, mostBytes } = this.#options;
+    const most = Math.min(sizeBytes ?? mostBytes, mostBytes);
+    if (this.#appended + bytes.length > most)
+      throw new NarswarmError('file-size-mismatch', `more than ${most} bytes`);
     this.#keptMs += await this.#readers.follow(this.#released, bytes.length);
     this.#throwIfDiskIsNeeded();
     const hashing = right ? undefined : this.#update(bytes);

@@ -26,12 +26,18 @@ const copyBytes = 1024 * 1024;
 
 const noSuspects: ReadonlySet<string> = new Set();
 
+/** What any compression can add to a NAR: bzip2 adds a hundredth to what it cannot make smaller, and all of them a head. */
+const addedShare = 1 / 8;
+const addedBytes = 64 * 1024;
+
 export interface NarFetchOptions {
   /** Hashes what is large. */
   hashes: HashThread | undefined;
   fileHash: Sha256;
   /** FileSize of the narinfo. */
   sizeBytes: number | undefined;
+  /** NarSize of the narinfo. */
+  narSizeBytes: number;
   /** It is fetched before Nix asks for it. */
   ahead: boolean;
   limits: ClientLimits;
@@ -147,7 +153,7 @@ export class NarFetch {
   }
 
   async #begin(torrent: Torrent | undefined): Promise<Assembly> {
-    const { createWriter, fileHash } = this.#options;
+    const { createWriter, fileHash, narSizeBytes } = this.#options;
     const former = this.#assembly;
     const released = former?.released ?? 0;
     if (released === 0) await former?.writer.abort();
@@ -157,6 +163,8 @@ export class NarFetch {
       writer,
       fileHash,
       sizeBytes: this.#sizeBytes,
+      // NarSize is signed, FileSize is not: nobody fills the disk with a file that does not end.
+      mostBytes: Math.floor(narSizeBytes * (1 + addedShare)) + addedBytes,
       checked: torrent !== undefined && released === 0,
       hashes: this.#options.hashes,
     });

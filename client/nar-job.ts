@@ -18,7 +18,10 @@ import type { NarStory } from './story.ts';
 import { Bell } from './waiting.ts';
 
 export interface NarJobOptions
-  extends Omit<NarFetchOptions, 'signal' | 'sizeBytes' | 'createWriter' | 'plan' | 'onProgress'> {
+  extends Omit<
+    NarFetchOptions,
+    'signal' | 'sizeBytes' | 'narSizeBytes' | 'createWriter' | 'plan' | 'onProgress'
+  > {
   given: GivenNarInfo;
   held: HeldFiles;
   /** Milliseconds since 1970. */
@@ -59,7 +62,7 @@ export class NarJob {
 
   constructor(options: NarJobOptions) {
     const { given, fileHash, held, plan } = options;
-    const { compression, fileSize } = given.narInfo;
+    const { compression, fileSize, narSize } = given.narInfo;
     const { signal } = this.#stop;
     this.#options = options;
     this.fileHash = fileHash;
@@ -68,6 +71,7 @@ export class NarJob {
     this.#fetch = new NarFetch({
       ...options,
       sizeBytes: fileSize,
+      narSizeBytes: narSize,
       signal,
       createWriter: () => held.create(this.#storeName, fileSize),
       plan: (trustTorrent) => plan(() => this.sizeBytes, trustTorrent, signal),

@@ -224,6 +224,8 @@ async function sendUnsized(
 
 function drained(response: ServerResponse, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
+    // Who has gone away takes nothing, and says so once.
+    if (signal.aborted) return resolve();
     const done = (): void => {
       response.off('drain', done);
       signal.removeEventListener('abort', done);

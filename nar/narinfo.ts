@@ -193,7 +193,8 @@ class Draft {
       url: required('URL', this.#url),
       compression: this.#compression === '' ? 'bzip2' : this.#compression,
       ...(this.#fileHash === undefined ? {} : { fileHash: this.#fileHash }),
-      ...(this.#fileSize === undefined ? {} : { fileSize: this.#fileSize }),
+      // To Nix 0 means that it is not known: no compressed or plain NAR is empty.
+      ...(this.#fileSize ? { fileSize: this.#fileSize } : {}),
       narHash: required('NarHash', this.#narHash),
       narSize,
       references: this.#references,

@@ -30,7 +30,7 @@ const pattern = new RegExp(
     'URL: ([\\x21-\\x7e]{1,2000})',
     'Compression: ([a-z0-9]{0,16})',
     `(?:FileHash: ${hash}`,
-    ')?(?:FileSize: ([0-9]{1,15})',
+    ')?(?:FileSize: ([1-9][0-9]{0,14})',
     `)?NarHash: ${hash}`,
     'NarSize: ([1-9][0-9]{0,14})',
     `References: (${storePathName}(?: ${storePathName})*)?`,

@@ -17,7 +17,7 @@ interface Options {
 async function assembly(bytes: Buffer, options: Options): Promise<Assembly> {
   const fileHash = sha256FromDigest(hash('sha256', bytes, 'buffer'));
   const writer = await new MemoryStore().create(`${fileHash}.nar`);
-  return new Assembly({ writer, fileHash, sizeBytes: undefined, ...options });
+  return new Assembly({ writer, fileHash, sizeBytes: undefined, mostBytes: 1e9, ...options });
 }
 
 t.test('without a torrent the last 64 KiB are held back until FileHash is known to match', async (t) => {

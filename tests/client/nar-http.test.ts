@@ -283,6 +283,72 @@ t.test('without FileSize the size is what the upstream says, or unknown until th
   t.notOk(chunked.headers['content-length']);
 });
 
+t.test(
+  'a body that does not end is cut where no NAR file of its NarSize can be, whatever is said of its size',
+  async (t) => {
+    const lab = await Lab.open(t);
+    const upstream = await lab.upstream();
+    let sent = 0;
+    upstream.intercept = (request, response) => {
+      if (!request.url?.includes('nar/')) return false;
+      const block = Buffer.alloc(64 * 1024, 7);
+      const more = (): void => {
+        // Bounded, for when the client is not.
+        while (!response.destroyed && sent < 100_000_000) {
+          sent += block.length;
+          if (!response.write(block)) return void response.once('drain', more);
+        }
+      };
+      more();
+      return true;
+    };
+    const client = await lab.client([upstream]);
+    for (const fileSize of [undefined, Number.MAX_SAFE_INTEGER]) {
+      const nar = madeNar({ name: `endless-${fileSize}`, sizeBytes: 1_000_000, narInfo: { fileSize } });
+      upstream.put(`${nar.storeHash}.narinfo`, nar.narInfo.text);
+      sent = 0;
+      const answer = await fetchNar(client, nar);
+      t.notOk(answer.complete && answer.status === 200);
+      t.ok(answer.body.length < 4_000_000, 'NarSize is three megabytes');
+      await until(() => statusOf(client).transfers.running.length === 0);
+      t.ok(sent < 50_000_000, `${sent} bytes left the upstream`);
+    }
+  },
+);
+
+t.test(
+  'who goes away from an answer of unknown length leaves nothing running, whenever it does',
+  async (t) => {
+    const lab = await Lab.open(t);
+    const nar = madeNar({ name: 'left', sizeBytes: 20_000_000, narInfo: { fileSize: undefined } });
+    const upstream = await lab.upstream([nar]);
+    upstream.intercept = (request, response) => {
+      if (!request.url?.includes('nar/')) return false;
+      response.write(nar.bytes.subarray(0, 10_000_000));
+      return true;
+    };
+    const client = await lab.client([upstream], [], { limits: { lingerMs: 10, nearlyDoneBytes: 0 } });
+    for (const bytes of [1, 200_000, 1_000_000, 3_000_000, 5_000_000, 9_000_000]) {
+      await fetchNar(client, nar, {
+        onBytes: (received, stop) => {
+          if (received >= bytes) stop();
+        },
+      }).catch(() => undefined);
+      await until(() => statusOf(client).transfers.running.length === 0);
+    }
+    t.match(statusOf(client), { failed: 0 });
+  },
+);
+
+t.test('FileSize 0 means that it is not known, as it does to Nix', async (t) => {
+  const lab = await Lab.open(t);
+  const nar = madeNar({ name: 'zero', sizeBytes: 9_000, narInfo: { fileSize: 0 } });
+  const client = await lab.client([await lab.upstream([nar])]);
+  const answer = await fetchNar(client, nar);
+  t.equal(answer.status, 200);
+  t.ok(answer.body.equals(nar.bytes));
+});
+
 t.test('the least recently used files go when the cache is full', async (t) => {
   const lab = await Lab.open(t);
   const nars = ['a', 'b', 'c'].map((name) => madeNar({ name, sizeBytes: 100_000 }));

@@ -13,7 +13,7 @@ import {
 } from '../../nar/narinfo.ts';
 import { parsePublicKey, verifyNarInfo } from '../../nar/signature.ts';
 
-const fixtures = new URL('../fixtures/narinfo', import.meta.url);
+const fixtures = new URL('../fixtures/narinfo/', import.meta.url);
 const cacheKey = parsePublicKey('cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=');
 const hash = '1bn7c3bf5z32cdgylhbp9nzhh6ydib5ngsm6mdhsvf233g0nh1ac';
 
