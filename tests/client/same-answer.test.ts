@@ -2,9 +2,12 @@
 
 import { createHash } from 'node:crypto';
 import t from 'tap';
+import type { ClientConfig } from '../../client/config.ts';
 import type { Client } from '../../client/main.ts';
-import { type Answer, get, Lab, statusOf, until } from './lab.ts';
+import { type Answer, type ClientStatus, get, Lab, statusOf, unhurried, until } from './lab.ts';
 import { madeNar } from './made-nar.ts';
+import type { TestCatalog } from './test-catalog.ts';
+import type { TestUpstream } from './test-upstream.ts';
 
 const lastOf = (bytes: number): string => `bytes=${bytes - 10}-`;
 
@@ -38,6 +41,25 @@ const cases = sizes.flatMap((sizeBytes) =>
 );
 const nars = cases.map(({ nar }) => nar);
 
+/** What a pack holds; the rest are torrents of their own. */
+const packed = nars.filter(({ bytes }) => bytes.length <= 1 << 20);
+const packedBytes = packed.reduce((sum, { bytes }) => sum + bytes.length, 0);
+
+/** A client that is connected to whoever has the pack, and fetches nothing before it is asked for. */
+async function warmClient(
+  lab: Lab,
+  upstreams: TestUpstream[],
+  catalog: TestCatalog,
+  config: Partial<ClientConfig>,
+): Promise<Client> {
+  catalog.makePack();
+  const limits = { ...unhurried, aheadFileBytes: 0 };
+  const client = await lab.client(upstreams, [catalog], { ...config, limits });
+  await Promise.all(packed.map(({ storeHash }) => get(client.url, `${storeHash}.narinfo`)));
+  await until(() => statusOf(client).packs.warm === 1);
+  return client;
+}
+
 /** Where the bytes come from. Each opens a client of it. */
 const sources: Readonly<Record<string, (lab: Lab) => Promise<Client>>> = {
   http: async (lab) => lab.client([await lab.upstream(nars)]),
@@ -57,6 +79,25 @@ const sources: Readonly<Record<string, (lab: Lab) => Promise<Client>>> = {
     };
     return lab.client([await lab.upstream(nars)], [catalog]);
   },
+  'a pack': async (lab) => warmClient(lab, [], await lab.catalog(nars), { noUpstream: true }),
+  'mixed: a pack whose peer hangs up midway, then http': async (lab) => {
+    const catalog = await lab.catalog(nars);
+    let reads = 0;
+    catalog.beforeRead = async () => {
+      if (++reads % 5 === 0) throw new Error('the machine is gone');
+    };
+    return warmClient(lab, [await lab.upstream(nars)], catalog, {});
+  },
+};
+
+/** What must have been used, so that the answers are indeed from there. */
+const used: Readonly<Record<string, (status: ClientStatus) => boolean>> = {
+  http: ({ bytes }) => bytes.swarm === 0,
+  swarm: ({ bytes, packs }) => bytes.http === 0 && packs.downloadedBytes === 0,
+  'a pack': ({ bytes, packs }) => bytes.http === 0 && packs.downloadedBytes >= packedBytes,
+  'mixed: peers that die midway, then http': ({ bytes }) => bytes.http > 0 && bytes.swarm > 0,
+  'mixed: a pack whose peer hangs up midway, then http': ({ bytes, packs }) =>
+    bytes.http > 0 && packs.downloadedBytes > 0,
 };
 
 /** All of an answer that its reader can tell, but for the date. */
@@ -89,6 +130,7 @@ for (const [source, open] of Object.entries(sources)) {
     for (const { nar } of cases) await get(client.url, nar.narInfo.url);
     await until(() => statusOf(client).cache.files === cases.length);
     t.strictSame(await askAll(client), reference, 'held');
+    t.ok(used[source]?.(statusOf(client)) ?? true, JSON.stringify(statusOf(client)));
     await client.close();
     const restarted = await open(lab);
     t.strictSame(await askAll(restarted), reference, 'after a restart');
