@@ -4,7 +4,6 @@
  */
 
 import { execFile, execFileSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -212,15 +211,16 @@ export class NixLab {
     ]);
   }
 
-  /** SHA-256 (hex) of the NAR dump of a path. */
-  async dumpHash(store: string, path: string): Promise<string> {
-    const { stdout } = await run('nix', ['store', 'dump-path', '--store', this.#storeDir(store), path], {
-      env: this.#environment,
-      encoding: 'buffer',
-      maxBuffer: 1 << 30,
-      timeout: commandTimeoutMs,
-    });
-    return createHash('sha256').update(stdout).digest('hex');
+  /** What the store has noted as the hashes of the paths' NARs: those of their contents, when `verify` went through. */
+  async narHashes(store: string, paths: readonly string[]): Promise<string[]> {
+    const { stdout } = await this.#nix('nix-store', [
+      '--store',
+      this.#storeDir(store),
+      '-q',
+      '--hash',
+      ...paths,
+    ]);
+    return stdout.trim().split('\n');
   }
 
   #storeDir(store: string): string {
