@@ -66,8 +66,8 @@ export class HttpSource implements NarSource {
   readonly #given: GivenNarInfo;
   readonly #stallMs: HttpPatience;
   readonly #sizeBytes: () => number | undefined;
-  /** Of the last attempt. */
-  #guard: StallGuard | undefined;
+  /** In any attempt: some may run side by side. */
+  #stalled = false;
 
   constructor(
     cache: HttpCache,
@@ -83,7 +83,7 @@ export class HttpSource implements NarSource {
   }
 
   stalled(): boolean {
-    return this.#guard?.stalled === true;
+    return this.#stalled;
   }
 
   async open(fromByte: number, signal: AbortSignal): Promise<OpenNarBytes | undefined> {
@@ -93,7 +93,10 @@ export class HttpSource implements NarSource {
     const guard = stalled
       ? new StallGuard(again, signal, this.name)
       : new StallGuard(between, signal, this.name, firstByte);
-    this.#guard = guard;
+    const onAbort = (): void => {
+      this.#stalled ||= guard.stalled;
+    };
+    guard.signal.addEventListener('abort', onAbort, { once: true });
     try {
       const opened = await this.#openNar(fromByte, guard.signal);
       if (opened === undefined) {

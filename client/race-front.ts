@@ -51,6 +51,11 @@ export class RaceFront {
     return this.#options.assembly.appended;
   }
 
+  /** It is being moved: a leg may look as if it were ahead of it. */
+  get advancing(): boolean {
+    return this.#advancing;
+  }
+
   get sizeBytes(): number | undefined {
     return this.#sizeBytes;
   }

@@ -240,7 +240,7 @@ export class Race {
     const runs = new Set(this.#running.map(({ source }) => source));
     const atFront = new Set(this.#running.filter((_, at) => views[at]?.atFront).map(({ source }) => source));
     const other = this.#plan.next(runs);
-    const next = other ?? this.#plan.next(atFront);
+    const next = other ?? (this.#front.advancing ? undefined : this.#plan.next(atFront));
     if (next === undefined || this.#lastResorts.has(next.source)) return undefined;
     return { ...next, again: other === undefined };
   }
@@ -325,7 +325,7 @@ export class Race {
     const { signal } = leg.stopping;
     try {
       if (delayMs > 0) await delay(delayMs, undefined, { signal });
-      const patient = leg.source.kind === 'swarm' && !this.#plan.has('http', this.#lastResorts);
+      const patient = leg.source.kind === 'swarm' && !this.#hopesForHttp(leg);
       const opened = await leg.source.open(leg.fromByte, signal, patient);
       if (opened === undefined) return this.#absent(leg);
       if (leg.end !== undefined) return void closeBytes(opened);
@@ -336,6 +336,12 @@ export class Race {
     } catch (error) {
       if (leg.end === undefined && !this.#over) this.#failed(leg, asNarswarmError(error));
     }
+  }
+
+  /** Whether a cache may give what this leg is asked for; those that are late need not be hoped for. */
+  #hopesForHttp({ why }: Leg): boolean {
+    const late = why === 'late' ? this.#running.map(({ source }) => source) : [];
+    return this.#plan.has('http', new Set([...this.#lastResorts, ...late]));
   }
 
   /** It begins to ask: at once, or when a peer can give. False when nothing is left for it by then. */

@@ -20,6 +20,8 @@ interface Ranked {
  */
 export class SourcePlan<Source extends Ranked> {
   readonly #failures: Map<Source, number>;
+  /** Those that others had to help. */
+  readonly #late = new Set<Source>();
   readonly #limits: SourcePlanLimits;
   #attempts = 0;
 
@@ -49,12 +51,13 @@ export class SourcePlan<Source extends Ranked> {
   next(running: ReadonlySet<Source> = new Set()): { source: Source; failures: number } | undefined {
     if (this.#attempts >= this.#limits.attempts) return undefined;
     const kinds = new Set([...running].map(({ kind }) => kind));
-    let best: { source: Source; failures: number } | undefined;
+    let best: { source: Source; failures: number; rank: number } | undefined;
     for (const [source, failures] of this.#failures) {
       if (running.has(source) || !this.#mayBeAsked(source, failures, running)) continue;
       const other = best && kinds.has(best.source.kind) && !kinds.has(source.kind);
-      if (best === undefined || failures < best.failures || (failures === best.failures && other)) {
-        best = { source, failures };
+      const rank = failures + (this.#late.has(source) ? 1 : 0);
+      if (best === undefined || rank < best.rank || (rank === best.rank && other)) {
+        best = { source, failures, rank };
       }
     }
     return best;
@@ -89,9 +92,7 @@ export class SourcePlan<Source extends Ranked> {
 
   /** Another one had to help: it comes after those that have not failed, and is not given up for it. */
   late(source: Source): void {
-    const failures = this.#failures.get(source);
-    if (failures === undefined || failures >= this.#limits.attemptsPerSource - 1) return;
-    this.#failures.set(source, failures + 1);
+    this.#late.add(source);
   }
 
   /** A source does not have the file, or gave wrong bytes: it is not tried again. */
