@@ -194,7 +194,7 @@ t.test('a swarm that falls silent midway is helped by HTTP before it counts as f
   const answer = await fetchKnownNar(client, large);
   silence.resolve();
   t.ok(answer.complete && answer.body.equals(large.bytes));
-  t.match(statusOf(client).nars, { mixed: 1 });
+  await until(() => statusOf(client).nars.mixed === 1);
   const { legs } = await storyOf(lab, client, large);
   t.match(legs[0], { kind: 'swarm', end: 'beaten' });
   t.match(legs[1], { kind: 'http', why: 'late', end: 'finished' });
