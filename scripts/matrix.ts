@@ -3,7 +3,9 @@
  * or swarm alone would give it, hardly later than from the better of the two, or goes on to its next substituter. Prints a table for
  * each state of the catalog; the exit status is 1 when a cell broke the promise.
  *
- *   npm run matrix -- [--upstream good,slow] [--swarm lying] [--catalog up] [--jobs 2]
+ *   npm run matrix -- [--upstream good,slow] [--swarm lying] [--catalog up] [--jobs 2] [--stories]
+ *
+ * What the client did is told of each broken cell, and with --stories of all.
  */
 import { parseArgs } from 'node:util';
 import { MatrixLab } from './matrix/lab.ts';
@@ -26,6 +28,7 @@ const { values } = parseArgs({
     swarm: { type: 'string' },
     catalog: { type: 'string' },
     jobs: { type: 'string', default: '2' },
+    stories: { type: 'boolean', default: false },
   },
 });
 const upstreams = chosen(upstreamStates, values.upstream);
@@ -40,7 +43,7 @@ const jobs = Number(values.jobs);
 const lab = await MatrixLab.open();
 const results: GroupResult[] = [];
 try {
-  const run = new MatrixRun(lab, graceMs);
+  const run = new MatrixRun(lab, graceMs, values.stories);
   const alone = [
     ...upstreams.map((state) => async () => sayAlone(`upstream ${state}`, await run.upstreamAlone(state))),
     ...swarms.map((state) => async () => sayAlone(`swarm ${state}`, await run.swarmAlone(state))),

@@ -24,7 +24,7 @@ export interface CellResult extends Cell {
   /** Neither upstream nor swarm has the closure: a good cache is behind the client. */
   readonly fellThrough: boolean;
   readonly verdict: Verdict;
-  /** What the client did, where the promise was broken. */
+  /** What the client did, where the promise was broken, or in every cell. */
   readonly story: readonly string[];
 }
 
@@ -45,11 +45,13 @@ export class MatrixRun {
   /** Who uses the capped seeder; what it gives to two is half for each. */
   #capped: Promise<unknown> = Promise.resolve();
   readonly #graceMs: number;
+  readonly #tellsAll: boolean;
   #cells = 0;
 
-  /** A realisation that is too slow goes on for `graceMs` beyond what it is held to, to see by how much. */
-  constructor(lab: MatrixLab, graceMs: number) {
+  /** A realisation that is too slow goes on for `graceMs` beyond what it is held to, to see by how much. `tellsAll`: what the client did in cells that kept the promise, too. */
+  constructor(lab: MatrixLab, graceMs: number, tellsAll = false) {
     this.#lab = lab;
+    this.#tellsAll = tellsAll;
     this.#graceMs = graceMs;
   }
 
@@ -129,7 +131,7 @@ export class MatrixRun {
     const held = verdict(alone, outcome);
     const closure = this.#lab.closures.get(cell.swarm);
     const story =
-      held.ok || closure === undefined
+      (held.ok && !this.#tellsAll) || closure === undefined
         ? []
         : await explain(client, closure, start).catch((error: unknown) => [String(error)]);
     return { ...cell, outcome, fellThrough, verdict: held, story };
