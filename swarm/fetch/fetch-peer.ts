@@ -8,7 +8,6 @@ import { blockBytes, blockMaxBytes } from '../wire/limits.ts';
 import { WireDecoder, type WireVisitor } from '../wire/wire.ts';
 import {
   type BlockRequest,
-  blocksOf,
   encodeBitfield,
   encodeCancels,
   encodeExtended,
@@ -16,13 +15,14 @@ import {
   encodeKeepAlive,
   encodeRequests,
   encodeSimple,
-  fullBitfield,
 } from '../wire/wire-encode.ts';
 import type { Handshake } from '../wire/wire-handshake.ts';
+import { type Asked, AskedBlocks } from './asked-blocks.ts';
 import type { FetchLimits } from './fetch-limits.ts';
 import type { PeerPace as RememberedPace } from './peer-book.ts';
 import { PeerConnection } from './peer-connection.ts';
-import { type AskedAt, PeerPace } from './peer-pace.ts';
+import { PeerPace } from './peer-pace.ts';
+import { PeerPieces } from './peer-pieces.ts';
 
 /** What happens on the connection. Called while a socket is read: it records and decides, and waits for nothing. */
 export interface FetchPeerEvents {
@@ -39,14 +39,6 @@ export interface FetchPeerEvents {
   closed(peer: FetchPeer): void;
   /** A fault of ours, not of the peer. */
   fault(error: unknown): void;
-}
-
-/** A block that it was asked for. */
-interface Asked {
-  readonly block: BlockRequest;
-  readonly at: AskedAt;
-  /** Less was asked of it then than its path holds. */
-  readonly limited: boolean;
 }
 
 /** Blocks that are asked for together at the most, once the path is full: one read of the other side. */
@@ -83,11 +75,9 @@ export class FetchPeer implements WireVisitor {
   readonly address: PeerAddress;
   readonly #options: FetchPeerOptions;
   readonly #connection: PeerConnection;
-  #pieces: 'all' | Buffer;
+  readonly #pieces: PeerPieces;
   #choked = true;
-  readonly #asked = new Map<number, Asked>();
-  /** Blocks of all of them. */
-  #waitingFor = 0;
+  readonly #asked = new AskedBlocks();
   #togetherMax = 1;
   readonly #openedMs = performance.now();
   #arriving: Asked | undefined;
@@ -114,7 +104,7 @@ export class FetchPeer implements WireVisitor {
     this.#options = options;
     this.key = key;
     this.address = address;
-    this.#pieces = Buffer.alloc(Math.ceil(pieceCount(torrent) / 8));
+    this.#pieces = new PeerPieces(pieceCount(torrent));
     this.#requestsMax = limits.assumedRequests;
     this.pace = new PeerPace(limits, options.startRequests, options.known);
     this.#connection = new PeerConnection({
@@ -136,7 +126,7 @@ export class FetchPeer implements WireVisitor {
 
   /** Blocks asked for and not here. */
   get waitingFor(): number {
-    return this.#waitingFor;
+    return this.#asked.blocks;
   }
 
   get connected(): boolean {
@@ -162,8 +152,7 @@ export class FetchPeer implements WireVisitor {
   }
 
   has(index: number): boolean {
-    if (this.#pieces === 'all') return true;
-    return ((this.#pieces[index >> 3] ?? 0) & (0x80 >> (index & 7))) !== 0;
+    return this.#pieces.has(index);
   }
 
   /** It wants to be asked for what it suggests, and for the rest only in need. */
@@ -186,42 +175,31 @@ export class FetchPeer implements WireVisitor {
   appetite(nowMs: number): number {
     if (this.#choked || this.#connection.closed || nowMs < this.#pausedUntilMs) return 0;
     const window = Math.min(this.pace.window, this.#requestsMax);
-    const free = window - this.#waitingFor;
+    const free = window - this.#asked.blocks;
     return free < Math.min(window / 4, batchBlocks) ? 0 : free;
   }
 
   /** How long a block would take that it is asked for now. While nothing is known of it, what its handshake took and some more. */
   get expectMs(): number {
     const { slackMs } = this.#options.limits;
-    return this.pace.expectMs(this.#waitingFor) ?? 2 * ((this.pace.roundTripMs ?? 0) + slackMs);
+    return this.pace.expectMs(this.#asked.blocks) ?? 2 * ((this.pace.roundTripMs ?? 0) + slackMs);
   }
 
   /** `all` of what it should be asked for, or less because there is not more. */
   ask(blocks: readonly BlockRequest[], all: boolean): void {
-    const fresh = blocks.filter((block) => !this.#asked.has(blockKey(block)));
+    const fresh = [...this.#asked.missing(blocks)];
     if (fresh.length === 0) return;
     const nowMs = performance.now();
-    if (this.#asked.size === 0) this.#restartRate(nowMs);
+    if (this.#asked.blocks === 0) this.#restartRate(nowMs);
     const at = this.pace.asks(nowMs);
-    for (const block of fresh) {
-      this.#asked.set(blockKey(block), { block, at, limited: !all });
-      this.#waitingFor += blocksOf(block);
-    }
+    for (const block of fresh) this.#asked.add(block, at, !all);
     this.#connection.send(encodeRequests(fresh));
   }
 
   /** Says that blocks came from elsewhere. The answer, a block that crosses or a refusal, will be ignored. */
-  noLongerNeeds({ index, begin, lengthBytes }: BlockRequest): void {
-    if (this.#asked.size === 0) return;
-    const end = begin + lengthBytes;
-    const cancels: BlockRequest[] = [];
-    for (let at = begin; at < end; at += blockBytes) {
-      const block = this.#asked.get(blockKey({ index, begin: at }))?.block;
-      // What was asked for together with others is still needed for those.
-      if (block === undefined || at + block.lengthBytes > end || this.#isArriving(block)) continue;
-      this.#forget(block);
-      cancels.push(block);
-    }
+  noLongerNeeds(blocks: BlockRequest): void {
+    const cancels = [...this.#asked.within(blocks)].filter((block) => !this.#isArriving(block));
+    for (const block of cancels) this.#asked.delete(block);
     if (cancels.length > 0) this.#connection.send(encodeCancels(cancels));
   }
 
@@ -231,7 +209,7 @@ export class FetchPeer implements WireVisitor {
    */
   fellShort(nowMs: number, ms: number, leastBytes: number): boolean {
     if (nowMs - this.#rateSinceMs < ms) return false;
-    const short = this.#rateBytes < leastBytes && (this.#asked.size > 0 || this.#choked);
+    const short = this.#rateBytes < leastBytes && (this.#asked.blocks > 0 || this.#choked);
     this.#restartRate(nowMs);
     return short;
   }
@@ -239,7 +217,7 @@ export class FetchPeer implements WireVisitor {
   /** The blocks that it was asked for are free for others; they are still taken if they come first. */
   standsStill(): BlockRequest[] {
     this.pace.restart();
-    return this.#waitedFor();
+    return this.#asked.all();
   }
 
   stayAlive(nowMs: number): void {
@@ -252,7 +230,7 @@ export class FetchPeer implements WireVisitor {
   }
 
   #onClosed(): void {
-    this.#lose(this.#waitedFor());
+    this.#lose(this.#asked.all());
     this.#options.events.closed(this);
   }
 
@@ -294,7 +272,7 @@ export class FetchPeer implements WireVisitor {
     // They are suggested to others now.
     this.#suggested.clear();
     // With the fast extension each request is refused by itself; without, all are forgotten.
-    if (this.#connection.handshake?.fast === false) this.#lose(this.#waitedFor());
+    if (this.#connection.handshake?.fast === false) this.#lose(this.#asked.all());
   }
 
   unchoke(): void {
@@ -309,26 +287,25 @@ export class FetchPeer implements WireVisitor {
 
   have(index: number): void {
     this.#countChatter();
-    if (this.#pieces === 'all') return;
-    this.#pieces[index >> 3] = (this.#pieces[index >> 3] ?? 0) | (0x80 >> (index & 7));
+    this.#pieces.add(index);
     this.#options.events.ready(this);
   }
 
   bitfield(bits: Buffer): void {
     this.#countChatter();
-    this.#pieces = Buffer.from(bits);
+    this.#pieces.set(bits);
     this.#options.events.ready(this);
   }
 
   haveAll(): void {
     this.#countChatter();
-    this.#pieces = 'all';
+    this.#pieces.set('all');
     this.#options.events.ready(this);
   }
 
   reject(index: number, begin: number, lengthBytes: number): void {
     this.#countChatter();
-    const block = this.#asked.get(blockKey({ index, begin }))?.block;
+    const block = this.#asked.get({ index, begin })?.block;
     // It may answer a cancel.
     if (block === undefined || block.lengthBytes !== lengthBytes) return;
     // After a choke, BEP 6 has every request refused by itself: that says nothing about the piece.
@@ -340,7 +317,8 @@ export class FetchPeer implements WireVisitor {
     if (++this.#rejects > rejects) throw violation('it refuses everything');
     const ofPiece = (this.#rejectsOfPiece.get(index) ?? 0) + 1;
     this.#rejectsOfPiece.set(index, ofPiece);
-    if (ofPiece >= rejectsOfPiece) this.#lacks(index);
+    // It said that it has it, and does not give it.
+    if (ofPiece >= rejectsOfPiece) this.#pieces.delete(index);
     this.#pausedUntilMs = performance.now() + rejectedPauseMs;
     this.pace.restart();
     this.#lose([block]);
@@ -379,7 +357,7 @@ export class FetchPeer implements WireVisitor {
   }
 
   pieceStart(index: number, begin: number, lengthBytes: number): void {
-    const asked = this.#asked.get(blockKey({ index, begin }));
+    const asked = this.#asked.get({ index, begin });
     // It may cross a cancel, or come after we gave up on it; what was never asked for is skipped as well.
     this.#arriving = asked?.block.lengthBytes === lengthBytes ? asked : undefined;
     if (this.#arriving === undefined) this.#countChatter();
@@ -397,7 +375,7 @@ export class FetchPeer implements WireVisitor {
     this.#arriving = undefined;
     if (asked === undefined) return;
     const { block, at, limited } = asked;
-    this.#forget(block);
+    this.#asked.delete(block);
     this.#rejects = 0;
     this.#rejectsOfPiece.delete(block.index);
     this.#chatter = 0;
@@ -411,35 +389,16 @@ export class FetchPeer implements WireVisitor {
     return block?.index === index && block.begin === begin;
   }
 
-  #waitedFor(): BlockRequest[] {
-    return Array.from(this.#asked.values(), ({ block }) => block);
-  }
-
-  /** It said that it has a piece, and refuses to give it. */
-  #lacks(index: number): void {
-    if (this.#pieces === 'all') this.#pieces = fullBitfield(pieceCount(this.#options.torrent));
-    this.#pieces[index >> 3] = (this.#pieces[index >> 3] ?? 0) & ~(0x80 >> (index & 7));
-  }
-
   #countChatter(): void {
     const { torrent, limits } = this.#options;
     if (++this.#chatter > pieceCount(torrent) + 2 * limits.maxRequests + limits.chatter)
       throw violation('it talks too much');
   }
 
-  #forget(block: BlockRequest): void {
-    if (this.#asked.delete(blockKey(block))) this.#waitingFor -= blocksOf(block);
-  }
-
   #lose(blocks: BlockRequest[]): void {
-    for (const block of blocks) this.#forget(block);
+    for (const block of blocks) this.#asked.delete(block);
     if (blocks.length > 0) this.#options.events.lost(this, blocks);
   }
-}
-
-/** A number for each block: pieces have at most 4 MiB. */
-function blockKey({ index, begin }: Pick<BlockRequest, 'index' | 'begin'>): number {
-  return index * 0x800000 + begin;
 }
 
 function violation(why: string): NarswarmError {

@@ -9,10 +9,11 @@ import { hash, subtle } from 'node:crypto';
 import { NarswarmError } from '../../nar/errors.ts';
 import { type PeerAddress, parsePeer, printPeer } from '../address/peer-address.ts';
 import type { Torrent } from '../torrent/torrent.ts';
-import { blockBytes } from '../wire/limits.ts';
-import { type BlockRequest, blocksOf } from '../wire/wire-encode.ts';
+import type { BlockRequest } from '../wire/wire-encode.ts';
 import { makePeerId } from '../wire/wire-handshake.ts';
+import { DealPatience } from './deal-patience.ts';
 import { FetchAddresses } from './fetch-addresses.ts';
+import { blocksFor } from './fetch-asking.ts';
 import { type FetchLimits, fetchLimits } from './fetch-limits.ts';
 import { FetchPeer, type FetchPeerEvents, type FetchShare } from './fetch-peer.ts';
 import { FetchProgress } from './fetch-progress.ts';
@@ -115,12 +116,7 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   #downloadedBytes = 0;
 
   readonly #progress: FetchProgress;
-  /** Since when the piece that is to be delivered next is that one. */
-  #firstSinceMs = performance.now();
-  #heardMs = performance.now();
-  /** Silences since anything came from a peer that does not deal, and when something had been heard before the last of them. */
-  #needs = 0;
-  #neededMs = 0;
+  readonly #patience: DealPatience;
   #wake: (() => void) | undefined;
   #error: unknown;
   #closed = false;
@@ -139,7 +135,9 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     this.#memory = this.#share === undefined ? this.#hashes?.memory : undefined;
     this.#toByte = toByte;
     this.#window = this.#windowFrom(fromByte);
-    this.#progress = new FetchProgress(stallMs, this.#limits, performance.now());
+    const nowMs = performance.now();
+    this.#progress = new FetchProgress(stallMs, this.#limits, nowMs);
+    this.#patience = new DealPatience(this.#limits, stallMs / 2, nowMs);
     this.live = new Promise((resolve) => {
       this.#isLive = resolve;
     });
@@ -168,9 +166,10 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     if (!this.#held) return;
     this.#held = false;
     if (fromByte !== undefined) this.#window = this.#windowFrom(fromByte);
-    this.#firstSinceMs = performance.now();
-    this.#heardMs = this.#firstSinceMs;
-    this.#progress.waits(this.#firstSinceMs);
+    const nowMs = performance.now();
+    this.#patience.waits(nowMs);
+    this.#patience.heard(nowMs, false);
+    this.#progress.waits(nowMs);
     this.#connectMore();
     this.#askAll();
   }
@@ -210,13 +209,14 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
         if (this.#closed) throw this.#error;
         const piece = this.#window.deliver();
         if (piece !== undefined) {
-          this.#firstSinceMs = performance.now();
+          this.#patience.waits(performance.now());
           // There is room for one more.
           this.#askAll();
           yield piece;
           // While the caller was busy nobody was waited for.
-          this.#firstSinceMs = performance.now();
-          this.#progress.waits(this.#firstSinceMs);
+          const nowMs = performance.now();
+          this.#patience.waits(nowMs);
+          this.#progress.waits(nowMs);
           continue;
         }
         // A piece that is being checked is whole.
@@ -262,9 +262,9 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   blockBytes(peer: FetchPeer, block: BlockRequest, bytes: Buffer, offset: number): void {
     this.#downloadedBytes += bytes.length;
     if (!this.#window.write(peer.key, block, bytes, offset)) return;
-    this.#heardMs = performance.now();
-    this.#progress.heard(this.#heardMs);
-    if (!peer.deals || peer.offers(block.index)) this.#needs = 0;
+    const nowMs = performance.now();
+    this.#progress.heard(nowMs);
+    this.#patience.heard(nowMs, !peer.deals || peer.offers(block.index));
   }
 
   blockEnds(peer: FetchPeer, block: BlockRequest): void {
@@ -393,73 +393,16 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     if (appetite === 0) return;
     if (peer.has(this.#window.first)) this.#isLive();
     if (this.#held) return;
-    const has = (index: number): boolean =>
-      peer.offers(index) || (peer.has(index) && this.#presses(index, nowMs));
-    const dueMs = nowMs + 2 * peer.expectMs + this.#limits.slackMs;
-    const blocks: BlockRequest[] = [];
-    // What is waited for and overdue comes before what is not asked for yet.
-    if (this.#wake !== undefined && this.#peers.size > 1) {
-      const most = Math.min(appetite, this.#limits.overtakeRequests);
-      blocks.push(...this.#window.overtake(peer.key, has, most, { nowMs, dueMs, firstOnly: true }));
-    }
-    const how =
-      this.#share !== undefined && !peer.deals
-        ? { spread: Math.random() }
-        : { skipBytes: this.#leftToOthers(peer) };
-    this.#makeRoom();
-    // What several may have to take over from each other is asked for in small blocks.
-    const togetherMax = this.#peers.size === 1 ? peer.togetherMax : 1;
-    const left = appetite - blocks.length;
-    blocks.push(...this.#window.take(peer.key, has, left, { dueMs, togetherMax, ...how }));
-    const all = blocks.reduce((sum, block) => sum + blocksOf(block), 0) === appetite;
-    // Nothing is left that nobody was asked for: an idle peer may overtake a slow one.
-    if (blocks.length === 0 && peer.waitingFor === 0 && this.#peers.size > 1) {
-      const most = Math.min(appetite, this.#limits.overtakeRequests);
-      blocks.push(...this.#window.overtake(peer.key, has, most, { nowMs, dueMs }));
-    }
+    const { blocks, all } = blocksFor(peer, appetite, {
+      window: this.#window,
+      peers: this.#peers,
+      limits: this.#limits,
+      patience: this.#patience,
+      shared: this.#share !== undefined,
+      waiting: this.#wake !== undefined,
+      nowMs,
+    });
     peer.ask(blocks, all);
-  }
-
-  /** What all paths hold twice over has to fit, so that none of them waits for the reader. */
-  #makeRoom(): void {
-    const { aheadBytes, aheadMaxBytes } = this.#limits;
-    let blocks = 0;
-    for (const { pace } of this.#peers.values()) blocks += pace.bytesPerSecond > 0 ? pace.window : 0;
-    this.#window.makeRoom(
-      Math.min(Math.max(2 * blocks * blockBytes, aheadBytes), Math.max(aheadBytes, aheadMaxBytes)),
-    );
-  }
-
-  /** Bytes that the others will have got before a slow peer gives anything: it works on what comes after that. */
-  #leftToOthers(peer: FetchPeer): number {
-    if (this.#peers.size === 1 || !peer.proven) return 0;
-    let quickestMs = Number.POSITIVE_INFINITY;
-    let bytesPerMs = 0;
-    for (const other of this.#peers.values()) {
-      if (other === peer || !other.proven || other.waitingFor === 0) continue;
-      quickestMs = Math.min(quickestMs, other.expectMs);
-      bytesPerMs += other.pace.bytesPerSecond / 1_000;
-    }
-    const laterMs = peer.expectMs - 2 * quickestMs - this.#limits.slackMs;
-    return laterMs > 0 ? laterMs * bytesPerMs : 0;
-  }
-
-  /**
-   * Whether a seed that deals is asked for a piece all the same: the next one, when nothing comes from anybody or that piece is late;
-   * any, when nothing has come from the others for many silences.
-   */
-  #presses(index: number, nowMs: number): boolean {
-    const { dealNeeds, dealPatienceMs } = this.#limits;
-    if (this.#needs >= dealNeeds) return true;
-    if (index !== this.#window.first) return false;
-    const silent = nowMs - this.#heardMs > this.#stallMs / 2;
-    if (!silent) return nowMs - this.#firstSinceMs > dealPatienceMs;
-    // Once for each silence.
-    if (this.#neededMs !== this.#heardMs) {
-      this.#needs++;
-      this.#neededMs = this.#heardMs;
-    }
-    return true;
   }
 
   #ban(key: string): void {

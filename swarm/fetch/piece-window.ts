@@ -3,41 +3,22 @@
  * which they are delivered, and only so far ahead as there is room. No sockets and no clock: decisions only.
  */
 
-import { hash } from 'node:crypto';
 import { pieceHashBytes, pieceSize, type Torrent } from '../torrent/torrent.ts';
 import { blockBytes } from '../wire/limits.ts';
 import type { BlockRequest } from '../wire/wire-encode.ts';
+import {
+  type ActivePiece,
+  asked,
+  blockDigest,
+  copyInto,
+  here,
+  mayAsk,
+  openPiece,
+  peersOf,
+  takes,
+  wanted,
+} from './active-piece.ts';
 import { PieceMemory } from './piece-memory.ts';
-
-/** States of a block; the legal moves are wanted → asked → here, and asked → wanted when a peer lets us down. */
-const wanted = 0;
-const asked = 1;
-const here = 2;
-
-interface ActivePiece {
-  readonly index: number;
-  readonly bytes: Buffer;
-  readonly blocks: Uint8Array;
-  /** When each block was expected from the one that was asked for it last. */
-  readonly dueMs: Float64Array;
-  /** Who was asked for each block last. */
-  readonly askedOf: (string | undefined)[];
-  /** How often each block was asked of another one although it had been asked for. */
-  readonly overtaken: Uint8Array;
-  /** Who is sending each block into its place at this moment. */
-  readonly writers: (string | undefined)[];
-  /** Who gave each block that is here. */
-  readonly sources: (string | undefined)[];
-  missing: number;
-  /** Blocks that are wanted: a window that is full is looked at for each block that comes. */
-  unasked: number;
-  /** After a spoilt attempt of several peers: all blocks come from one peer, `owner`, so that the next failure names the liar. */
-  alone: boolean;
-  owner: string | undefined;
-  /** The blocks of that spoilt attempt, to be compared with the good ones: whoever's differ has lied. */
-  suspects: { peer: string; digest: Buffer }[];
-  check: Check;
-}
 
 interface Spare {
   readonly index: number;
@@ -46,9 +27,6 @@ interface Spare {
   /** Those of its blocks that another one was sending when this began: the others go to their place. */
   readonly doubled: ReadonlySet<number>;
 }
-
-/** Of a piece. The legal moves are open → due, when its last block is here, and from there to verified or back to open. */
-type Check = 'open' | 'due' | 'verified';
 
 export type CheckResult =
   /** The piece is right; `liars` spoilt an attempt at it. */
@@ -406,23 +384,7 @@ export class PieceWindow {
     if (this.#active.length >= this.#room || index >= this.#end) return undefined;
     const size = pieceSize(this.#torrent, index);
     const bytes = this.#memory.take(size);
-    const blocks = new Uint8Array(Math.ceil(bytes.length / blockBytes));
-    const piece: ActivePiece = {
-      index,
-      bytes,
-      blocks,
-      dueMs: new Float64Array(blocks.length),
-      askedOf: [],
-      overtaken: new Uint8Array(blocks.length),
-      writers: [],
-      sources: [],
-      missing: blocks.length,
-      unasked: blocks.length,
-      alone: false,
-      owner: undefined,
-      suspects: [],
-      check: 'open',
-    };
+    const piece = openPiece(index, bytes);
     this.#active.push(piece);
     this.#unasked += piece.unasked;
     return piece;
@@ -467,26 +429,4 @@ function firstBlock({ begin }: BlockRequest): number {
 
 function endBlock({ begin, lengthBytes }: BlockRequest): number {
   return Math.ceil((begin + lengthBytes) / blockBytes);
-}
-
-/** `copy` into memory that threads share goes word by word, as if another one wrote there as well, and takes three times as long. */
-function copyInto(memory: Buffer, bytes: Buffer, at: number): void {
-  memory.fill(bytes, at, at + bytes.length);
-}
-
-function mayAsk({ alone, owner }: ActivePiece, peer: string): boolean {
-  return !alone || owner === undefined || owner === peer;
-}
-
-/** Whether a block that comes from this peer is of use. */
-function takes({ blocks, alone, owner }: ActivePiece, peer: string, block: number): boolean {
-  return blocks[block] !== here && (!alone || owner === peer);
-}
-
-function peersOf({ sources }: ActivePiece): string[] {
-  return [...new Set(sources.filter((peer) => peer !== undefined))];
-}
-
-function blockDigest({ bytes }: ActivePiece, block: number): Buffer {
-  return hash('sha1', bytes.subarray(block * blockBytes, (block + 1) * blockBytes), 'buffer');
 }
