@@ -17,6 +17,7 @@ import { HttpCatalog } from '../upstream/http-catalog.ts';
 import { HttpClient } from '../upstream/http-client.ts';
 import { defaultUpstreamLimits } from '../upstream/limits.ts';
 import { openHttpServer } from '../web/server.ts';
+import type { ShortAnswers } from '../web/short-requests.ts';
 import { Ahead } from './ahead.ts';
 import { HeldFiles } from './cache.ts';
 import { CacheInfo, clientPriority } from './cache-info.ts';
@@ -28,11 +29,12 @@ import { makeClientApp } from './http.ts';
 import { makeClientMetrics } from './metrics.ts';
 import { NarServer } from './nar.ts';
 import { NarInfoFinder } from './narinfo.ts';
+import { shortNarInfo } from './narinfo-route.ts';
 import { KeptPeerBook } from './peer-book.ts';
 import type { ClientSetup } from './setup.ts';
 import { Share } from './share.ts';
 import { SourceTotals } from './source-totals.ts';
-import { openClientState } from './state.ts';
+import { type GivenNarInfo, openClientState } from './state.ts';
 import { clientSummary } from './summary.ts';
 import { Traffic } from './traffic.ts';
 import { Transfers } from './transfers.ts';
@@ -312,11 +314,11 @@ export async function openClient(config: ClientConfig): Promise<Client> {
         ...share?.setup(),
       };
     };
+    const narInfoRoute = { narInfos, onGiven: (given: GivenNarInfo) => ahead.noteNarInfo(given), logger };
     const app = makeClientApp({
+      ...narInfoRoute,
       cacheInfo,
-      narInfos,
       nars,
-      onGiven: (given) => ahead.noteNarInfo(given),
       metrics: makeClientMetrics({
         ...{ counts, held, totals, traffic },
         share: () => share?.status(),
@@ -331,9 +333,9 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       ],
       setup,
       status,
-      logger,
     });
-    const server = await openHttpServer({ ...config.http, app });
+    const short: ShortAnswers = (target) => shortNarInfo(target, narInfoRoute);
+    const server = await openHttpServer({ ...config.http, app, short });
     closers.push(() => server.close());
 
     const { publicHost } = config;

@@ -8,6 +8,7 @@ import type { StoreHash } from '../nar/store-path.ts';
 import { sendNotFound } from '../web/app.ts';
 import type { Logger } from '../web/log.ts';
 import { sendText } from '../web/send.ts';
+import { type ShortAnswer, shortNotFound } from '../web/short-requests.ts';
 import { storeHashOfNarInfoName } from './local-url.ts';
 import type { NarInfoFinder } from './narinfo.ts';
 import type { GivenNarInfo } from './state.ts';
@@ -27,6 +28,44 @@ export interface NarInfoRouteOptions {
 export function askedNarInfo({ method, url = '' }: IncomingMessage): StoreHash | undefined {
   if (method !== 'GET' && method !== 'HEAD') return undefined;
   return storeHashOfNarInfoName(url.slice(1));
+}
+
+/** For a GET that Node need not read: see web/short-requests.ts. The answer is the same. No browser's is among them, so that none is of a strange page. */
+export function shortNarInfo(
+  target: string,
+  options: NarInfoRouteOptions,
+): ShortAnswer | Promise<ShortAnswer> | undefined {
+  const storeHash = storeHashOfNarInfoName(target.slice(1));
+  if (storeHash === undefined) return undefined;
+  const ready = options.narInfos.ready(storeHash);
+  return ready === undefined ? findShort(storeHash, options) : shortAnswer(storeHash, ready, options);
+}
+
+async function findShort(storeHash: StoreHash, options: NarInfoRouteOptions): Promise<ShortAnswer> {
+  try {
+    return shortAnswer(storeHash, (await options.narInfos.find(storeHash)) ?? 'absent', options);
+  } catch (error) {
+    return failed(storeHash, error, options);
+  }
+}
+
+function shortAnswer(
+  storeHash: StoreHash,
+  given: GivenNarInfo | 'absent',
+  options: NarInfoRouteOptions,
+): ShortAnswer {
+  if (given === 'absent') return shortNotFound;
+  try {
+    options.onGiven(given);
+  } catch (error) {
+    return failed(storeHash, error, options);
+  }
+  return { status: '200 OK', headers, text: given.narInfo.text };
+}
+
+function failed(storeHash: StoreHash, error: unknown, { logger }: NarInfoRouteOptions): ShortAnswer {
+  logger.warn('request-failed', { method: 'GET', path: `/${storeHash}.narinfo`, error });
+  return shortNotFound;
 }
 
 /** 404 when nobody has it, whoever failed: Nix goes on elsewhere on a 404 and on nothing else. Never rejects. */

@@ -4,6 +4,7 @@ import { createServer, type RequestListener, type Server } from 'node:http';
 import { type AddressInfo, isIPv6, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { NarswarmError } from '../nar/errors.ts';
+import { answerShort, type ShortAnswers } from './short-requests.ts';
 
 export interface HttpLimits {
   /** Milliseconds for the head of a request, against callers that send a byte now and then. */
@@ -50,6 +51,8 @@ export interface HttpServerOptions {
   port: number;
   /** An express application, or any other listener. */
   app: RequestListener;
+  /** Asked first, for requests that are short. */
+  short?: ShortAnswers;
   limits?: Partial<HttpLimits>;
 }
 
@@ -65,7 +68,7 @@ export interface HttpServer {
 
 /** Throws `config-invalid` when the address cannot be listened on. */
 export async function openHttpServer(options: HttpServerOptions): Promise<HttpServer> {
-  const { host, port, app } = options;
+  const { host, port, app, short } = options;
   const limits = { ...defaultHttpLimits, ...options.limits };
   const server = createServer({
     headersTimeout: limits.headersTimeoutMs,
@@ -107,6 +110,22 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     if (closing) response.shouldKeepAlive = false;
     app(request, response);
   });
+  if (short !== undefined) {
+    // Node's own: it is given the connections on which something else is asked.
+    const take = server.listeners('connection')[0] as (this: Server, socket: Socket) => void;
+    server.off('connection', take);
+    server.on('connection', (socket) => {
+      answerShort(socket, {
+        answers: short,
+        firstMs: limits.headersTimeoutMs,
+        keepAliveMs: limits.keepAliveMs,
+        leave: () => take.call(server, socket),
+        begun: () => underWay.set(socket, 1),
+        ended: () => ended(socket),
+        closing: () => closing !== undefined,
+      });
+    });
+  }
 
   const address = await listen(server, host, port, limits.backlog);
   return {
