@@ -12,7 +12,7 @@ import { isDiskFull } from '../store/disk-error.ts';
 import type { NarFileHandle } from '../store/nar-file-store.ts';
 import type { HeldFiles } from './cache.ts';
 import { NarFetch, type NarFetchOptions } from './nar-fetch.ts';
-import { asNarswarmError } from './race.ts';
+import { asNarswarmError } from './race-failures.ts';
 import type { GivenNarInfo } from './state.ts';
 import type { NarStory } from './story.ts';
 import { Bell } from './waiting.ts';

@@ -1,15 +1,17 @@
 /**
  * Fetches one NAR file from sources that race, help and replace each other. Each runs as a leg from a byte of its own on; bytes behind
- * the front are dropped, those ahead of it wait. When and whom is decided in race-policy.ts; here it is done.
+ * the front are dropped, those ahead of it wait. When and whom is decided in race-policy.ts; here they are started and stopped.
  */
 
 import { setTimeout as delay } from 'node:timers/promises';
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import type { LaterPlan, RaceOptions, RaceResult } from './nar-plan.ts';
-import type { NarSource, OpenNarBytes } from './nar-sources.ts';
+import type { NarSource } from './nar-sources.ts';
+import { asNarswarmError, RaceFailures } from './race-failures.ts';
 import { RaceFront } from './race-front.ts';
-import { Leg, waitingMaxBytes } from './race-leg.ts';
+import { Leg } from './race-leg.ts';
 import { beaten, joining, type LegView, legsMax, opening, startAhead, tinyBytes } from './race-policy.ts';
+import { RacePump } from './race-pump.ts';
 import { SourcePlan } from './source-plan.ts';
 import type { LegEnd, LegReason } from './story.ts';
 import { aborted } from './waiting.ts';
@@ -37,18 +39,16 @@ export class Race {
   readonly #plan: SourcePlan<NarSource>;
   readonly #pumps: Promise<void>[] = [];
   readonly #result = Promise.withResolvers<RaceResult>();
-  readonly #wrong = new Set<string>();
   readonly #front: RaceFront;
-  readonly #failedSources = new Set<string>();
+  readonly #pump: RacePump;
+  readonly #failures: RaceFailures;
   readonly #lastResorts: Set<NarSource>;
   readonly #slowJoins = new Map<NarSource, number>();
   #running: Leg[] = [];
   #later: boolean;
-  #failure: NarswarmError | undefined;
   #lastEnd: LegReason | undefined;
   #timer: NodeJS.Timeout | undefined;
   #over = false;
-  #fellBack = false;
 
   constructor(options: RaceOptions) {
     const { plan, limits } = options;
@@ -65,6 +65,22 @@ export class Race {
       },
       onComplete: (leg) => this.#completed(leg),
       onFailed: (error) => this.#spoilt(error),
+    });
+    this.#failures = new RaceFailures({ ...options, sources: this.#plan });
+    this.#pump = new RacePump({
+      assembly: options.assembly,
+      front: this.#front,
+      patient: (leg) => leg.source.kind === 'swarm' && !this.#hopesForHttp(leg),
+      begin: ({ past }, nowMs, reachedMs) => this.#ahead(past.view(), nowMs, reachedMs),
+      contested: () => this.#running.length > 1,
+      onChange: () => this.#look(),
+      onLate: (leg) => {
+        this.#stop(leg, 'beaten');
+        // It can be asked again when the other one stops after all.
+        this.#look();
+      },
+      onAbsent: (leg) => this.#absent(leg),
+      onFinished: (leg) => this.#finished(leg),
     });
     this.#later = plan.later !== undefined;
   }
@@ -266,7 +282,7 @@ export class Race {
     if (this.#later) return false;
     const nobody = (): NarswarmError =>
       new NarswarmError('upstream-failed', `nobody has ${this.#options.fileHash}`);
-    this.#finish({ failure: this.#failure ?? nobody() });
+    this.#finish({ failure: this.#failures.last ?? nobody() });
     return false;
   }
 
@@ -274,7 +290,7 @@ export class Race {
     const { pasts } = this.#options;
     const nowMs = performance.now();
     const past = pasts.of(source.name);
-    this.#logFallback(source, why);
+    this.#failures.logFallback(source, why, this.#running.at(-1) ?? this.legs.at(-1));
     // Whoever comes because another one is slow begins where that one will be.
     const fromByte = why === 'slow' ? this.#ahead(past.view(), nowMs, 0) : this.#front.byte;
     if (fromByte === undefined) return;
@@ -282,7 +298,7 @@ export class Race {
     const leg = new Leg({ source, why, fromByte, nowMs, past });
     this.legs.push(leg);
     this.#running.push(leg);
-    this.#pumps.push(this.#pump(leg, failures * retryDelayMs));
+    this.#pumps.push(this.#run(leg, failures * retryDelayMs));
   }
 
   #ahead(past: LegView['past'], nowMs: number, reachedMs: number): number | undefined {
@@ -301,15 +317,6 @@ export class Race {
     });
   }
 
-  #logFallback(source: NarSource, why: LegReason): void {
-    const { logger, fileHash } = this.#options;
-    const reasons: readonly LegReason[] = ['no-live-peer', 'late', 'slow', 'failed', 'absent', 'wrong'];
-    if (this.#fellBack || !reasons.includes(why)) return;
-    this.#fellBack = true;
-    const last = this.#running.at(-1) ?? this.legs.at(-1);
-    logger.info('nar-fallback', { fileHash, why, from: last?.source.name, to: source.name });
-  }
-
   #stop(leg: Leg, end: LegEnd): void {
     leg.stop(end, performance.now(), anotherWasFaster);
     this.#leave(leg);
@@ -319,20 +326,10 @@ export class Race {
     this.#running = this.#running.filter((each) => each !== leg);
   }
 
-  // What they give
-
-  async #pump(leg: Leg, delayMs: number): Promise<void> {
-    const { signal } = leg.stopping;
+  async #run(leg: Leg, delayMs: number): Promise<void> {
     try {
-      if (delayMs > 0) await delay(delayMs, undefined, { signal });
-      const patient = leg.source.kind === 'swarm' && !this.#hopesForHttp(leg);
-      const opened = await leg.source.open(leg.fromByte, signal, patient);
-      if (opened === undefined) return this.#absent(leg);
-      if (leg.end !== undefined) return void closeBytes(opened);
-      this.#front.learnSize(opened.lengthBytes);
-      if (!(await this.#asks(leg, opened))) return void closeBytes(opened);
-      await this.#take(leg, opened);
-      await this.#atEnd(leg);
+      if (delayMs > 0) await delay(delayMs, undefined, { signal: leg.stopping.signal });
+      await this.#pump.run(leg);
     } catch (error) {
       if (leg.end === undefined && !this.#over) this.#failed(leg, asNarswarmError(error));
     }
@@ -344,76 +341,6 @@ export class Race {
     return this.#plan.has('http', new Set([...this.#lastResorts, ...late]));
   }
 
-  /** It begins to ask: at once, or when a peer can give. False when nothing is left for it by then. */
-  async #asks(leg: Leg, opened: OpenNarBytes): Promise<boolean> {
-    if (leg.state !== 'opening') return true;
-    const { live } = opened;
-    if (live !== undefined) {
-      leg.state = 'holding';
-      void live.then(() => {
-        leg.released = true;
-        leg.bell.ring();
-      });
-      this.#look();
-      while (!leg.released) await leg.bell.next(leg.stopping.signal);
-    }
-    const nowMs = performance.now();
-    const fromByte =
-      opened.startAt === undefined
-        ? leg.fromByte
-        : this.#ahead(leg.past.view(), nowMs, nowMs - leg.startedMs);
-    if (fromByte === undefined) {
-      this.#stop(leg, 'beaten');
-      // It can be asked again when the other one stops after all.
-      this.#look();
-      return false;
-    }
-    opened.startAt?.(fromByte);
-    leg.asks(fromByte, nowMs);
-    leg.receives = opened.receivedBytes;
-    this.#look();
-    return true;
-  }
-
-  async #take(leg: Leg, opened: OpenNarBytes): Promise<void> {
-    const { assembly } = this.#options;
-    for await (const { bytes, checked, peers } of opened.bytes) {
-      // The end of an HTTP body is waited for, so that its connection can be used again; but nothing may follow.
-      if (assembly.complete) return;
-      leg.arrived(bytes.length, peers, performance.now());
-      leg.byTorrent = checked;
-      const { keptMs } = assembly;
-      await this.#front.take(leg, bytes);
-      leg.kept(assembly.keptMs - keptMs);
-      if (assembly.complete && leg.source.kind === 'swarm') return;
-      if (leg.waitingBytes >= waitingMaxBytes) await this.#room(leg);
-      if (this.#running.length > 1) this.#look();
-      leg.waits(performance.now());
-    }
-  }
-
-  async #room(leg: Leg): Promise<void> {
-    const sinceMs = performance.now();
-    while (leg.waitingBytes >= waitingMaxBytes) await leg.bell.next(leg.stopping.signal);
-    leg.kept(performance.now() - sinceMs);
-  }
-
-  /** All that it has was taken from it, or waits. */
-  async #atEnd(leg: Leg): Promise<void> {
-    const { assembly } = this.#options;
-    while (leg.waiting.length > 0 && !assembly.complete) await leg.bell.next(leg.stopping.signal);
-    if (!assembly.complete && leg.at === this.#front.byte && leg.at === (this.#front.sizeBytes ?? leg.at)) {
-      await this.#front.finish(leg);
-    }
-    if (assembly.complete || leg.end !== undefined) return;
-    if (leg.at !== this.#front.sizeBytes) {
-      throw new NarswarmError('upstream-failed', `${leg.source.name} ended too early`);
-    }
-    leg.ended('finished', performance.now());
-    this.#leave(leg);
-    this.#look();
-  }
-
   // How it ends
 
   #absent(leg: Leg): void {
@@ -421,50 +348,18 @@ export class Race {
     this.#ended(leg, 'absent', 'absent');
   }
 
-  #failed(leg: Leg, error: NarswarmError): void {
-    const { logger, fileHash, bad, onWrong, onWrongTorrent } = this.#options;
-    const { source } = leg;
-    this.#failure = error;
-    if (!this.#failedSources.has(source.name)) {
-      this.#failedSources.add(source.name);
-      logger.warn('source-failed', { fileHash, source: source.name, fromByte: this.#front.byte, error });
-    }
-    // A full disk is nobody's fault, and no other source helps.
-    if (error.code === 'store-failed') {
-      this.#fail(error);
-      return;
-    }
-    const mismatch = ['piece-mismatch', 'file-hash-mismatch', 'file-size-mismatch'].includes(error.code);
-    if (!mismatch) {
-      const stalled = this.#stalled(leg, error);
-      if (stalled) this.#options.hung.note(fileHash, source.name);
-      // The next time would take as long again.
-      if (stalled && leg.usedBytes === 0) this.#plan.gone(source);
-      else this.#plan.failed(source, leg.usedBytes);
-      this.#ended(leg, 'failed', 'failed', error);
-      return;
-    }
-    this.#plan.gone(source);
-    // One that says beforehand that its file is another one has spoilt nothing.
-    if (leg.receivedBytes === 0) {
-      this.#ended(leg, 'failed', 'failed', error);
-      return;
-    }
-    source.spoilt?.();
-    onWrong(source.name, error);
-    // Nothing was mixed with it, so it is known to be wrong; a torrent may itself be.
-    if (leg.byTorrent) onWrongTorrent();
-    else if (error.code === 'piece-mismatch') this.#wrong.add(source.name);
-    else bad.note(fileHash, source.name);
-    this.#ended(leg, 'failed', 'wrong', error);
+  /** All that it has was taken from it. */
+  #finished(leg: Leg): void {
+    leg.ended('finished', performance.now());
+    this.#leave(leg);
+    this.#look();
   }
 
-  /** Nothing came for as long as it is waited for. */
-  #stalled({ source, startedMs, receivedBytes }: Leg, { code }: NarswarmError): boolean {
-    if (source.stalled !== undefined) return source.stalled();
-    const { hung, fileHash, limits } = this.#options;
-    const again = code === 'swarm-stalled' && hung.has(fileHash, source.name);
-    return receivedBytes === 0 && (again || performance.now() - startedMs >= limits.swarmPatienceMs);
+  #failed(leg: Leg, error: NarswarmError): void {
+    const why = this.#failures.note(leg, error, this.#front.byte);
+    // A full disk is nobody's fault, and no other source helps.
+    if (error.code === 'store-failed') this.#fail(error);
+    else this.#ended(leg, 'failed', why, error);
   }
 
   #ended(leg: Leg, end: LegEnd, why: LegReason, error?: NarswarmError): void {
@@ -479,7 +374,7 @@ export class Race {
     if (this.#over) return;
     const byPieces = isNarswarmError(error, 'piece-mismatch');
     if (byPieces || isNarswarmError(error, 'file-hash-mismatch', 'file-size-mismatch')) {
-      for (const source of byPieces ? this.#front.unsure : this.#front.gave) this.#wrong.add(source);
+      for (const source of byPieces ? this.#front.unsure : this.#front.gave) this.#failures.wrong.add(source);
       this.#finish({ failure: error });
     } else this.#fail(error);
   }
@@ -498,7 +393,7 @@ export class Race {
     this.#over = true;
     this.#front.close();
     const { torrent, startIsWrong } = this.#front;
-    this.#result.resolve({ ...result, wrong: this.#wrong, torrent, startIsWrong });
+    this.#result.resolve({ ...result, wrong: this.#failures.wrong, torrent, startIsWrong });
   }
 
   #fail(error: unknown): void {
@@ -520,14 +415,4 @@ export class Race {
     await pumps;
     clearTimeout(timer);
   }
-}
-
-/** An iteration that never began does not close what it would read from; the signal of the leg does, when it is stopped. */
-function closeBytes({ bytes }: OpenNarBytes): void {
-  void bytes[Symbol.asyncIterator]().return?.();
-}
-
-export function asNarswarmError(error: unknown): NarswarmError {
-  if (error instanceof NarswarmError) return error;
-  return new NarswarmError('upstream-failed', 'a source failed', { cause: error });
 }
