@@ -3,8 +3,7 @@
  * send, it is that dictionary or nothing.
  */
 
-import { connect, type Socket } from 'node:net';
-import { isNarswarmError, NarswarmError } from '../../nar/errors.ts';
+import { NarswarmError } from '../../nar/errors.ts';
 import type { InfoHash } from '../../nar/hash.ts';
 import { type PeerAddress, printPeer } from '../address/peer-address.ts';
 import { encodeMetadata, metadataPieceCount, parseMetadata } from '../torrent/metadata.ts';
@@ -13,7 +12,8 @@ import { encodeExtendedHandshake, ourExtensions, parseExtendedHandshake } from '
 import { controlMessageMaxBytes, metadataPieceBytes } from '../wire/limits.ts';
 import { WireDecoder, type WireVisitor } from '../wire/wire.ts';
 import { encodeExtended, encodeSimple } from '../wire/wire-encode.ts';
-import { encodeHandshake, type Handshake, HandshakeReader, makePeerId } from '../wire/wire-handshake.ts';
+import { type Handshake, makePeerId } from '../wire/wire-handshake.ts';
+import { PeerConnection } from './peer-connection.ts';
 
 export interface MetadataLimits {
   /** Peers that are asked at once: the first good answer counts, and a few keep a silent one from costing time. */
@@ -85,15 +85,7 @@ class MetadataPeer implements WireVisitor {
   /** The info dictionary if the peer gave it; resolves when the socket is closed. */
   readonly done: Promise<Buffer | undefined>;
   readonly #options: MetadataPeerOptions;
-  readonly #socket: Socket;
-  readonly #timer: NodeJS.Timeout;
-  readonly #reader = new HandshakeReader();
-  readonly #decoder: WireDecoder;
-  readonly #end = (): void => {
-    this.#decoder.stop();
-    this.#socket.destroy();
-  };
-  #handshake: Handshake | undefined;
+  readonly #connection: PeerConnection;
   #leftBytes: number;
   /** Filled piece by piece. */
   #info: Buffer | undefined;
@@ -106,56 +98,35 @@ class MetadataPeer implements WireVisitor {
     const { address, infoHash, limits, signal } = options;
     this.#options = options;
     this.#leftBytes = limits.otherBytes;
-    this.#decoder = new WireDecoder(this, { pieces: 'unknown', blockMaxBytes: 0 });
-    this.#socket = connect({
-      ...{ host: address.host, port: address.port, noDelay: true },
-      onread: {
-        buffer: Buffer.allocUnsafeSlow(readBytes),
-        callback: (bytes, buffer) => this.#read(Buffer.from(buffer.buffer, buffer.byteOffset, bytes)),
+    this.#connection = new PeerConnection({
+      ...{ address, infoHash, peerId: makePeerId(), readBytes },
+      onHandshake: (handshake) => this.#greet(handshake),
+      onBytes: (bytes) => {
+        this.#leftBytes -= bytes;
+        if (this.#leftBytes < 0) throw new NarswarmError('wire-violation', 'it sends too much');
+      },
+      onFault: (error) => {
+        this.#fault = error;
       },
     });
-    this.#socket.on('connect', () => this.#socket.write(encodeHandshake({ infoHash, peerId: makePeerId() })));
-    this.#socket.on('error', this.#end);
-    this.#socket.on('end', this.#end);
-    this.#timer = setTimeout(this.#end, limits.peerMs);
-    signal.addEventListener('abort', this.#end, { once: true });
-    this.done = new Promise((resolve, reject) => {
-      this.#socket.on('close', () => {
-        clearTimeout(this.#timer);
-        signal.removeEventListener('abort', this.#end);
-        if (this.#fault === undefined) resolve(this.#result);
-        else reject(this.#fault);
-      });
+    const end = (): void => this.#connection.close();
+    const timer = setTimeout(end, limits.peerMs);
+    signal.addEventListener('abort', end, { once: true });
+    this.done = this.#connection.gone.then(() => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', end);
+      if (this.#fault !== undefined) throw this.#fault;
+      return this.#result;
     });
-    if (signal.aborted) this.#end();
+    if (signal.aborted) end();
   }
 
-  #read(bytes: Buffer): boolean {
-    this.#leftBytes -= bytes.length;
-    try {
-      if (this.#leftBytes < 0) throw new NarswarmError('wire-violation', 'it sends too much');
-      if (this.#handshake !== undefined) this.#decoder.push(bytes);
-      else this.#readHandshake(bytes);
-    } catch (error) {
-      if (!isNarswarmError(error)) this.#fault = error;
-      this.#end();
-    }
-    return !this.#socket.destroyed;
-  }
-
-  #readHandshake(bytes: Buffer): void {
-    const read = this.#reader.push(bytes);
-    if (read === undefined) return;
-    const { handshake, rest } = read;
-    if (handshake.infoHash !== this.#options.infoHash || !handshake.extended) {
-      this.#end();
-      return;
-    }
-    this.#handshake = handshake;
+  #greet(handshake: Handshake): WireDecoder {
+    if (!handshake.extended) throw new NarswarmError('wire-violation', 'it knows no extensions');
     const hello = encodeExtendedHandshake({ requestsQueuedMax: 1, uploadOnly: false });
     const none = handshake.fast ? [encodeSimple('haveNone')] : [];
-    this.#socket.write(Buffer.concat([...none, encodeExtended(0, hello)]));
-    this.#decoder.push(rest);
+    this.#connection.send(Buffer.concat([...none, encodeExtended(0, hello)]));
+    return new WireDecoder(this, { pieces: 'unknown', blockMaxBytes: 0 });
   }
 
   extended(id: number, payload: Buffer): void {
@@ -169,7 +140,7 @@ class MetadataPeer implements WireVisitor {
     const theirId = extensions.get('ut_metadata');
     // One that does not have it yet may say so later; the others will have it before.
     if (theirId === undefined || metadataBytes === undefined || metadataBytes > this.#options.maxBytes) {
-      this.#end();
+      this.#connection.close();
       return;
     }
     this.#info = Buffer.allocUnsafeSlow(metadataBytes);
@@ -181,14 +152,14 @@ class MetadataPeer implements WireVisitor {
       this.#missing.add(piece);
       requests.push(encodeExtended(theirId, encodeMetadata('request', piece)));
     }
-    this.#socket.write(Buffer.concat(requests));
+    this.#connection.send(Buffer.concat(requests));
   }
 
   #take(payload: Buffer): void {
     const message = parseMetadata(payload);
     if (message === undefined || message.type === 'request' || this.#info === undefined) return;
     if (message.type === 'reject') {
-      this.#end();
+      this.#connection.close();
       return;
     }
     const { piece, totalBytes, bytes } = message;
@@ -200,6 +171,6 @@ class MetadataPeer implements WireVisitor {
     bytes.copy(this.#info, start);
     if (this.#missing.size > 0) return;
     if (infoHashOf(this.#info) === this.#options.infoHash) this.#result = this.#info;
-    this.#end();
+    this.#connection.close();
   }
 }

@@ -16,8 +16,10 @@ export interface PeerConnectionOptions {
   readBytes: number;
   /** The peer has shown the right handshake. Gives what reads the rest. */
   onHandshake(handshake: Handshake): WireDecoder;
+  /** So much has come, and is read after this; it may throw wire-violation when it is too much. */
+  onBytes?(bytes: number): void;
   /** Once, and nothing is read or sent any more. */
-  onClosed(): void;
+  onClosed?(): void;
   /** A fault of ours, after which the connection is closed; so it is, without this, after a violation by the peer. */
   onFault(error: unknown): void;
 }
@@ -115,12 +117,13 @@ export class PeerConnection {
     this.#closed = true;
     this.#decoder?.stop();
     this.#socket.destroy();
-    this.#options.onClosed();
+    this.#options.onClosed?.();
   }
 
   /** Returns true: what may be in flight is bounded by what was asked for, so that reading never pauses. */
   #read(bytes: Buffer): boolean {
     try {
+      this.#options.onBytes?.(bytes.length);
       if (this.#decoder !== undefined) this.#decoder.push(bytes);
       else this.#readHandshake(bytes);
     } catch (error) {

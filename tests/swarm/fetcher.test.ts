@@ -441,13 +441,13 @@ t.test('leaving the loop closes the connections', async (t) => {
 t.test('what is fetched ahead of a slow consumer is bounded, and its slowness is no stall', async (t) => {
   const peer = await open(t);
   const limits = { aheadBytes: 4 * pieceBytes, aheadMaxBytes: 4 * pieceBytes };
-  const fetch = fetchFrom(t, [peer], { torrent, stallMs: 100, limits });
+  const fetch = fetchFrom(t, [peer], { torrent, stallMs: 400, limits });
   let taken = 0;
   const parts: Buffer[] = [];
   for await (const { bytes } of fetch) {
     parts.push(bytes);
     taken++;
-    if (taken <= 3) await sleep(250);
+    if (taken <= 2) await sleep(800);
     const aheadBytes = fetch.stats().downloadedBytes - taken * pieceBytes;
     t.ok(aheadBytes <= limits.aheadBytes, `${aheadBytes} bytes ahead`);
   }
