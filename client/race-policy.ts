@@ -139,7 +139,9 @@ function lateAtMs(leg: LegView, view: RaceView, next: 'swarm' | 'http'): number 
   }
   if (state === 'giving') return silentSinceMs + late(past.gapP90Ms, limits.lateGapMs, limits);
   if (tiny && kind === 'swarm' && next === 'http') {
-    return silentSinceMs + Math.max(limits.liveWithinMs, past.firstByteP90Ms ?? 0);
+    const usualMs = Math.max(limits.liveWithinMs, past.firstByteP90Ms ?? 0);
+    // Peers that were silent do not make it wait longer for the next.
+    return silentSinceMs + Math.min(usualMs, late(past.answeredP90Ms, limits.lateLeastMs, limits));
   }
   return silentSinceMs + late(past.answeredP90Ms, limits.lateFirstByteMs, limits);
 }

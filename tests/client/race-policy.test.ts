@@ -62,6 +62,8 @@ t.test('a tiny file from a warm peer is helped by HTTP after its usual time, not
   const past = { firstByteMs: 40, firstByteP90Ms: 60 };
   t.same(joining({ ...view, legs: [{ ...asked, past }] }), { lookMs: 1_060 });
   t.same(joining({ ...view, nowMs: 1_060, legs: [{ ...asked, past }] }), { why: 'late' });
+  const silent = { firstByteP90Ms: 5_000, answeredP90Ms: 60 };
+  t.same(joining({ ...view, legs: [{ ...asked, past: silent }] }), { lookMs: 1_120 });
 });
 
 t.test('a source is late by its own past, within bounds', async (t) => {
