@@ -40,6 +40,9 @@ const linesAtOnce = 64;
 /** Questions waiting for one catalog; a prefetch beyond it is not made. */
 const waitingMax = 5_000;
 
+/** Between two times that the log tells of lines that were refused: an answer may be a thousand such. */
+const sayRefusedMs = 10_000;
+
 /** What a catalog says of a NAR file. */
 export interface Whereabouts {
   readonly peers: readonly PeerAddress[];
@@ -77,6 +80,7 @@ export class CatalogQuestions {
   #failuresInARow = 0;
   #requests = 0;
   #refusedLines = 0;
+  #saidRefusedMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: CatalogQuestionsOptions) {
     this.#options = options;
@@ -158,7 +162,10 @@ export class CatalogQuestions {
   #refuse(error: unknown): void {
     const { url, logger } = this.#options;
     this.#refusedLines++;
-    logger.warn('catalog-line-refused', { catalog: url, error });
+    const nowMs = performance.now();
+    if (nowMs - this.#saidRefusedMs < sayRefusedMs) return;
+    this.#saidRefusedMs = nowMs;
+    logger.warn('catalog-line-refused', { catalog: url, refusedLines: this.#refusedLines, error });
   }
 
   async #request(batch: Map<Sha256, (answer: CatalogAnswer) => void>): Promise<void> {

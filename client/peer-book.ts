@@ -231,8 +231,9 @@ export class KeptPeerBook implements PeerBook {
     return rate < slowBytesPerSecond ? 3 : 1;
   }
 
+  /** Also what is from a time that is yet to come, by more than a clock is corrected. */
   #expired({ atMs }: { atMs: number }): boolean {
-    return this.#clock() - atMs > keptMs;
+    return Math.abs(this.#clock() - atMs) > keptMs;
   }
 
   #forgive(key: string, { host }: Ban): void {
@@ -255,6 +256,10 @@ export class KeptPeerBook implements PeerBook {
   }
 
   #read(db: DatabaseSync): void {
+    for (const table of ['paces', 'bans']) {
+      const outdated = db.prepare(`DELETE FROM ${table} WHERE at NOT BETWEEN ? AND ?`);
+      outdated.run(this.#clock() - keptMs, this.#clock() + keptMs);
+    }
     for (const { address, bytes_per_second, round_trip_ms, at } of db
       .prepare('SELECT * FROM (SELECT * FROM paces ORDER BY at DESC LIMIT ?) ORDER BY at')
       .all(pacesMax)) {
@@ -273,8 +278,6 @@ export class KeptPeerBook implements PeerBook {
       this.#bans.set(String(address), ban);
       this.#lyingPorts.set(ban.host, (this.#lyingPorts.get(ban.host) ?? 0) + 1);
     }
-    db.prepare('DELETE FROM paces WHERE at < ?').run(this.#clock() - keptMs);
-    db.prepare('DELETE FROM bans WHERE at < ?').run(this.#clock() - keptMs);
   }
 
   #write(): void {

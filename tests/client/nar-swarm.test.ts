@@ -5,7 +5,7 @@ import { printTorrentInfo, signTorrentInfo } from '../../catalog/torrentinfo.ts'
 import type { ClientLimits } from '../../client/config.ts';
 import type { Client } from '../../client/main.ts';
 import { infoDictionary } from '../../swarm/torrent/torrent.ts';
-import { silentLogger } from '../../web/log.ts';
+import { makeLogger, silentLogger } from '../../web/log.ts';
 import { fetchKnownNar, fetchNar, get, Lab, statusOf, unhurried, until } from './lab.ts';
 import { catalogKey, madeNar, strangerKey } from './made-nar.ts';
 
@@ -189,6 +189,19 @@ t.test('a catalog that forges, lies or talks nonsense changes nothing but the so
     t.match(statusOf(client).nars, { swarm: 0, http: 1 });
     await client.close();
   }
+});
+
+t.test('an answer of nothing but lies is told of in one line of the log', async (t) => {
+  const lab = await Lab.open(t);
+  const nars = Array.from({ length: 50 }, (_, n) => madeNar({ name: `lie-${n}`, sizeBytes: 5_000 }));
+  const catalog = await lab.catalog(nars);
+  catalog.forge = (line) => ({ ...line, info: 'AAAA' });
+  const lines: string[] = [];
+  const logger = makeLogger({ human: false, write: (line) => lines.push(line) });
+  const client = await lab.client([await lab.upstream(nars)], [catalog], { logger });
+  await Promise.all(nars.map(({ storeHash }) => get(client.url, `${storeHash}.narinfo`)));
+  await until(() => (statusOf(client).catalogs[0]?.refusedLines ?? 0) >= 50);
+  t.equal(lines.filter((line) => line.includes('catalog-line-refused')).length, 1);
 });
 
 t.test('a torrent of other bytes, signed all the same, does no harm', async (t) => {

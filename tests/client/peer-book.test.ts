@@ -62,6 +62,25 @@ t.test('a ban is kept over a restart, for one port, and ends', async (t) => {
   t.equal(open().status().banned, 0);
 });
 
+t.test('what was noted while the clock was ahead by years does not hold for years', async (t) => {
+  const { open, clock } = await books(t);
+  const before = open();
+  clock.nowMs += 3_000 * day;
+  for (const each of [peer(1), peer(2)]) {
+    before.ban(each, 'wrong-bytes');
+    before.gave(peer(3), { bytesPerSecond: 1e9, roundTripMs: 1 });
+  }
+  clock.nowMs -= 3_000 * day;
+  t.notOk(before.isBanned(peer(1)));
+  t.equal(before.paceOf(peer(3)), undefined);
+  before.close();
+  const after = open();
+  t.match(after.status(), { known: 0, banned: 0 });
+  after.ban(peer(1), 'wrong-bytes');
+  clock.nowMs -= 60_000;
+  t.ok(after.isBanned(peer(1)), 'a clock that is put right by a minute forgives nobody');
+});
+
 t.test('a host of which several ports lied is left alone, unless it is this machine', async (t) => {
   const { open } = await books(t);
   const book = open();
