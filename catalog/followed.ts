@@ -227,7 +227,7 @@ export class FollowedCatalog {
   /** In one transaction with whatever else is asked in this turn of the event loop: to begin and end one takes as long as to read a narinfo. */
   #readInTurn(): void {
     if (this.#turn !== undefined) return;
-    attempt('reading the followed catalog', () => this.#db.exec('BEGIN'));
+    if (!this.#db.isTransaction) attempt('reading the followed catalog', () => this.#db.exec('BEGIN'));
     this.#turn = setImmediate(() => this.#endTurn());
   }
 
@@ -235,7 +235,11 @@ export class FollowedCatalog {
     if (this.#turn === undefined) return;
     clearImmediate(this.#turn);
     this.#turn = undefined;
-    attempt('reading the followed catalog', () => this.#db.exec('COMMIT'));
+    try {
+      this.#db.exec('COMMIT');
+    } catch {
+      // Nothing was written. Whoever reads next goes on in it, and is told what is wrong.
+    }
   }
 
   #state(key: string): string | undefined {

@@ -53,6 +53,31 @@ t.test('what was given out is known after the program is opened again', async (t
   after.close();
 });
 
+t.test('it is known for good that a URL was given out which its FileHash does not name', async (t) => {
+  const path = await statePath(t);
+  const [named, own] = [`nar/${one.fileHash}.nar.xz`, `_narswarm/nar/${one.storeHash}/x.nar.xz`];
+  let state = open(path);
+  for (const urlKey of [named, own]) await state.give({ ...given, urlKey });
+  t.ok(state.urlsAreHashes);
+  state.close();
+  state = open(path);
+  t.ok(state.urlsAreHashes, 'after a restart');
+  for (const urlKey of [`nar/${'0'.repeat(52)}.nar.xz`, `${named}?part=1`]) {
+    await state.give({ ...given, urlKey });
+    t.notOk(state.urlsAreHashes);
+    state.close();
+    state = open(path);
+    t.notOk(state.urlsAreHashes, 'after a restart');
+  }
+  state.close();
+  const db = new DatabaseSync(path);
+  db.prepare('DELETE FROM given WHERE url_key <> ?').run(named);
+  db.close();
+  state = open(path);
+  t.notOk(state.urlsAreHashes, 'nobody looks through what is remembered');
+  state.close();
+});
+
 t.test('a URL that was given out before is served beside the one given out now', async (t) => {
   const state = open(await statePath(t));
   t.teardown(() => state.close());
