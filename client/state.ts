@@ -73,6 +73,8 @@ export interface ClientStateOptions {
 /**
  * A state that is damaged is made anew, as all of it can be had from others, and the NAR files without a row go. Where damage shows only later, what
  * cannot be read counts as unknown until the next start. Throws store-failed when the file cannot be opened.
+ *
+ * Not by `openDisposable`, which makes anew whatever it cannot open: a file that another process holds, or a full disk, would cost all NAR files here.
  */
 export function openClientState(options: ClientStateOptions): ClientState {
   const mark = damagedMark(options.path);
