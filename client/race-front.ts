@@ -16,6 +16,8 @@ export interface RaceFrontOptions
   sizeBytes: number | undefined;
   /** Those that run. */
   legs(): readonly Leg[];
+  /** As far as there are bytes for it. */
+  onMoved(): void;
   /** Another leg gives now. */
   onLead(): void;
   /** The file is complete, by this leg. */
@@ -145,6 +147,7 @@ export class RaceFront {
       if (!this.#closed) onFailed(error);
     } finally {
       this.#advancing = false;
+      this.#options.onMoved();
     }
   }
 

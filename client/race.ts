@@ -46,6 +46,7 @@ export class Race {
   readonly #slowJoins = new Map<NarSource, number>();
   #running: Leg[] = [];
   #later: boolean;
+  #looksWhenMoved = false;
   #lastEnd: LegReason | undefined;
   #timer: NodeJS.Timeout | undefined;
   #over = false;
@@ -60,6 +61,11 @@ export class Race {
       // A beginning is compared with it first.
       torrent: options.assembly.appended === 0 ? plan.torrent : undefined,
       legs: () => this.#running,
+      onMoved: () => {
+        if (!this.#looksWhenMoved || this.#over) return;
+        this.#looksWhenMoved = false;
+        this.#look();
+      },
       onLead: () => {
         if (this.#running.length > 1) queueMicrotask(() => this.#look());
       },
@@ -189,7 +195,9 @@ export class Race {
       for (const leg of losers) this.#stop(leg, 'beaten');
       if (losers.length > 0) continue;
       if (!views.some(({ atFront }) => atFront)) {
-        if (!this.#replace()) return;
+        // Whoever gave what it is being moved by is there again in a moment.
+        this.#looksWhenMoved = this.#front.advancing;
+        if (this.#looksWhenMoved || !this.#replace()) return;
         continue;
       }
       const next = this.#helper(views);
