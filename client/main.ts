@@ -233,6 +233,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     const narInfos = new NarInfoFinder({
       sources,
       resting: (source) => upstreams.resting(source) || catalogCaches.resting(source),
+      slow: (source) => upstreams.slow(source) || catalogCaches.slow(source),
       views,
       state,
       counts,

@@ -33,6 +33,8 @@ export interface NarInfoFinderOptions {
   sources(): readonly HttpCache[];
   /** True for a source that is not to be waited for: it is as good as one that failed. */
   resting(source: HttpCache): boolean;
+  /** True for one of those that answered not long ago. */
+  slow(source: HttpCache): boolean;
   views: Pick<Views, 'narInfoText' | 'revoked' | 'version'>;
   state: ClientState;
   counts: Counts;
@@ -167,9 +169,10 @@ export class NarInfoFinder {
    * hanging one cannot use up the time of all. Then the first that has it wins.
    */
   #ask(storeHash: StoreHash, signal: AbortSignal): Promise<Asked> {
-    const { limits, logger, resting } = this.#options;
+    const { limits, logger, resting, slow } = this.#options;
     const all = this.#options.sources();
-    const sources = all.filter((cache) => !resting(cache));
+    // One that is slow is not waited for, unless nobody else has it.
+    const sources = [...all.filter((cache) => !resting(cache)), ...all.filter(slow)];
     const hedgeMs = Math.min(limits.narInfoHedgeMs, limits.narInfoBudgetMs / (sources.length + 1));
     const running = new Map<HttpCache, { beaten: AbortController; startedMs: number }>();
     return new Promise((resolve) => {

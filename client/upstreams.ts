@@ -18,6 +18,9 @@ import type { ClientState } from './state.ts';
 /** Permission of everybody to read a file. */
 const readableByOthers = 0o004;
 
+/** An upstream that rests is asked for what nobody else has for so long after its last answer: it may be a crowded road, and not the upstream. */
+const slowWithinMs = 60_000;
+
 export interface UpstreamUrl {
   /** Without a slash at the end. */
   readonly url: string;
@@ -118,6 +121,12 @@ export class Upstreams {
   /** True while it is not to be waited for. */
   resting(cache: HttpCache): boolean {
     return this.#all.find((each) => each.cache === cache)?.health.resting() ?? false;
+  }
+
+  /** True while it rests, and answered something a little earlier: it may have what nobody else has. */
+  slow(cache: HttpCache): boolean {
+    const health = this.#all.find((each) => each.cache === cache)?.health;
+    return health?.resting() === true && health.answeredWithin(slowWithinMs);
   }
 
   /** What the nix-cache-info of one says. */

@@ -43,6 +43,7 @@ export class Health {
   readonly #clock: () => number;
   readonly #closing = new AbortController();
   #failures = 0;
+  #answeredMs = Number.NEGATIVE_INFINITY;
   /** Of the pause that is or comes next; 0 while it answers. */
   #pauseMs = 0;
   #restUntilMs: number | undefined;
@@ -70,9 +71,15 @@ export class Health {
     return false;
   }
 
+  /** Whether it answered anything within so many milliseconds: if it rests all the same, it is slow rather than dead. */
+  answeredWithin(ms: number): boolean {
+    return this.#clock() - this.#answeredMs < ms;
+  }
+
   /** It answered a request, whatever it said. */
   answered(): void {
     const rested = this.#pauseMs > 0;
+    this.#answeredMs = this.#clock();
     this.#failures = 0;
     this.#pauseMs = 0;
     this.#restUntilMs = undefined;

@@ -106,6 +106,32 @@ t.test(
 );
 
 t.test(
+  'what nobody else has is asked of an upstream that rests, when it answered not long ago',
+  async (t) => {
+    const lab = await Lab.open(t);
+    const nars = Array.from({ length: 60 }, (_none, n) => madeNar({ name: `n${n}`, sizeBytes: 10 }));
+    const [slow, good] = [await lab.upstream(nars), await lab.upstream(nars.slice(0, -1))];
+    const limits = { narInfoBudgetMs: 1_500, narInfoHedgeMs: 100, cacheInfoBudgetMs: 50 };
+    const client = await lab.client([`${slow.url}?priority=1`, good], [], { limits });
+    const [first, ...others] = nars.map(({ storeHash }) => `${storeHash}.narinfo`);
+    const last = others.pop() ?? '';
+    t.equal((await get(client.url, first ?? '')).status, 200);
+    slow.intercept = () => true;
+    const rests = (): boolean =>
+      (client.status() as unknown as { upstreams: { url: string; state: string }[] }).upstreams.some(
+        ({ url, state }) => url === slow.url && state === 'resting',
+      );
+    await until(async () => {
+      t.equal((await get(client.url, others.pop() ?? '')).status, 200);
+      return rests();
+    });
+    slow.intercept = undefined;
+    t.equal((await get(client.url, last)).status, 200);
+    t.equal(slow.requestsFor(last), 1);
+  },
+);
+
+t.test(
   'a login goes to its host over the configured origin, along with no redirect, and into no log',
   async (t) => {
     const lab = await Lab.open(t);
