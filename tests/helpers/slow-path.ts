@@ -25,6 +25,8 @@ export interface SlowPath {
 
 /** Bytes of one connection that may be on their way in one direction: a path of 160 MB/s at 100 ms holds as many. */
 const underWayMaxBytes = 16 * 1024 * 1024;
+/** Milliseconds that bytes wait for their turn on a path that has a rate, as in the memory of a router: who sends more is held up, as by TCP. */
+const queueMaxMs = 250;
 
 export async function openSlowPath(options: SlowPathOptions): Promise<SlowPath> {
   const { target, listen = { host: '127.0.0.1', port: 0 }, delayMs, bytesPerSecond } = options;
@@ -79,27 +81,35 @@ class Link {
     this.#freeMs = Math.max(fromMs, this.#freeMs) + bytes / this.#bytesPerMs;
     return this.#freeMs;
   }
+
+  /** Milliseconds until it takes more. */
+  fullForMs(nowMs: number): number {
+    return Math.max(0, this.#freeMs - nowMs - queueMaxMs);
+  }
 }
 
 /** One direction of one connection. */
 class Lane {
   readonly #from: Socket;
   readonly #to: Socket;
+  readonly #link: Link;
   /** What is on its way, and when it arrives; `undefined` is the end, an error if it came as one. */
   readonly #underWay: { atMs: number; bytes: Buffer | undefined; cut: boolean }[] = [];
   #underWayBytes = 0;
   #timer: NodeJS.Timeout | undefined;
+  #heldUp: NodeJS.Timeout | undefined;
   ended = false;
 
   constructor(from: Socket, to: Socket, link: Link, delayMs: number, readyMs: number) {
     this.#from = from;
     this.#to = to;
+    this.#link = link;
     const send = (bytes: Buffer | undefined, cut = false): void => {
       const fromMs = Math.max(performance.now(), readyMs);
       const atMs = link.leaves(bytes?.length ?? 0, fromMs) + delayMs;
       this.#underWay.push({ atMs, bytes, cut });
       this.#underWayBytes += bytes?.length ?? 0;
-      if (this.#underWayBytes > underWayMaxBytes) from.pause();
+      this.#holdUp();
       this.#schedule();
     };
     from.on('data', send);
@@ -111,9 +121,22 @@ class Lane {
 
   stop(): void {
     clearTimeout(this.#timer);
+    clearTimeout(this.#heldUp);
     this.#timer = undefined;
     this.ended = true;
     this.#underWay.length = 0;
+  }
+
+  /** Takes more from the sender, or not before there is room for it. */
+  #holdUp(): void {
+    clearTimeout(this.#heldUp);
+    const fullMs = this.#link.fullForMs(performance.now());
+    if (this.#underWayBytes <= underWayMaxBytes && fullMs === 0) {
+      this.#from.resume();
+      return;
+    }
+    this.#from.pause();
+    if (fullMs > 0 && !this.ended) this.#heldUp = setTimeout(() => this.#holdUp(), fullMs);
   }
 
   #schedule(): void {
@@ -141,7 +164,7 @@ class Lane {
         this.#to.write(next.bytes);
       }
     }
-    if (this.#underWayBytes <= underWayMaxBytes) this.#from.resume();
+    this.#holdUp();
     if (!this.#to.writableNeedDrain) this.#schedule();
   }
 }

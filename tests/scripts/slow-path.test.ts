@@ -64,3 +64,19 @@ t.test('a connection that is closed is closed at the other end', async (t) => {
   while (path.connections() > 0) await new Promise((resolve) => setImmediate(resolve));
   t.equal(path.accepted(), 1);
 });
+
+t.test('what a connection sent that was closed since does not keep a path with a rate busy', async (t) => {
+  provesNothingStaysOpen(t);
+  const path = await openSlowPath({ target: await echo(t), delayMs: 1, bytesPerSecond: 1_000_000 });
+  t.teardown(() => path.close());
+  const gone = connect(path.port, path.host);
+  gone.write(Buffer.alloc(20_000_000));
+  await once(gone, 'data');
+  gone.destroy();
+  const socket = connect(path.port, path.host);
+  const startedMs = performance.now();
+  socket.write('ping');
+  await once(socket, 'data');
+  t.ok(performance.now() - startedMs < 5_000, `${performance.now() - startedMs} ms`);
+  socket.destroy();
+});
