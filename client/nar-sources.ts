@@ -143,10 +143,17 @@ export class HttpSource implements NarSource {
   }
 }
 
+/** Whoever gives fewer bytes than these in the time for which it is waited counts as silent: a byte now and then would keep Nix waiting for days. */
+const leastBytes = 1024;
+
 async function* guarded(body: AsyncIterable<Buffer>, guard: StallGuard): AsyncGenerator<NarBytes> {
+  let sinceTouch = 0;
   try {
     for await (const bytes of body) {
       yield { bytes, checked: false };
+      sinceTouch += bytes.length;
+      if (sinceTouch < leastBytes) continue;
+      sinceTouch = 0;
       guard.touch();
     }
   } finally {

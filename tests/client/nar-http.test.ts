@@ -340,6 +340,23 @@ t.test(
   },
 );
 
+t.test('an upstream that gives a byte now and then counts as silent', async (t) => {
+  const lab = await Lab.open(t);
+  const nar = madeNar({ name: 'dripping', sizeBytes: 100_000 });
+  const upstream = await lab.upstream([nar]);
+  upstream.intercept = (request, response) => {
+    if (!request.url?.includes('nar/')) return false;
+    response.writeHead(200, { 'content-length': nar.bytes.length });
+    let at = 0;
+    const drip = setInterval(() => response.write(nar.bytes.subarray(at, ++at)), 10);
+    response.once('close', () => clearInterval(drip));
+    return true;
+  };
+  const limits = { httpStallMs: 200, restingStallMs: 100, hungStallMs: 50, lingerMs: 10 };
+  const client = await lab.client([upstream], [], { limits });
+  t.equal((await fetchNar(client, nar)).status, 404);
+});
+
 t.test('FileSize 0 means that it is not known, as it does to Nix', async (t) => {
   const lab = await Lab.open(t);
   const nar = madeNar({ name: 'zero', sizeBytes: 9_000, narInfo: { fileSize: 0 } });
