@@ -2,10 +2,6 @@
  * Every state of upstream, swarm and catalog with every other, each with real Nix through a real client: it gets its closure when upstream
  * or swarm alone would give it, hardly later than from the better of the two, or goes on to its next substituter. Prints a table for
  * each state of the catalog; the exit status is 1 when a cell broke the promise.
- *
- *   npm run matrix -- [--upstream good,slow] [--swarm lying] [--catalog up] [--jobs 2] [--stories]
- *
- * What the client did is told of each broken cell, and with --stories of all.
  */
 import { parseArgs } from 'node:util';
 import { MatrixLab } from './matrix/lab.ts';
@@ -19,31 +15,42 @@ import {
   upstreamStates,
 } from './matrix/states.ts';
 import { printMatrix } from './matrix/table.ts';
+import { countOf, namedIn, readOptions } from './usage.ts';
 
 const graceMs = 5_000;
 
-const { values } = parseArgs({
-  options: {
-    upstream: { type: 'string' },
-    swarm: { type: 'string' },
-    catalog: { type: 'string' },
-    jobs: { type: 'string', default: '2' },
-    stories: { type: 'boolean', default: false },
-  },
+const usage = `npm run matrix -- [--upstream good,slow] [--swarm lying] [--catalog up] [--jobs 2] [--stories]
+
+  --upstream  ${upstreamStates.join(', ')}
+  --swarm     ${swarmStates.join(', ')}
+  --catalog   ${catalogStates.join(', ')}
+  --jobs      clients at a time
+  --stories   tells what the client did in every cell, not in broken ones alone`;
+
+const { groups, upstreams, swarms, jobs, stories } = readOptions(usage, () => {
+  const { values } = parseArgs({
+    options: {
+      upstream: { type: 'string' },
+      swarm: { type: 'string' },
+      catalog: { type: 'string' },
+      jobs: { type: 'string', default: '2' },
+      stories: { type: 'boolean', default: false },
+    },
+  });
+  const upstreams = namedIn(upstreamStates, values.upstream);
+  const swarms = namedIn(swarmStates, values.swarm);
+  const catalogs = namedIn(catalogStates, values.catalog);
+  const groups = groupsOf(
+    ({ upstream, swarm, catalog }) =>
+      upstreams.includes(upstream) && swarms.includes(swarm) && catalogs.includes(catalog),
+  );
+  return { groups, upstreams, swarms, jobs: countOf('jobs', values.jobs), stories: values.stories };
 });
-const upstreams = chosen(upstreamStates, values.upstream);
-const swarms = chosen(swarmStates, values.swarm);
-const catalogs = chosen(catalogStates, values.catalog);
-const groups = groupsOf(
-  ({ upstream, swarm, catalog }) =>
-    upstreams.includes(upstream) && swarms.includes(swarm) && catalogs.includes(catalog),
-);
-const jobs = Number(values.jobs);
 
 const lab = await MatrixLab.open();
 const results: GroupResult[] = [];
 try {
-  const run = new MatrixRun(lab, graceMs, values.stories);
+  const run = new MatrixRun(lab, graceMs, stories);
   const alone = [
     ...upstreams.map((state) => async () => sayAlone(`upstream ${state}`, await run.upstreamAlone(state))),
     ...swarms.map((state) => async () => sayAlone(`swarm ${state}`, await run.swarmAlone(state))),
@@ -69,16 +76,6 @@ for (const { group, client } of clients)
   console.log(`\nThe client of upstream ${group.upstream}, catalog ${group.catalog}: ${client}`);
 console.log(`\n${cells.length - broken.length} cells kept the promise, ${broken.length} did not`);
 process.exitCode = broken.length + clients.length > 0 ? 1 : 0;
-
-function chosen<State extends string>(all: readonly State[], names: string | undefined): readonly State[] {
-  if (names === undefined) return all;
-  const wanted = names.split(',');
-  for (const name of wanted) {
-    if (!all.some((state) => state === name))
-      throw new Error(`there is no ${name}; there are ${all.join(', ')}`);
-  }
-  return all.filter((state) => wanted.includes(state));
-}
 
 /** So many at a time as there are jobs, in order. */
 async function sideBySide<T>(all: readonly T[], act: (one: T) => Promise<void>): Promise<void> {
