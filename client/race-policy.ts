@@ -47,6 +47,8 @@ const slowBesideShare = 0.7;
 const slowMs = 400;
 /** What is left must take at least this long for a change to pay. */
 const slowWorthMs = 500;
+/** Beside HTTP of which nothing is known yet, so long: then it is tried, and is known from then on. */
+const unknownWorthMs = 1_000;
 
 /** One leg may be behind another, with bytes that come too late, for so long. */
 const overlapMs = 300;
@@ -154,7 +156,10 @@ function late(p90Ms: number | undefined, unknownMs: number, limits: RaceLimits):
 function isSlow(leg: LegView, { next, missingBytes }: RaceView): boolean {
   const { bytesPerMs, past } = leg;
   if (bytesPerMs === undefined || next === undefined || next.usedWhenSlow) return false;
-  if (missingBytes !== undefined && missingBytes / bytesPerMs < slowWorthMs) return false;
+  const leftMs = missingBytes === undefined ? undefined : missingBytes / bytesPerMs;
+  if (leftMs !== undefined && leftMs < slowWorthMs) return false;
+  const unknown = leg.kind === 'swarm' && next.kind === 'http' && next.past.bytesPerMs === undefined;
+  if (unknown && leftMs !== undefined && leftMs > unknownWorthMs) return true;
   const usual = (past.bytesPerMs ?? 0) * slowShare;
   const beside = (next.past.bytesPerMs ?? 0) * slowBesideShare;
   return bytesPerMs < Math.max(usual, beside);

@@ -43,6 +43,7 @@ export class Race {
   readonly #pump: RacePump;
   readonly #failures: RaceFailures;
   readonly #lastResorts: Set<NarSource>;
+  /** How often each was asked to help a slow one, since it last broke off after it had given something. */
   readonly #slowJoins = new Map<NarSource, number>();
   #running: Leg[] = [];
   #later: boolean;
@@ -365,6 +366,7 @@ export class Race {
 
   #failed(leg: Leg, error: NarswarmError): void {
     const why = this.#failures.note(leg, error, this.#front.byte);
+    if (leg.usedBytes >= this.#options.limits.attemptWorthBytes) this.#slowJoins.delete(leg.source);
     // A full disk is nobody's fault, and no other source helps.
     if (error.code === 'store-failed') this.#fail(error);
     else this.#ended(leg, 'failed', why, error);

@@ -99,9 +99,12 @@ t.test('a source below its past, or below what another one could give, is helped
       next: { ...httpNext, past: other === undefined ? {} : { bytesPerMs: other } },
       ...more,
     }).why;
-  t.equal(at(1_000), undefined);
-  t.equal(at(1_000, 1_500), undefined);
-  t.equal(at(1_000, 2_500), 'slow');
+  t.equal(at(1_000, undefined, 1_000), undefined);
+  t.equal(at(1_000, 1_500, 1_000), undefined);
+  t.equal(at(1_000, 2_500, 1_000), 'slow');
+  t.equal(at(1_000), 'slow', 'what HTTP could give is tried');
+  t.equal(at(20_000), undefined, 'what is left does not take long enough for that');
+  t.equal(at(1_000, undefined, undefined, { missingBytes: undefined }), undefined);
   t.equal(at(1_000, 1_000, 1_200), undefined);
   t.equal(at(1_000, 1_000, 2_000), 'slow');
   t.equal(at(1_000, 2_500, 2_500, { missingBytes: 100_000 }), undefined, 'it is nearly over');
