@@ -96,7 +96,7 @@ export class Catalogs {
   }
 
   /** Whether any of them would be asked now. */
-  get answering(): boolean {
+  get awake(): boolean {
     return this.#catalogs.some(({ resting }) => !resting);
   }
 
@@ -152,11 +152,6 @@ export class Catalogs {
   distrustPack(fileHash: Sha256): void {
     const answer = this.#answers.get(fileHash);
     if (answer !== undefined) this.#answers.set(fileHash, { ...answer, pack: undefined });
-  }
-
-  /** Whether there is one that would answer. */
-  get awake(): boolean {
-    return this.#catalogs.some((catalog) => !catalog.resting);
   }
 
   status(): { url: string; state: string; requests: number; refusedLines: number }[] {

@@ -88,7 +88,7 @@ export class NarPlanner {
       lastResorts: [...last, ...catalogCache],
       ...(!patient && {
         later: this.#later(wanted, found),
-        holdMs: catalogs.answering ? limits.resolveBudgetMs : 0,
+        holdMs: catalogs.awake ? limits.resolveBudgetMs : 0,
       }),
     };
   }
@@ -106,8 +106,7 @@ export class NarPlanner {
     const rest = { torrent: undefined, lastResorts: catalogCache };
     const place = catalogs.place(wanted.fileHash);
     // Should HTTP be late, it is looked up then.
-    if (place === undefined && catalogs.answering)
-      return { ...rest, sources: [...caches, this.#swarm(wanted)] };
+    if (place === undefined && catalogs.awake) return { ...rest, sources: [...caches, this.#swarm(wanted)] };
     if (place === undefined) return { ...rest, sources: caches };
     const near = this.#reachable(place);
     const swarm = this.#swarm(wanted);

@@ -83,9 +83,7 @@ export async function checkLineAside(read: ReadLine, keys: readonly PublicKey[])
 
 /** What a line says, verified. Throws as `parseResolved` does, and torrentinfo-corrupt when it is about another file than it says. */
 export function checkLine(read: ReadLine, keys: readonly PublicKey[]): Resolved {
-  const resolved = resolvedOf(read);
-  checkSigner(resolved.torrentInfo, verifyTorrentInfo(resolved.torrentInfo, keys));
-  return resolved;
+  return verified(resolvedOf(read), keys);
 }
 
 function resolvedOf({ fileHash, text, info }: ReadLine): Resolved {
@@ -135,7 +133,10 @@ function packOffset({ infoHash, offset }: { infoHash: string; offset: number }):
  * not that of the signed infohash or not of a file of that name and size.
  */
 export function parseResolved(text: string, info: Buffer, keys: readonly PublicKey[]): Resolved {
-  const resolved = readResolved(text, info);
+  return verified(readResolved(text, info), keys);
+}
+
+function verified(resolved: Resolved, keys: readonly PublicKey[]): Resolved {
   checkSigner(resolved.torrentInfo, verifyTorrentInfo(resolved.torrentInfo, keys));
   return resolved;
 }
