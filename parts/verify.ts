@@ -68,10 +68,13 @@ export async function verifyNarFile(
   try {
     const before = fstatSync(fd, { bigint: true });
     if (!before.isFile()) throw new NarswarmError('nar-file-missing', 'the URL does not name a file');
-    const verified = await new Pass(job, fd, Number(before.size), signal).run(xzShell);
     // By its path: another file may have taken the place of the one that was read.
-    const after = versionOfSync(job.path);
-    if (!sameVersion(after, versionIn(before))) throw changed();
+    const unchanged = () => sameVersion(versionOfSync(job.path), versionIn(before));
+    const verified = await new Pass(job, fd, Number(before.size), signal).run(xzShell).catch((error) => {
+      // What is wrong with a file that is being written says nothing about it.
+      throw isNarswarmError(error) && !noVerdict.has(error.code) && !unchanged() ? changed() : error;
+    });
+    if (!unchanged()) throw changed();
     return { ...verified, mtimeNs: before.mtimeNs, inode: before.ino };
   } finally {
     closeSync(fd);

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
+import { closeSync, openSync, writeSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
@@ -129,11 +130,12 @@ t.test('a decompression bomb is noticed before it has gone far', async (t) => {
 
 t.test('a file that changes while it is read is neither verified nor refused', async (t) => {
   const job = await jobOf(large, 'none', large);
+  // It has opened the file and read its first chunk when this returns.
   const verifying = verifyNarFile(job);
-  const file = await open(job.path, 'r+');
-  await file.write(Buffer.from([0]), 0, 1, 4_200_000);
-  await file.close();
-  await t.rejects(verifying, { code: /not-held|file-hash-mismatch/ });
+  const fd = openSync(job.path, 'r+');
+  writeSync(fd, Buffer.from([0]), 0, 1, 4_200_000);
+  closeSync(fd);
+  await t.rejects(verifying, { code: 'not-held' });
 });
 
 t.test('an abort stops it', async (t) => {
