@@ -3,7 +3,6 @@
 import type { PublicKey } from '../nar/signature.ts';
 import type { ScheduledRate } from '../parts/upload-schedule.ts';
 import type { Logger } from '../web/log.ts';
-import { type RaceLimits, raceLimits } from './race-policy.ts';
 
 /** With whom what is fetched and kept is shared: nobody, the local network, or everybody. */
 export const shareModes = ['off', 'lan', 'on'] as const;
@@ -53,6 +52,28 @@ export interface ClientConfig {
   /** Milliseconds since the epoch; for tests. */
   clock?: () => number;
 }
+
+/** When a source of a NAR file is late. Times in milliseconds. */
+export interface RaceLimits {
+  /** Within this a peer must be able to give before HTTP is asked as well. */
+  liveWithinMs: number;
+  /** A source that is waited for is never late within this: the computer itself may be busy for so long. */
+  lateLeastMs: number;
+  /** It is late after this, however slow it has been. */
+  lateMostMs: number;
+  /** To the first byte while nothing is known of the source: half the world away and a busy server. */
+  lateFirstByteMs: number;
+  /** Between bytes while nothing is known of the source: a lost packet. */
+  lateGapMs: number;
+}
+
+export const raceLimits: Readonly<RaceLimits> = {
+  liveWithinMs: 20,
+  lateLeastMs: 100,
+  lateMostMs: 2_000,
+  lateFirstByteMs: 400,
+  lateGapMs: 250,
+};
 
 /** Times in milliseconds, sizes in bytes. */
 export interface ClientLimits extends RaceLimits {

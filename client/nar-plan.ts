@@ -7,7 +7,7 @@ import type { Logger } from '../web/log.ts';
 import type { Assembly } from './assembly.ts';
 import type { BadSources } from './bad-sources.ts';
 import type { ClientLimits } from './config.ts';
-import type { NarSource } from './nar-sources.ts';
+import type { NarSource } from './nar-source.ts';
 import type { SourcePasts } from './source-past.ts';
 import type { LegReason } from './story.ts';
 

@@ -15,9 +15,11 @@ import type { Catalogs, Found } from './catalog-client.ts';
 import type { Whereabouts } from './catalog-questions.ts';
 import type { ClientLimits } from './config.ts';
 import type { LaterPlan, NarPlan } from './nar-plan.ts';
-import { HttpSource, type NarSource, type SharedSwarm, SwarmSource } from './nar-sources.ts';
+import type { NarSource } from './nar-source.ts';
+import { HttpSource, SwarmSource } from './nar-sources.ts';
 import { PackSource } from './pack-source.ts';
 import type { Share } from './share.ts';
+import type { SharedSwarm } from './shared-fetch.ts';
 import type { GivenNarInfo } from './state.ts';
 import type { CachesInOrder } from './upstreams.ts';
 

@@ -1,4 +1,4 @@
-/** Where the bytes of a NAR file can come from, behind one shape: bytes in order from a given one on. */
+/** The sources of a NAR file: an HTTP cache, and the swarm of its torrent. */
 
 import { NarswarmError } from '../nar/errors.ts';
 import { parseNarInfo } from '../nar/narinfo.ts';
@@ -10,44 +10,10 @@ import type { Torrent } from '../swarm/torrent/torrent.ts';
 import type { HttpCache, OpenNar } from '../upstream/http-cache.ts';
 import type { Found } from './catalog-client.ts';
 import type { ClientLimits } from './config.ts';
-import type { SharedFetch } from './shared-fetch.ts';
+import type { NarBytes, NarSource, OpenNarBytes } from './nar-source.ts';
+import type { SharedSwarm } from './shared-fetch.ts';
 import type { GivenNarInfo } from './state.ts';
 import { StallGuard } from './waiting.ts';
-
-export interface NarBytes {
-  bytes: Buffer;
-  /** True for a whole piece whose hash was compared. */
-  checked: boolean;
-  /** Who gave them, `host:port`. */
-  peers?: readonly string[];
-}
-
-export interface OpenNarBytes {
-  /** Size of the whole file, if the source says it. */
-  lengthBytes: number | undefined;
-  /** May be iterated once, and is closed by the end of the iteration or by the signal of `open`. */
-  bytes: AsyncIterable<NarBytes>;
-  /** Resolves when the first peer can give, before it was asked for anything. Absent: it is not known before the first bytes. */
-  live?: Promise<void>;
-  /** Before the first bytes were asked for: begins at another byte. What is given then begins there, too. */
-  startAt?(fromByte: number): void;
-  /** Bytes that came, those included that are not given yet because their piece is not whole. */
-  receivedBytes?(): number;
-}
-
-export interface NarSource {
-  readonly kind: 'swarm' | 'http';
-  /** For logs, and for remembering that it gave wrong bytes. */
-  readonly name: string;
-  /** `undefined` when it does not have the file. Throws when it could not tell. `patient`: there is no other source to go on with. */
-  open(fromByte: number, signal: AbortSignal, patient?: boolean): Promise<OpenNarBytes | undefined>;
-  /** True when somebody there can give at once: connected, unchoked. Absent: nothing is known. */
-  warm?(): boolean;
-  /** Nothing came for as long as it is waited for, the last time. */
-  stalled?(): boolean;
-  /** Its bytes were wrong. */
-  spoilt?(): void;
-}
 
 /** How many milliseconds an HTTP source is waited for. */
 export interface HttpPatience {
@@ -159,15 +125,6 @@ async function* guarded(body: AsyncIterable<Buffer>, guard: StallGuard): AsyncGe
   } finally {
     guard.close();
   }
-}
-
-/** What a fetch from the swarm has to do with sharing. */
-export interface SharedSwarm {
-  readonly fetch: SharedFetch;
-  /** Resolves when those were asked for peers with whom it is shared. */
-  asked(): Promise<void>;
-  /** Resolves when one of them is found, or none is. Rejects when the signal fires. */
-  found(signal: AbortSignal): Promise<void>;
 }
 
 /** The peers of one torrent. */

@@ -2,7 +2,7 @@
 
 import type { Sha256 } from '../nar/hash.ts';
 import type { PackConnections, PackPlace } from '../swarm/fetch/pack-connections.ts';
-import type { NarBytes, NarSource, OpenNarBytes } from './nar-sources.ts';
+import type { NarBytes, NarSource, OpenNarBytes } from './nar-source.ts';
 
 export interface PackSourceOptions {
   fileHash: Sha256;

@@ -2,7 +2,7 @@
 
 import { NarswarmError } from '../nar/errors.ts';
 import type { RaceOptions } from './nar-plan.ts';
-import type { NarSource } from './nar-sources.ts';
+import type { NarSource } from './nar-source.ts';
 import type { Leg } from './race-leg.ts';
 import type { SourcePlan } from './source-plan.ts';
 import type { LegReason } from './story.ts';

@@ -1,7 +1,7 @@
 /** One source giving a NAR file from one byte on: what it gave, how fast, and what of it still waits for its turn. */
 
 import type { ByteChecker } from './byte-checker.ts';
-import type { NarSource } from './nar-sources.ts';
+import type { NarSource } from './nar-source.ts';
 import { type LegView, rateOverMs } from './race-policy.ts';
 import { rateStretchBytes, type SourcePast } from './source-past.ts';
 import {

@@ -5,6 +5,7 @@
  * A *leg* is one source giving the file from one byte on. The *front* is the first byte that nobody has given yet.
  */
 
+import type { RaceLimits } from './config.ts';
 import type { PastView } from './source-past.ts';
 import type { LegReason } from './story.ts';
 
@@ -13,28 +14,6 @@ export const tinyBytes = 256 * 1024;
 
 /** Legs of one NAR file at once: one that is late, the one that was to help it, and one more when that does not do either. */
 export const legsMax = 3;
-
-/** Part of the client's limits. Times in milliseconds. */
-export interface RaceLimits {
-  /** Within this a peer must be able to give before HTTP is asked as well. */
-  liveWithinMs: number;
-  /** A source that is waited for is never late within this: the computer itself may be busy for so long. */
-  lateLeastMs: number;
-  /** It is late after this, however slow it has been. */
-  lateMostMs: number;
-  /** To the first byte while nothing is known of the source: half the world away and a busy server. */
-  lateFirstByteMs: number;
-  /** Between bytes while nothing is known of the source: a lost packet. */
-  lateGapMs: number;
-}
-
-export const raceLimits: Readonly<RaceLimits> = {
-  liveWithinMs: 20,
-  lateLeastMs: 100,
-  lateMostMs: 2_000,
-  lateFirstByteMs: 400,
-  lateGapMs: 250,
-};
 
 /** A source is late after so many times what it takes 9 in 10 times: now and then everybody is slow. */
 const lateFactor = 2;

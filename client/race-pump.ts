@@ -2,7 +2,7 @@
 
 import { NarswarmError } from '../nar/errors.ts';
 import type { Assembly } from './assembly.ts';
-import type { OpenNarBytes } from './nar-sources.ts';
+import type { OpenNarBytes } from './nar-source.ts';
 import type { RaceFront } from './race-front.ts';
 import { type Leg, waitingMaxBytes } from './race-leg.ts';
 

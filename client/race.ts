@@ -6,7 +6,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import type { LaterPlan, RaceOptions, RaceResult } from './nar-plan.ts';
-import type { NarSource } from './nar-sources.ts';
+import type { NarSource } from './nar-source.ts';
 import { asNarswarmError, RaceFailures } from './race-failures.ts';
 import { RaceFront } from './race-front.ts';
 import { Leg } from './race-leg.ts';

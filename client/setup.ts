@@ -4,9 +4,10 @@ import type { Router } from '../web/app.ts';
 import { sendText } from '../web/send.ts';
 import type { ShareMode } from './config.ts';
 import { ownPrefix } from './local-url.ts';
+import type { ShareSetup } from './share.ts';
 
 /** What is no secret on this machine: no login, and nothing of what was fetched. */
-export interface ClientSetup {
+export interface ClientSetup extends ShareSetup {
   /** Of the caches behind; missing while none has answered. */
   storeDir?: string;
   /** As Nix is told it. */
@@ -23,14 +24,6 @@ export interface ClientSetup {
   trustedKeys: string[];
   views: string[];
   share: ShareMode;
-  /** `host:port` where peers are served, if they are. */
-  peersAddress?: string;
-  /** Addresses of this machine from which the local network is spoken to. */
-  localNetworks: string[];
-  /** Why it cannot be. */
-  localFault?: string;
-  /** Why nothing is shared at the moment, if so. */
-  sharePaused?: string;
 }
 
 export function addSetupRoute(router: Router, setup: () => ClientSetup): void {

@@ -15,9 +15,7 @@ import { Announcer } from './announcer.ts';
 import type { HeldFiles } from './cache.ts';
 import type { ClientLimits, ShareMode } from './config.ts';
 import { LocalPeers } from './local-peers.ts';
-import type { SharedSwarm } from './nar-sources.ts';
-import type { ClientSetup } from './setup.ts';
-import type { FetchedBytes, SharedFetch } from './shared-fetch.ts';
+import type { FetchedBytes, SharedFetch, SharedSwarm } from './shared-fetch.ts';
 import { askedFetchMinBytes, SharedFetches } from './shared-fetches.ts';
 import { SharedTorrents } from './shared-torrents.ts';
 import type { ClientState } from './state.ts';
@@ -45,6 +43,18 @@ export interface ShareOptions {
   isRevoked(fileHash: Sha256): boolean;
   logger: Logger;
   clock: () => number;
+}
+
+/** How it is set up. */
+export interface ShareSetup {
+  /** `host:port` where peers are served, if they are. */
+  peersAddress?: string;
+  /** Addresses of this machine from which the local network is spoken to. */
+  localNetworks: string[];
+  /** Why it cannot be. */
+  localFault?: string;
+  /** Why nothing is shared at the moment, if so. */
+  sharePaused?: string;
 }
 
 interface Parts {
@@ -184,7 +194,7 @@ export class Share {
   }
 
   /** For whoever looks for what is wrong. */
-  setup(): Pick<ClientSetup, 'peersAddress' | 'localNetworks' | 'localFault' | 'sharePaused'> {
+  setup(): ShareSetup {
     const { local, allowance } = this.#parts;
     const { networks = [], fault } = local.status() ?? {};
     const { paused } = allowance.status();

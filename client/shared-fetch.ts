@@ -37,6 +37,15 @@ export interface SharedFetchOptions {
   tellsPeers: boolean;
 }
 
+/** What a fetch from the swarm has to do with sharing. */
+export interface SharedSwarm {
+  readonly fetch: SharedFetch;
+  /** Resolves when those were asked for peers with whom it is shared. */
+  asked(): Promise<void>;
+  /** Resolves when one of them is found, or none is. Rejects when the signal fires. */
+  found(signal: AbortSignal): Promise<void>;
+}
+
 export class SharedFetch implements HeldPieces {
   readonly torrent: Torrent;
   readonly listenPort: number;

@@ -9,8 +9,19 @@ export const layers: readonly (readonly string[])[] = [
   ['cli'],
 ];
 
-/** Folders within a folder, by the same rule. What lies beside them is of use to all of them, and imports none. */
+/**
+ * Folders within a folder, by the same rule. A file beside them that is named here has its place among them; any other is of use to all of
+ * them, and imports none.
+ */
 export const innerLayers: Readonly<Record<string, readonly (readonly string[])[]>> = {
+  client: [
+    ['state'],
+    ['asking', 'narinfo', 'race', 'share'],
+    ['fetch'],
+    ['ahead', 'report'],
+    ['http'],
+    ['main.ts'],
+  ],
   swarm: [['address'], ['wire', 'tracker', 'dht', 'local'], ['torrent'], ['upload'], ['seed', 'fetch']],
 };
 

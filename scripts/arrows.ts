@@ -90,9 +90,9 @@ export function wrongImports(imports: readonly Import[]): string[] {
 function wrongWithin(file: string, target: string): string[] {
   const inner = innerLayers[folderOf(file)];
   if (inner === undefined) return [];
-  const [from, to] = [innerFolderOf(file), innerFolderOf(target)];
-  const layer = (name: string): number =>
-    name === '' ? -1 : inner.findIndex((names) => names.includes(name));
+  const named = inner.flat();
+  const [from, to] = [innerPlaceOf(file, named), innerPlaceOf(target, named)];
+  const layer = (name: string): number => inner.findIndex((names) => names.includes(name));
   const unknown = [from, to].find((name) => name !== '' && layer(name) < 0);
   if (unknown !== undefined) return [`${file}: scripts/arrow-rules.ts does not know ${unknown}/`];
   if (from === to || layer(to) < layer(from)) return [];
@@ -206,9 +206,10 @@ function folderOf(path: string): string {
   return path.split('/')[0] ?? path;
 }
 
-/** '' for a file that lies in a folder of the product itself. */
-function innerFolderOf(path: string): string {
-  return path.split('/').slice(1, -1)[0] ?? '';
+/** The folder within a folder of the product, or the file that lies beside those if it is named; '' for any other. */
+function innerPlaceOf(path: string, named: readonly string[]): string {
+  const [place = '', ...rest] = path.split('/').slice(1);
+  return rest.length > 0 || named.includes(place) ? place : '';
 }
 
 function layerOf(folder: string): number {

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
+import { raceLimits } from '../../client/config.ts';
 import {
   beaten,
   joining,
@@ -7,7 +8,6 @@ import {
   legsMax,
   opening,
   type RaceView,
-  raceLimits,
   startAhead,
 } from '../../client/race-policy.ts';
 import { noPast, SourcePast } from '../../client/source-past.ts';

@@ -59,7 +59,10 @@ const goodTree = {
   swarm: { 'wire.ts': "import { hash } from '../nar/hash.ts';\n" },
   web: { 'app.ts': "import express from 'express';\nimport { hash } from '../nar/hash.ts';\n" },
   seeder: { 'main.ts': "import { wire } from '../swarm/wire.ts';\n" },
-  client: { 'main.ts': "import { wire } from '../swarm/wire.ts';\n" },
+  client: {
+    'main.ts': "import { wire } from '../swarm/wire.ts';\nimport { race } from './race/race.ts';\n",
+    race: { 'race.ts': "import { limits } from '../config.ts';\n" },
+  },
   cli: { 'main.ts': "import { seeder } from '../seeder/main.ts';\n" },
 };
 
@@ -99,6 +102,10 @@ const wrongTrees: Record<string, { tree: object; message: RegExp }> = {
   'what all parts of an effect use and that knows one of them': {
     tree: { swarm: { 'bucket.ts': "import { wire } from './wire/wire.ts';\n" } },
     message: /swarm\/bucket\.ts imports swarm\/wire\/wire\.ts.*not below/,
+  },
+  'a part of a program that knows where all of them are joined': {
+    tree: { client: { http: { 'http.ts': "import { open } from '../main.ts';\n" } } },
+    message: /client\/http\/http\.ts imports client\/main\.ts.*not below/,
   },
   'a part of an effect that nobody named': {
     tree: { swarm: { http: { 'a.ts': "import { wire } from '../wire.ts';\n" } } },
