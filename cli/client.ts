@@ -1,9 +1,9 @@
 /** `narswarm client`. */
 
 import { isViewName } from '../catalog/head.ts';
+import { parseUpstream } from '../client/asking/upstreams.ts';
 import { type ShareMode, shareModes } from '../client/config.ts';
 import { openClient } from '../client/main.ts';
-import { parseUpstream } from '../client/upstreams.ts';
 import { makeLogger } from '../web/log.ts';
 import { defineCommand, usageError } from './command.ts';
 import { summaryOf } from './commands.ts';

@@ -2,7 +2,7 @@
  * What every program shows of itself: health, metrics, status as JSON, and the status as a page.
  *
  * Under whatever name it was asked: a seeder and a mirror publish what they have, and a web page whose name is made to point to one reads what its
- * maker could have asked for himself. What a client tells is its user's own: client/page-guard.ts.
+ * maker could have asked for himself. What a client tells is its user's own: client/http/page-guard.ts.
  */
 
 import type { Router } from 'express';

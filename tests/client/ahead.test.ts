@@ -3,8 +3,8 @@
 import { hash } from 'node:crypto';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
-import { aheadOrder } from '../../client/ahead-order.ts';
-import { AheadWalk } from '../../client/ahead-walk.ts';
+import { aheadOrder } from '../../client/ahead/ahead-order.ts';
+import { AheadWalk } from '../../client/ahead/ahead-walk.ts';
 import type { ClientConfig } from '../../client/config.ts';
 import type { Client } from '../../client/main.ts';
 import { type Sha256, sha256FromDigest } from '../../nar/hash.ts';

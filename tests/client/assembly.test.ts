@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { Assembly, heldBackBytes, withoutDiskMaxBytes } from '../../client/assembly.ts';
+import { Assembly, heldBackBytes, withoutDiskMaxBytes } from '../../client/race/assembly.ts';
 import { sha256FromDigest } from '../../nar/hash.ts';
 import { PieceChecker } from '../../parts/piece-checker.ts';
 import { MemoryStore } from '../../store/memory-store.ts';

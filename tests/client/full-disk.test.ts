@@ -7,7 +7,7 @@ import { appendFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { withoutDiskMaxBytes } from '../../client/assembly.ts';
+import { withoutDiskMaxBytes } from '../../client/race/assembly.ts';
 import { isDiskFull } from '../../store/disk-error.ts';
 import { fetchNar, get, Lab, statusOf, until } from './lab.ts';
 import { madeNar } from './made-nar.ts';

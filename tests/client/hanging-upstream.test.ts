@@ -1,7 +1,7 @@
 /** An upstream that stops giving: waited for once, and then not as long again, so that Nix can go on to its next substituter. */
 
 import t from 'tap';
-import { BadSources } from '../../client/bad-sources.ts';
+import { BadSources } from '../../client/race/bad-sources.ts';
 import { fetchNar, get, Lab, statusOf, until } from './lab.ts';
 import { madeNar } from './made-nar.ts';
 

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { History, storiesOfPathMax } from '../../client/history.ts';
+import { History, storiesOfPathMax } from '../../client/report/history.ts';
 import { legReasons, type NarStory } from '../../client/story.ts';
 import { silentLogger } from '../../web/log.ts';
 import { provesNothingStaysOpen } from '../helpers/open-resources.ts';

@@ -1,7 +1,7 @@
 import t from 'tap';
 import { defaultLimits } from '../../client/config.ts';
-import { NarInfoCache, type NarInfoCacheOptions } from '../../client/narinfo-cache.ts';
-import type { GivenNarInfo } from '../../client/state.ts';
+import { NarInfoCache, type NarInfoCacheOptions } from '../../client/narinfo/narinfo-cache.ts';
+import type { GivenNarInfo } from '../../client/state/state.ts';
 import { madeNar } from './made-nar.ts';
 
 function givenOf(name: string): GivenNarInfo {

@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { ClientState } from '../../client/state.ts';
+import { ClientState } from '../../client/state/state.ts';
 import { startProgram } from '../helpers/program.ts';
 import { get } from './lab.ts';
 import { madeNar } from './made-nar.ts';

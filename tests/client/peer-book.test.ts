@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { KeptPeerBook } from '../../client/peer-book.ts';
+import { KeptPeerBook } from '../../client/fetch/peer-book.ts';
 import type { PeerAddress } from '../../swarm/address/peer-address.ts';
 import { TorrentFetch } from '../../swarm/fetch/fetcher.ts';
 import { silentLogger } from '../../web/log.ts';

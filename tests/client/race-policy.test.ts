@@ -9,8 +9,8 @@ import {
   opening,
   type RaceView,
   startAhead,
-} from '../../client/race-policy.ts';
-import { noPast, SourcePast } from '../../client/source-past.ts';
+} from '../../client/race/race-policy.ts';
+import { noPast, SourcePast } from '../../client/race/source-past.ts';
 
 const http: LegView = {
   kind: 'http',

@@ -3,7 +3,7 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { signTorrentInfo } from '../../catalog/torrentinfo.ts';
-import { History } from '../../client/history.ts';
+import { History } from '../../client/report/history.ts';
 import type { NarStory } from '../../client/story.ts';
 import { infoDictionary, parseInfoDictionary } from '../../swarm/torrent/torrent.ts';
 import { silentLogger } from '../../web/log.ts';

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { behindMaxBytes, ReaderPace } from '../../client/reader-pace.ts';
+import { behindMaxBytes, ReaderPace } from '../../client/race/reader-pace.ts';
 
 const mebibyte = 1024 * 1024;
 

@@ -1,6 +1,6 @@
 import t from 'tap';
-import { BadSources } from '../../client/bad-sources.ts';
-import { SourcePlan } from '../../client/source-plan.ts';
+import { BadSources } from '../../client/race/bad-sources.ts';
+import { SourcePlan } from '../../client/race/source-plan.ts';
 import { madeNar } from './made-nar.ts';
 
 const limits = { attempts: 10, attemptWorthBytes: 100, attemptsPerSource: 3, attemptsOfLastSwarm: 6 };

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import t, { type Test } from 'tap';
-import { ClientState, openClientState } from '../../client/state.ts';
+import { ClientState, openClientState } from '../../client/state/state.ts';
 import type { StoreHash } from '../../nar/store-path.ts';
 import { infoDictionary } from '../../swarm/torrent/torrent.ts';
 import { until } from './lab.ts';

@@ -1,7 +1,7 @@
 import t from 'tap';
-import { SourceTotals } from '../../client/source-totals.ts';
+import { SourceTotals } from '../../client/report/source-totals.ts';
+import { clientSummary, type SummaryOf } from '../../client/report/summary.ts';
 import type { NarStory, StoryLeg } from '../../client/story.ts';
-import { clientSummary, type SummaryOf } from '../../client/summary.ts';
 import { madeNar } from './made-nar.ts';
 
 const mib = 1024 * 1024;

@@ -5,7 +5,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
 import type { Client } from '../../client/main.ts';
-import { askMetered } from '../../client/metered.ts';
+import { askMetered } from '../../client/share/metered.ts';
 import { encodeRequests, encodeSimple } from '../../swarm/wire/wire-encode.ts';
 import { blocksOf, RawPeer } from '../swarm/seed-fixture.ts';
 import { fetchNar, Lab, statusOf, until } from './lab.ts';

@@ -3,7 +3,7 @@
 import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
-import { parseUpstream } from '../../client/upstreams.ts';
+import { parseUpstream } from '../../client/asking/upstreams.ts';
 import type { Logger } from '../../web/log.ts';
 import { fetchNar, get, Lab, until } from './lab.ts';
 import { madeNar } from './made-nar.ts';

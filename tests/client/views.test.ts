@@ -5,7 +5,7 @@ import t, { type Test } from 'tap';
 import type { CatalogTransport } from '../../catalog/follow.ts';
 import type { CatalogRecord } from '../../catalog/record.ts';
 import { signTorrentInfo } from '../../catalog/torrentinfo.ts';
-import { Views, type ViewsOptions } from '../../client/views.ts';
+import { Views, type ViewsOptions } from '../../client/narinfo/views.ts';
 import { NarswarmError } from '../../nar/errors.ts';
 import { secretKeyFromSeed } from '../../nar/signature.ts';
 import { storeHashOf } from '../../nar/store-path.ts';

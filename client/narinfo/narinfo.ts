@@ -1,0 +1,316 @@
+/** Finds the narinfo of a store path: in a view that is held here, from the upstreams in order, from the catalogs, or from what was given out before. */
+
+import { isNarswarmError, NarswarmError } from '../../nar/errors.ts';
+import { type NarInfo, parseNarInfo, withUrl } from '../../nar/narinfo.ts';
+import { type StoreHash, storeDirOf } from '../../nar/store-path.ts';
+import { isDiskFull } from '../../store/disk-error.ts';
+import type { HttpCache } from '../../upstream/http-cache.ts';
+import type { Logger } from '../../web/log.ts';
+import type { ClientLimits } from '../config.ts';
+import type { Counts } from '../counts.ts';
+import { isAbsoluteUrl, isNamedByHash, mayFollow, ownUrlOf, urlKeyOf, urlKeyOfNarUrl } from '../local-url.ts';
+import type { ClientState, GivenNarInfo } from '../state/state.ts';
+import { NarInfoCache, type Ready } from './narinfo-cache.ts';
+import type { Views } from './views.ts';
+
+/** Made once: an abort without a reason makes an exception with a stack each time. */
+const settledReason = new NarswarmError('aborted', 'another source was first');
+
+interface Found {
+  narInfo: NarInfo;
+  cache: HttpCache;
+}
+
+/** What became of asking the sources. */
+interface Asked {
+  found: Found | undefined;
+  /** Sources that could not tell. */
+  failures: number;
+}
+
+export interface NarInfoFinderOptions {
+  /** Upstreams, then catalogs, in the order in which they are asked. */
+  sources(): readonly HttpCache[];
+  /** True for a source that is not to be waited for: it is as good as one that failed. */
+  resting(source: HttpCache): boolean;
+  /** True for one of those that answered not long ago. */
+  slow(source: HttpCache): boolean;
+  views: Pick<Views, 'narInfoText' | 'revoked' | 'version'>;
+  state: ClientState;
+  counts: Counts;
+  limits: ClientLimits;
+  logger: Logger;
+  /** A narinfo could not be remembered for lack of room. */
+  onDiskFull(): void;
+  /** The store directory of the caches, when it is known. */
+  storeDir(): string | undefined;
+  clock: () => number;
+}
+
+export class NarInfoFinder {
+  readonly #options: NarInfoFinderOptions;
+  readonly #cache: NarInfoCache;
+  /** Under way. */
+  readonly #finding = new Map<StoreHash, Promise<GivenNarInfo | undefined>>();
+  /** Requests whose answer came too late to matter, by source. */
+  readonly #listening = new Set<HttpCache>();
+  readonly #closing = new AbortController();
+
+  constructor(options: NarInfoFinderOptions) {
+    this.#options = options;
+    const { clock, limits, state, views } = options;
+    this.#cache = new NarInfoCache({
+      limits,
+      clock,
+      version: () => views.version(),
+      inserts: () => state.inserts,
+    });
+  }
+
+  /** What to give out, if it is known without asking anybody; `absent` when nobody had it a moment ago. */
+  ready(storeHash: StoreHash): GivenNarInfo | 'absent' | undefined {
+    const ready = this.#cache.ready(storeHash);
+    if (ready === undefined) return undefined;
+    const { counts } = this.#options;
+    if (ready === 'absent') {
+      counts.narInfos.absent++;
+      return ready;
+    }
+    counts.narInfos[ready.kind]++;
+    return ready.given;
+  }
+
+  /**
+   * What to give out, remembered before it is; `undefined` when nobody has it. Takes at most the budget.
+   *
+   * Sources are asked once, however many ask. Whoever goes away leaves it to the others, and to the cache.
+   */
+  find(storeHash: StoreHash): Promise<GivenNarInfo | undefined> {
+    const { counts, views } = this.#options;
+    const version = views.version();
+    const viewed = this.#inViews(storeHash);
+    if (viewed !== undefined) {
+      counts.narInfos.viewed++;
+      return this.#give(storeHash, viewed, 'viewed', version);
+    }
+    const recent = this.#recent(storeHash);
+    if (recent !== undefined) {
+      if (this.#isRevoked(recent.given)) return Promise.resolve(undefined);
+      counts.narInfos.cached++;
+      this.#cache.keep({ kind: 'cached', given: recent.given }, version, recent.atMs);
+      return Promise.resolve(recent.given);
+    }
+    let finding = this.#finding.get(storeHash);
+    if (finding === undefined) {
+      finding = this.#findElsewhere(storeHash, version).finally(() => this.#finding.delete(storeHash));
+      this.#finding.set(storeHash, finding);
+    }
+    return finding;
+  }
+
+  /** The NAR file is not to be had as the narinfo says: sources are asked for it again, the next time. */
+  distrust(storeHash: StoreHash): void {
+    this.#cache.distrust(storeHash);
+  }
+
+  /** Breaks off what is being asked. */
+  close(): void {
+    this.#closing.abort();
+  }
+
+  async #findElsewhere(storeHash: StoreHash, version: number): Promise<GivenNarInfo | undefined> {
+    const { counts, limits, logger, state } = this.#options;
+    const { found, failures } = await this.#ask(
+      storeHash,
+      AbortSignal.any([this.#closing.signal, AbortSignal.timeout(limits.narInfoBudgetMs)]),
+    );
+    if (found !== undefined) {
+      counts.narInfos.found++;
+      return this.#give(storeHash, found, 'cached', version);
+    }
+    const remembered = failures > 0 ? state.givenByStoreHash(storeHash)?.given : undefined;
+    if (remembered === undefined) {
+      counts.narInfos.absent++;
+      // A failure says nothing about the path.
+      if (failures === 0) this.#cache.keepAbsent(storeHash, version);
+      return undefined;
+    }
+    if (this.#isRevoked(remembered)) return undefined;
+    counts.narInfos.remembered++;
+    logger.warn('narinfo-remembered', { storeHash, failures });
+    return remembered;
+  }
+
+  /** As if from the first source, which is asked for the NAR file first, too. */
+  #inViews(storeHash: StoreHash): Found | undefined {
+    const { views, sources, logger } = this.#options;
+    const [cache] = sources();
+    if (cache === undefined) return undefined;
+    try {
+      const text = views.narInfoText(storeHash);
+      return text === undefined ? undefined : { narInfo: this.#parse(text), cache };
+    } catch (error) {
+      logger.warn('narinfo-source-failed', { storeHash, source: 'view', error });
+      return undefined;
+    }
+  }
+
+  /** What a source gave lately, in an earlier life of the client or before it left the memory. */
+  #recent(storeHash: StoreHash): { given: GivenNarInfo; atMs: number } | undefined {
+    const { sources, state } = this.#options;
+    if (this.#cache.mustAsk(storeHash)) return undefined;
+    const last = state.givenByStoreHash(storeHash);
+    if (last === undefined || !this.#cache.isFresh(last.atMs)) return undefined;
+    return sources().some(({ url }) => url === last.given.origin) ? last : undefined;
+  }
+
+  /**
+   * Asks one source after the other. One that takes long is not waited for: the next is asked besides, so that a
+   * hanging one cannot use up the time of all. Then the first that has it wins.
+   */
+  #ask(storeHash: StoreHash, signal: AbortSignal): Promise<Asked> {
+    const { limits, logger, resting, slow } = this.#options;
+    const all = this.#options.sources();
+    // One that is slow is not waited for, unless nobody else has it.
+    const sources = [...all.filter((cache) => !resting(cache)), ...all.filter(slow)];
+    const hedgeMs = Math.min(limits.narInfoHedgeMs, limits.narInfoBudgetMs / (sources.length + 1));
+    const running = new Map<HttpCache, { beaten: AbortController; startedMs: number }>();
+    return new Promise((resolve) => {
+      let started = 0;
+      let failures = all.length - sources.length;
+      let settled = false;
+      let hedge: NodeJS.Timeout | undefined;
+      const settle = (found?: Found): void => {
+        settled = true;
+        clearTimeout(hedge);
+        signal.removeEventListener('abort', giveUp);
+        resolve({ found, failures });
+        for (const [cache, { beaten, startedMs }] of running) {
+          const late = performance.now() - startedMs >= hedgeMs;
+          if (!late || !this.#listensTo(cache)) beaten.abort(settledReason);
+        }
+      };
+      const giveUp = (): void => {
+        failures += running.size;
+        settle();
+      };
+      const startNext = (): void => {
+        clearTimeout(hedge);
+        const cache = sources[started];
+        if (cache === undefined) {
+          if (running.size === 0) settle();
+          return;
+        }
+        started++;
+        hedge = setTimeout(startNext, hedgeMs);
+        const beaten = new AbortController();
+        running.set(cache, { beaten, startedMs: performance.now() });
+        this.#askOne(cache, storeHash, AbortSignal.any([signal, beaten.signal]))
+          .then((narInfo) => {
+            running.delete(cache);
+            if (narInfo !== undefined && !settled) settle({ narInfo, cache });
+          })
+          .catch((error: unknown) => {
+            running.delete(cache);
+            if (settled) return;
+            failures++;
+            logger.warn('narinfo-source-failed', { storeHash, source: cache.url, error });
+          })
+          .finally(() => {
+            if (settled) this.#listening.delete(cache);
+            else startNext();
+          });
+      };
+      signal.addEventListener('abort', giveUp, { once: true });
+      if (signal.aborted) giveUp();
+      else startNext();
+    });
+  }
+
+  /**
+   * Whether an answer that comes too late is waited for all the same, one for each source: it tells a slow one from a dead one, which
+   * would otherwise cost every narinfo the time until the next is asked.
+   */
+  #listensTo(cache: HttpCache): boolean {
+    if (this.#listening.has(cache)) return false;
+    this.#listening.add(cache);
+    return true;
+  }
+
+  async #askOne(cache: HttpCache, storeHash: StoreHash, signal: AbortSignal): Promise<NarInfo | undefined> {
+    const text = await cache.getNarInfo(storeHash, signal);
+    return text === undefined ? undefined : this.#parse(text);
+  }
+
+  /** That it is about the path asked for is seen to already. Throws when it does not parse, or is of another store. */
+  #parse(text: string): NarInfo {
+    const narInfo = parseNarInfo(text);
+    const storeDir = this.#options.storeDir();
+    if (storeDir !== undefined && storeDirOf(narInfo.storePath) !== storeDir) {
+      throw new NarswarmError('store-dir-mismatch', `${narInfo.storePath} is not in ${storeDir}`);
+    }
+    return narInfo;
+  }
+
+  async #give(
+    storeHash: StoreHash,
+    { narInfo, cache }: Found,
+    kind: Ready['kind'],
+    version: number,
+  ): Promise<GivenNarInfo | undefined> {
+    const { clock, state, logger, onDiskFull } = this.#options;
+    const { urlKey = '', narInfo: local } = this.#localUrl(storeHash, narInfo, cache);
+    const given = { storeHash, origin: cache.url, narUrl: narInfo.url, narInfo: local, urlKey };
+    if (this.#isRevoked(given)) return undefined;
+    try {
+      // An absolute URL that is left as it is leads past us; there is nothing to remember.
+      if (urlKey !== '') await state.give(given);
+      this.#cache.keep({ kind, given }, version, clock());
+    } catch (error) {
+      logger.error('state-failed', { error });
+      if (isDiskFull(error)) onDiskFull();
+    }
+    return given;
+  }
+
+  #isRevoked({ storeHash, narInfo: { fileHash } }: GivenNarInfo): boolean {
+    const revoked = fileHash && this.#options.views.revoked(fileHash);
+    if (revoked === undefined) return false;
+    this.#options.logger.warn('narinfo-revoked', { storeHash, fileHash, reason: revoked.reason });
+    return true;
+  }
+
+  /** Verbatim whenever Nix will ask us for the URL and we can tell what it means. docs/decisions/0002-absolute-urls.md. */
+  #localUrl(
+    storeHash: StoreHash,
+    narInfo: NarInfo,
+    cache: HttpCache,
+  ): { narInfo: NarInfo; urlKey: string | undefined } {
+    const urlKey = urlKeyOfNarUrl(narInfo.url);
+    if (urlKey !== undefined && !this.#meansAnother(urlKey, storeHash, narInfo)) return { narInfo, urlKey };
+    if (isAbsoluteUrl(narInfo.url) && !this.#canFetch(cache, narInfo.url))
+      return { narInfo, urlKey: undefined };
+    const url = ownUrlOf(narInfo);
+    return { narInfo: withUrl(narInfo, url), urlKey: urlKeyOf(`/${url}`) };
+  }
+
+  /** True when the URL was given out for the NAR of another path, as happens between caches that name files freely. */
+  #meansAnother(urlKey: string, storeHash: StoreHash, { narHash, fileHash }: NarInfo): boolean {
+    const { state } = this.#options;
+    if (state.urlsAreHashes && isNamedByHash(urlKey, fileHash)) return false;
+    const another = state.storeHashByUrl(urlKey);
+    if (another === undefined || another === storeHash) return false;
+    const before = state.givenByUrl(urlKey);
+    if (before === undefined) return false;
+    return before.narInfo.narHash !== narHash || before.narInfo.fileHash !== fileHash;
+  }
+
+  #canFetch(cache: HttpCache, narUrl: string): boolean {
+    try {
+      return mayFollow(cache.resolveUrl(narUrl), this.#options.sources());
+    } catch (error) {
+      if (isNarswarmError(error)) return false;
+      throw error;
+    }
+  }
+}
