@@ -25,6 +25,8 @@ const bansMax = 2_000;
 const missedMax = 1_000;
 /** A day on which a peer was fast says something for a week, and a lie is remembered as long: addresses change hands. */
 const keptMs = 7 * 24 * 60 * 60_000;
+/** What no sane peer says may be a fault of its program and not ill will: it is left alone for this long. */
+const violationMs = 10 * 60_000;
 /** A peer that was not there is tried after the others for this long. */
 const missedMs = 10 * 60_000;
 /** And not at all, beside anybody else, for this long at first, twice as long each time that it is not there again, up to the second figure. */
@@ -123,12 +125,15 @@ export class KeptPeerBook implements PeerBook {
     const ban = this.#bans.get(key);
     if (ban !== undefined && this.#expired(ban)) this.#forgive(key, ban);
     else if (ban !== undefined) return true;
-    return (this.#lyingPorts.get(addressKey(host)) ?? 0) >= lyingPortsMax && !isLoopback(host);
+    return !isLoopback(host) && this.#isHostBanned(addressKey(host));
   }
 
   ban(address: PeerAddress, why: BanReason): void {
     const key = printPeer(address);
-    if (this.#bans.has(key)) return;
+    const before = this.#bans.get(key);
+    if (before !== undefined && !this.#expired(before) && (before.why === why || why === 'wire-violation'))
+      return;
+    if (before !== undefined) this.#forgive(key, before);
     const host = addressKey(address.host);
     this.#bans.set(key, { host, why, atMs: this.#clock() });
     this.#lyingPorts.set(host, (this.#lyingPorts.get(host) ?? 0) + 1);
@@ -222,6 +227,13 @@ export class KeptPeerBook implements PeerBook {
     this.#db = undefined;
   }
 
+  #isHostBanned(host: string): boolean {
+    const isBanned = (): boolean => (this.#lyingPorts.get(host) ?? 0) >= lyingPortsMax;
+    if (!isBanned()) return false;
+    for (const [key, ban] of this.#bans) if (ban.host === host && this.#expired(ban)) this.#forgive(key, ban);
+    return isBanned();
+  }
+
   #place(address: PeerAddress): number {
     const missed = this.#missed.get(printPeer(address));
     if (missed !== undefined && isWithin(this.#clock() - missed.atMs, missedMs)) return 4;
@@ -232,8 +244,8 @@ export class KeptPeerBook implements PeerBook {
   }
 
   /** Also what is from a time that is yet to come, by more than a clock is corrected. */
-  #expired({ atMs }: { atMs: number }): boolean {
-    return Math.abs(this.#clock() - atMs) > keptMs;
+  #expired({ atMs, why }: { atMs: number; why?: BanReason }): boolean {
+    return Math.abs(this.#clock() - atMs) > (why === 'wire-violation' ? violationMs : keptMs);
   }
 
   #forgive(key: string, { host }: Ban): void {
@@ -270,10 +282,11 @@ export class KeptPeerBook implements PeerBook {
       };
       if (!this.#expired(pace)) this.#paces.set(String(address), pace);
     }
-    for (const { address, host, at } of db
+    for (const { address, host, why, at } of db
       .prepare('SELECT * FROM (SELECT * FROM bans ORDER BY at DESC LIMIT ?) ORDER BY at')
       .all(bansMax)) {
-      const ban: Ban = { host: String(host), why: 'wrong-bytes', atMs: Number(at) };
+      const reason = why === 'wire-violation' ? why : 'wrong-bytes';
+      const ban: Ban = { host: String(host), why: reason, atMs: Number(at) };
       if (this.#expired(ban)) continue;
       this.#bans.set(String(address), ban);
       this.#lyingPorts.set(ban.host, (this.#lyingPorts.get(ban.host) ?? 0) + 1);

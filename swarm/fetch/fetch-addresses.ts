@@ -3,10 +3,16 @@
 import { type PeerAddress, parsePeer, printPeer } from '../address/peer-address.ts';
 import { localFirst, type PeerBook } from './peer-book.ts';
 
+/** How often a peer whose connection broke off after less than so many bytes is tried again: to connect costs more than they are worth. */
+const shortMaxBytes = 64 * 1024;
+const shortMax = 8;
+
 export class FetchAddresses {
   readonly #max: number;
   readonly #book: PeerBook | undefined;
   readonly #seen = new Set<string>();
+  /** Connections of each peer that broke off so soon. */
+  readonly #short = new Map<string, number>();
   #waiting: PeerAddress[] = [];
 
   /** `max`: addresses that it ever takes note of. */
@@ -33,9 +39,12 @@ export class FetchAddresses {
       this.#waiting = this.#book?.rank(this.#waiting) ?? localFirst(this.#waiting);
   }
 
-  /** One that is to be tried once more, when there is nobody else. */
-  again(address: PeerAddress): void {
-    this.#waiting.push(address);
+  /** One whose connection broke off after so many bytes, and that is to be tried once more, when there is nobody else. */
+  again(address: PeerAddress, receivedBytes: number): void {
+    const key = printPeer(address);
+    const short = (this.#short.get(key) ?? 0) + (receivedBytes < shortMaxBytes ? 1 : 0);
+    this.#short.set(key, short);
+    if (short <= shortMax) this.#waiting.push(address);
   }
 
   /** The best one, which is waiting no more. */

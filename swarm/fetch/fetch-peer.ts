@@ -1,6 +1,5 @@
 /** One connection to a peer that has what we fetch: handshake, requests, blocks. What to ask for is decided elsewhere. */
 
-import { NarswarmError } from '../../nar/errors.ts';
 import type { PeerAddress } from '../address/peer-address.ts';
 import { pieceCount, type Torrent } from '../torrent/torrent.ts';
 import { dealExtension, encodeExtendedHandshake, parseExtendedHandshake } from '../wire/extension.ts';
@@ -20,6 +19,7 @@ import type { Handshake } from '../wire/wire-handshake.ts';
 import { type Asked, AskedBlocks } from './asked-blocks.ts';
 import type { FetchLimits } from './fetch-limits.ts';
 import type { PeerPace as RememberedPace } from './peer-book.ts';
+import { PeerChatter, violation } from './peer-chatter.ts';
 import { PeerConnection } from './peer-connection.ts';
 import { PeerPace } from './peer-pace.ts';
 import { PeerPieces } from './peer-pieces.ts';
@@ -90,7 +90,7 @@ export class FetchPeer implements WireVisitor {
   #dealsOut = false;
   readonly #suggested = new Set<number>();
   #everUnchoked = false;
-  #chatter = 0;
+  readonly #chatter: PeerChatter;
   /** Since when its rate is looked at, and what it gave since. */
   #rateSinceMs = performance.now();
   #rateBytes = 0;
@@ -106,6 +106,7 @@ export class FetchPeer implements WireVisitor {
     this.address = address;
     this.#pieces = new PeerPieces(pieceCount(torrent));
     this.#requestsMax = limits.assumedRequests;
+    this.#chatter = new PeerChatter(pieceCount(torrent) + 2 * limits.maxRequests + limits.chatter);
     this.pace = new PeerPace(limits, options.startRequests, options.known);
     this.#connection = new PeerConnection({
       address,
@@ -136,6 +137,11 @@ export class FetchPeer implements WireVisitor {
   /** It was there, and would not speak about this torrent. */
   get refused(): boolean {
     return this.#connection.refused;
+  }
+
+  /** It was left for what it said after its handshake. */
+  get violated(): boolean {
+    return this.#connection.violated;
   }
 
   /**
@@ -199,7 +205,10 @@ export class FetchPeer implements WireVisitor {
   /** Says that blocks came from elsewhere. The answer, a block that crosses or a refusal, will be ignored. */
   noLongerNeeds(blocks: BlockRequest): void {
     const cancels = [...this.#asked.within(blocks)].filter((block) => !this.#isArriving(block));
-    for (const block of cancels) this.#asked.delete(block);
+    for (const block of cancels) {
+      this.#asked.delete(block);
+      this.#chatter.excuse(block.lengthBytes);
+    }
     if (cancels.length > 0) this.#connection.send(encodeCancels(cancels));
   }
 
@@ -263,20 +272,23 @@ export class FetchPeer implements WireVisitor {
   // What the peer says
 
   keepAlive(): void {
-    this.#countChatter();
+    this.#chatter.said();
   }
 
   choke(): void {
-    this.#countChatter();
+    this.#chatter.choked();
     this.#choked = true;
     // They are suggested to others now.
     this.#suggested.clear();
     // With the fast extension each request is refused by itself; without, all are forgotten.
-    if (this.#connection.handshake?.fast === false) this.#lose(this.#asked.all());
+    if (this.#connection.handshake?.fast === false) {
+      for (const { lengthBytes } of this.#asked.all()) this.#chatter.excuse(lengthBytes);
+      this.#lose(this.#asked.all());
+    }
   }
 
   unchoke(): void {
-    this.#countChatter();
+    this.#chatter.said();
     // It comes again once that peer knows that we take part in what it deals.
     if (this.#connection.greeting && this.#dealsOut && this.#options.share !== undefined) return;
     this.#choked = false;
@@ -286,25 +298,25 @@ export class FetchPeer implements WireVisitor {
   }
 
   have(index: number): void {
-    this.#countChatter();
+    this.#chatter.said();
     this.#pieces.add(index);
     this.#options.events.ready(this);
   }
 
   bitfield(bits: Buffer): void {
-    this.#countChatter();
+    this.#chatter.said(bits.length);
     this.#pieces.set(bits);
     this.#options.events.ready(this);
   }
 
   haveAll(): void {
-    this.#countChatter();
+    this.#chatter.said();
     this.#pieces.set('all');
     this.#options.events.ready(this);
   }
 
   reject(index: number, begin: number, lengthBytes: number): void {
-    this.#countChatter();
+    this.#chatter.said();
     const block = this.#asked.get({ index, begin })?.block;
     // It may answer a cancel.
     if (block === undefined || block.lengthBytes !== lengthBytes) return;
@@ -325,21 +337,43 @@ export class FetchPeer implements WireVisitor {
   }
 
   suggest(index: number): void {
-    this.#countChatter();
+    this.#chatter.said();
     this.#suggested.add(index);
     if (this.#deals) this.#options.events.ready(this);
   }
 
   allowedFast(): void {
-    this.#countChatter();
+    this.#chatter.said();
   }
 
-  ignored(): void {
-    this.#countChatter();
+  ignored(_id: number, lengthBytes: number): void {
+    this.#chatter.said(lengthBytes);
+  }
+
+  // Nobody is let ask over a connection that this side made: to ask all the same is noise.
+
+  request(): void {
+    this.#chatter.said();
+  }
+
+  cancel(): void {
+    this.#chatter.said();
+  }
+
+  interested(): void {
+    this.#chatter.said();
+  }
+
+  notInterested(): void {
+    this.#chatter.said();
+  }
+
+  haveNone(): void {
+    this.#chatter.said();
   }
 
   extended(id: number, payload: Buffer): void {
-    this.#countChatter();
+    this.#chatter.said(payload.length);
     if (id === dealExtension.ns_deal && this.#options.share !== undefined) {
       this.#deals = payload[0] === 1;
       this.#options.events.ready(this);
@@ -360,7 +394,7 @@ export class FetchPeer implements WireVisitor {
     const asked = this.#asked.get({ index, begin });
     // It may cross a cancel, or come after we gave up on it; what was never asked for is skipped as well.
     this.#arriving = asked?.block.lengthBytes === lengthBytes ? asked : undefined;
-    if (this.#arriving === undefined) this.#countChatter();
+    if (this.#arriving === undefined) this.#chatter.unasked(lengthBytes);
     else this.#options.events.blockBegins(this, this.#arriving.block);
   }
 
@@ -378,7 +412,7 @@ export class FetchPeer implements WireVisitor {
     this.#asked.delete(block);
     this.#rejects = 0;
     this.#rejectsOfPiece.delete(block.index);
-    this.#chatter = 0;
+    this.#chatter.gave();
     this.proven = true;
     this.pace.got(block.lengthBytes, at, performance.now(), limited);
     this.#options.events.blockEnds(this, block);
@@ -389,18 +423,8 @@ export class FetchPeer implements WireVisitor {
     return block?.index === index && block.begin === begin;
   }
 
-  #countChatter(): void {
-    const { torrent, limits } = this.#options;
-    if (++this.#chatter > pieceCount(torrent) + 2 * limits.maxRequests + limits.chatter)
-      throw violation('it talks too much');
-  }
-
   #lose(blocks: BlockRequest[]): void {
     for (const block of blocks) this.#asked.delete(block);
     if (blocks.length > 0) this.#options.events.lost(this, blocks);
   }
-}
-
-function violation(why: string): NarswarmError {
-  return new NarswarmError('wire-violation', why);
 }

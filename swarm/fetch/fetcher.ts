@@ -329,13 +329,17 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     this.#closing.add(peer.gone);
     void peer.gone.then(() => this.#closing.delete(peer.gone));
     if (this.#closed) return;
-    if (peer.brokenOff) this.#addresses.again(peer.address);
+    if (peer.brokenOff) this.#addresses.again(peer.address, peer.pace.receivedBytes);
     this.#connectMore();
     this.#checkExhausted();
   }
 
-  #remember({ address, key, connected, refused, pace }: FetchPeer): void {
+  #remember({ address, key, connected, refused, pace, violated }: FetchPeer): void {
     if (this.#book === undefined || this.#banned.has(key)) return;
+    if (violated) {
+      this.#book.ban(address, 'wire-violation');
+      return;
+    }
     const { bytesPerSecond, roundTripMs = 0, receivedBytes } = pace;
     const sinceMs = this.#connectingSinceMs.get(key);
     if (receivedBytes > 0) this.#book.gave(address, { bytesPerSecond, roundTripMs });

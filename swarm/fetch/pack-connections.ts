@@ -219,12 +219,14 @@ export class PackConnections implements PackPeerEvents {
     this.#downloadedBytes += peer.gaveBytes;
     this.#closing.add(peer.gone);
     void peer.gone.then(() => this.#closing.delete(peer.gone));
-    if (!peer.greeted) this.#book?.missed(address, peer.refused || this.#closed);
+    if (peer.violated) this.#book?.ban(address, 'wire-violation');
+    else if (!peer.greeted) this.#book?.missed(address, peer.refused || this.#closed);
     else if (pace !== undefined) this.#book?.gave(address, pace);
     const pack = this.#packs.get(infoHash);
     pack?.peers.delete(key);
     if (this.#closed || pack === undefined) return;
-    if (!peer.greeted || peer.owed) this.#failedAgain(failedId(infoHash, key), peer.gaveBytes);
+    if (!peer.greeted || peer.owed || peer.violated)
+      this.#failedAgain(failedId(infoHash, key), peer.gaveBytes);
     for (const wanted of [...pack.wanted.values()]) if (wanted.peer === undefined) this.#assign(pack, wanted);
     this.#tidy(pack);
   }

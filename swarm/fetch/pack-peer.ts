@@ -5,7 +5,6 @@
  * for are skipped, and whoever owes something and does not give it is left.
  */
 
-import { NarswarmError } from '../../nar/errors.ts';
 import type { InfoHash } from '../../nar/hash.ts';
 import type { PeerAddress } from '../address/peer-address.ts';
 import { packPieceLength, packTorrentMaxBytes } from '../torrent/pack-torrent.ts';
@@ -22,6 +21,7 @@ import {
 import type { Handshake } from '../wire/wire-handshake.ts';
 import type { PackLimits } from './pack-limits.ts';
 import { type PackRange, positionOf } from './pack-range.ts';
+import { PeerChatter, violation } from './peer-chatter.ts';
 import { PeerConnection } from './peer-connection.ts';
 
 /** What happens on the connection. Called while a socket is read. */
@@ -79,7 +79,7 @@ export class PackPeer implements WireVisitor {
   readonly #ranges = new Set<PackRange>();
   #arriving: Asked | undefined;
   #requestsMax: number;
-  #chatter = 0;
+  readonly #chatter: PeerChatter;
   #rejects = 0;
   readonly #clock: () => number;
   readonly #startedMs: number;
@@ -102,6 +102,7 @@ export class PackPeer implements WireVisitor {
     this.infoHash = infoHash;
     this.address = address;
     this.#requestsMax = limits.assumedRequests;
+    this.#chatter = new PeerChatter(piecesMax + 2 * limits.maxRequests + limits.chatter);
     this.#clock = options.clock;
     this.#startedMs = options.clock();
     this.#usedMs = this.#startedMs;
@@ -136,6 +137,11 @@ export class PackPeer implements WireVisitor {
   /** It was there, and would not speak about this torrent. */
   get refused(): boolean {
     return this.#connection.refused;
+  }
+
+  /** It was left for what it said after its handshake. */
+  get violated(): boolean {
+    return this.#connection.violated;
   }
 
   get idle(): boolean {
@@ -186,7 +192,9 @@ export class PackPeer implements WireVisitor {
     for (const asked of [...this.#asked.values()]) {
       if (asked.range !== range) continue;
       this.#drop(asked);
-      if (asked !== this.#arriving) cancelled.push(asked.block);
+      if (asked === this.#arriving) continue;
+      this.#chatter.excuse(asked.block.lengthBytes);
+      cancelled.push(asked.block);
     }
     if (this.#arriving?.range === range) this.#arriving = undefined;
     if (cancelled.length > 0) this.#connection.send(encodeCancels(cancelled));
@@ -287,20 +295,20 @@ export class PackPeer implements WireVisitor {
   // What the peer says
 
   choke(): void {
-    this.#countChatter();
+    this.#chatter.choked();
     this.#choked = true;
     // By BEP 6 every request would be refused by itself; others are asked at once.
     this.#loseAll();
   }
 
   unchoke(): void {
-    this.#countChatter();
+    this.#chatter.said();
     this.#choked = false;
     this.#options.events.opened(this);
   }
 
   reject(index: number, begin: number, lengthBytes: number): void {
-    this.#countChatter();
+    this.#chatter.said();
     const asked = this.#askedFor({ index, begin, lengthBytes });
     // It may answer a cancel.
     if (asked === undefined) return;
@@ -310,7 +318,7 @@ export class PackPeer implements WireVisitor {
   }
 
   extended(id: number, payload: Buffer): void {
-    this.#countChatter();
+    this.#chatter.said(payload.length);
     if (id !== 0) return;
     const { requestsQueuedMax } = parseExtendedHandshake(payload);
     const { assumedRequests, maxRequests } = this.#options.limits;
@@ -318,37 +326,55 @@ export class PackPeer implements WireVisitor {
   }
 
   keepAlive(): void {
-    this.#countChatter();
+    this.#chatter.said();
   }
 
   have(): void {
-    this.#countChatter();
+    this.#chatter.said();
   }
 
   haveAll(): void {
-    this.#countChatter();
+    this.#chatter.said();
   }
 
   haveNone(): void {
-    this.#countChatter();
+    this.#chatter.said();
   }
 
   suggest(): void {
-    this.#countChatter();
+    this.#chatter.said();
   }
 
   allowedFast(): void {
-    this.#countChatter();
+    this.#chatter.said();
   }
 
-  ignored(): void {
-    this.#countChatter();
+  ignored(_id: number, lengthBytes: number): void {
+    this.#chatter.said(lengthBytes);
+  }
+
+  // Nobody is let ask over a connection that this side made: to ask all the same is noise.
+
+  request(): void {
+    this.#chatter.said();
+  }
+
+  cancel(): void {
+    this.#chatter.said();
+  }
+
+  interested(): void {
+    this.#chatter.said();
+  }
+
+  notInterested(): void {
+    this.#chatter.said();
   }
 
   pieceStart(index: number, begin: number, lengthBytes: number): void {
     // It may cross a cancel; what was never asked for is skipped as well.
     this.#arriving = this.#askedFor({ index, begin, lengthBytes });
-    if (this.#arriving === undefined) this.#countChatter();
+    if (this.#arriving === undefined) this.#chatter.unasked(lengthBytes);
     else this.#measureRoundTrip(this.#arriving);
   }
 
@@ -367,7 +393,7 @@ export class PackPeer implements WireVisitor {
     this.#arriving = undefined;
     if (asked === undefined) return;
     this.#drop(asked);
-    this.#chatter = 0;
+    this.#chatter.gave();
     this.#rejects = 0;
     this.#measureRate();
     asked.range.filled(asked.block, this.key);
@@ -412,6 +438,7 @@ export class PackPeer implements WireVisitor {
     for (const asked of [...this.#asked.values()]) {
       if (asked.range !== range) continue;
       this.#drop(asked);
+      this.#chatter.excuse(asked.block.lengthBytes);
       range.giveBack(asked.block);
     }
     if (this.#arriving?.range === range) this.#arriving = undefined;
@@ -421,13 +448,4 @@ export class PackPeer implements WireVisitor {
   #loseAll(): void {
     for (const range of [...this.#ranges]) this.#lose(range);
   }
-
-  #countChatter(): void {
-    const { maxRequests, chatter } = this.#options.limits;
-    if (++this.#chatter > piecesMax + 2 * maxRequests + chatter) throw violation('it talks too much');
-  }
-}
-
-function violation(why: string): NarswarmError {
-  return new NarswarmError('wire-violation', why);
 }

@@ -10,8 +10,8 @@ export interface PeerPace {
   readonly roundTripMs: number;
 }
 
-/** Why a peer is left alone: it sent bytes that are not those of the torrent. */
-export type BanReason = 'wrong-bytes';
+/** Why a peer is left alone: it sent bytes that are not those of the torrent, or what no sane peer sends. */
+export type BanReason = 'wrong-bytes' | 'wire-violation';
 
 /** Asked while sockets are read: it answers at once, from memory, and never throws. */
 export interface PeerBook {

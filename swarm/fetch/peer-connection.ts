@@ -7,6 +7,9 @@ import type { PeerAddress } from '../address/peer-address.ts';
 import type { WireDecoder } from '../wire/wire.ts';
 import { encodeHandshake, type Handshake, HandshakeReader } from '../wire/wire-handshake.ts';
 
+/** Bytes that wait for a peer to take them: all requests that are ever made at once are 26 KiB, so that it reads nothing. */
+const unsentMaxBytes = 1024 * 1024;
+
 export interface PeerConnectionOptions {
   address: PeerAddress;
   infoHash: InfoHash;
@@ -37,6 +40,7 @@ export class PeerConnection {
   #connected = false;
   #refused = false;
   #brokenOff = false;
+  #violated = false;
   #sentMs = performance.now();
 
   constructor(options: PeerConnectionOptions) {
@@ -77,6 +81,11 @@ export class PeerConnection {
     return this.#brokenOff;
   }
 
+  /** It broke the rules, after it had shown its handshake: whoever takes connections there speaks BitTorrent, and badly. */
+  get violated(): boolean {
+    return this.#violated;
+  }
+
   /** The peer's, once it was shown and is the right one. */
   get handshake(): Handshake | undefined {
     return this.#handshake;
@@ -102,6 +111,10 @@ export class PeerConnection {
     if (this.#closed) return;
     this.#sentMs = performance.now();
     this.#socket.write(bytes);
+    if (this.#socket.writableLength <= unsentMaxBytes) return;
+    this.#violated = true;
+    // Closed once whoever sends is done.
+    this.#socket.destroy();
   }
 
   #lost(): void {
@@ -128,6 +141,7 @@ export class PeerConnection {
       else this.#readHandshake(bytes);
     } catch (error) {
       // After a violation by the peer nothing that it says can be used any more.
+      this.#violated = isNarswarmError(error) && this.#handshake !== undefined;
       this.close();
       if (!isNarswarmError(error)) this.#options.onFault(error);
     }

@@ -62,6 +62,31 @@ t.test('a ban is kept over a restart, for one port, and ends', async (t) => {
   t.equal(open().status().banned, 0);
 });
 
+t.test(
+  'who said what nobody says is left alone for minutes, its host with several of its ports',
+  async (t) => {
+    const { open, clock } = await books(t);
+    const before = open();
+    before.gave(peer(1), { bytesPerSecond: 1e9, roundTripMs: 1 });
+    for (const port of [6881, 6882, 6883]) before.ban(peer(1, port), 'wire-violation');
+    before.ban(peer(2), 'wire-violation');
+    t.equal(before.paceOf(peer(1)), undefined);
+    before.close();
+    const book = open();
+    t.ok(book.isBanned(peer(2)), 'also after a restart');
+    t.ok(book.isBanned(peer(1, 9)));
+    book.ban(peer(2), 'wrong-bytes');
+    clock.nowMs += 10 * 60_000 + 1;
+    t.notOk(book.isBanned(peer(1, 9)), 'nobody asked about the ports that were banned');
+    t.notOk(book.isBanned(peer(1)));
+    t.ok(book.isBanned(peer(2)), 'it lied as well, which is remembered for longer');
+    book.ban(peer(2), 'wire-violation');
+    clock.nowMs += 10 * 60_000 + 1;
+    t.ok(book.isBanned(peer(2)), 'and is no less a liar for what it said later');
+    book.close();
+  },
+);
+
 t.test('what was noted while the clock was ahead by years does not hold for years', async (t) => {
   const { open, clock } = await books(t);
   const before = open();

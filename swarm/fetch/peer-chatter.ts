@@ -1,0 +1,64 @@
+/**
+ * What a peer may say that brings nothing: well-behaved ones say a little, others try to keep this machine busy or its line full. Decisions only:
+ * whoever says more than is allowed is left by what is thrown.
+ */
+
+import { NarswarmError } from '../../nar/errors.ts';
+
+/** Bytes of a message that count as one more: the longest is 32 KiB, and those that every peer sends are shorter than this. */
+const unitBytes = 256;
+/** Bytes of blocks that nobody asked for, over one connection: what may be on its way when something was misunderstood. */
+const unaskedMaxBytes = 1024 * 1024;
+/** Chokes without a block in between: after each leave to ask, requests are made that come to nothing. Peers choke twice a minute at most. */
+const chokesMax = 50;
+
+export class PeerChatter {
+  readonly #max: number;
+  #count = 0;
+  #chokes = 0;
+  #unaskedBytes = 0;
+  /** Bytes of blocks that were asked for, and are not wanted any more. */
+  #excusedBytes = 0;
+
+  /** `max`: messages between two blocks. */
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  /** A message, of so many bytes if it may be long. Throws wire-violation, as the others do. */
+  said(bytes = 0): void {
+    this.#count += 1 + Math.floor(bytes / unitBytes);
+    if (this.#count > this.#max) throw violation('it talks too much');
+  }
+
+  choked(): void {
+    this.said();
+    if (++this.#chokes > chokesMax) throw violation('it chokes and gives nothing');
+  }
+
+  /** A block that was asked for may come although it is not wanted: a cancel crosses it. */
+  excuse(bytes: number): void {
+    this.#excusedBytes += bytes;
+  }
+
+  /** A block that is not wanted begins. */
+  unasked(bytes: number): void {
+    this.said();
+    if (this.#excusedBytes >= bytes) {
+      this.#excusedBytes -= bytes;
+      return;
+    }
+    this.#unaskedBytes += bytes;
+    if (this.#unaskedBytes > unaskedMaxBytes) throw violation('it sends what nobody asked for');
+  }
+
+  /** A block that was wanted is here. */
+  gave(): void {
+    this.#count = 0;
+    this.#chokes = 0;
+  }
+}
+
+export function violation(why: string): NarswarmError {
+  return new NarswarmError('wire-violation', why);
+}
