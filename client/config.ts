@@ -171,6 +171,9 @@ export interface ClientLimits extends RaceLimits {
   localTorrents: number;
   /** How many of those who have one are remembered: more than a fetch connects to. */
   localPeersOfTorrent: number;
+  /** The same for all torrents together, about 250 bytes each, and for one torrent at one address: whoever names more ports there makes them up. */
+  localPeers: number;
+  localPortsOfPeer: number;
   /** How long somebody of the local network is taken to have what he said: as long as trackers let announces live. */
   localPeersMs: number;
   /** So many that said lately that they have it are enough: this machine need not say it as well. */
@@ -231,6 +234,8 @@ export const defaultLimits: Readonly<ClientLimits> = {
   announcesPerMinute: 60,
   localTorrents: 10_000,
   localPeersOfTorrent: 20,
+  localPeers: 20_000,
+  localPortsOfPeer: 8,
   localPeersMs: 30 * 60_000,
   localAnswers: 5,
   localAnswerMs: 200,

@@ -10,6 +10,12 @@ import type { ClientLimits } from '../config.ts';
 /** Those who said within so many milliseconds that they have something are about to serve whoever asked. */
 const latelyMs = 1_000;
 
+/** Somebody who was heard of. */
+interface Known {
+  readonly peer: PeerAddress;
+  readonly atMs: number;
+}
+
 export interface LocalPeersOptions {
   networks: LocalNetworks;
   /** Where this client serves peers. */
@@ -33,8 +39,10 @@ export interface LocalPeersOptions {
 export class LocalPeers {
   readonly #options: LocalPeersOptions;
   #discovery: LocalDiscovery | undefined;
+  /** Entries of all maps within `#heard`. */
+  #count = 0;
   /** The one heard of last is last, in both. */
-  readonly #heard = new Map<InfoHash, Map<string, { peer: PeerAddress; atMs: number }>>();
+  readonly #heard = new Map<InfoHash, Map<string, Known>>();
   /** Said once for each reason: it is tried again every few seconds. */
   #fault: string | undefined;
   #paused = false;
@@ -82,11 +90,11 @@ export class LocalPeers {
     this.#paused = paused;
   }
 
-  status(): (LocalDiscoveryStatus & { torrents: number; fault?: string }) | undefined {
+  status(): (LocalDiscoveryStatus & { torrents: number; peers: number; fault?: string }) | undefined {
     const status = this.#discovery?.status();
     if (status === undefined) return undefined;
     const fault = this.#fault === undefined ? {} : { fault: this.#fault };
-    return { ...status, torrents: this.#heard.size, ...fault };
+    return { ...status, torrents: this.#heard.size, peers: this.#count, ...fault };
   }
 
   async close(): Promise<void> {
@@ -95,22 +103,38 @@ export class LocalPeers {
 
   #onHeard({ infoHashes, peer, asks }: Heard): void {
     for (const infoHash of infoHashes) {
-      this.#remember(infoHash, peer);
-      this.#options.onPeer(infoHash, peer);
+      if (this.#remember(infoHash, peer)) this.#options.onPeer(infoHash, peer);
       if (asks && !this.#paused && this.#options.mayHold(infoHash)) this.#discovery?.announce(infoHash);
     }
   }
 
-  #remember(infoHash: InfoHash, peer: PeerAddress): void {
+  /** False for another one of too many at one address. */
+  #remember(infoHash: InfoHash, peer: PeerAddress): boolean {
     const { limits, clock } = this.#options;
-    const peers = this.#heard.get(infoHash) ?? new Map<string, { peer: PeerAddress; atMs: number }>();
+    const peers = this.#heard.get(infoHash) ?? new Map<string, Known>();
     const key = printPeer(peer);
-    peers.delete(key);
-    peers.set(key, { peer, atMs: clock() });
-    forgetFirst(peers, limits.localPeersOfTorrent);
+    const nowMs = clock();
+    const same = [...peers].filter(
+      ([known, { peer: other, atMs }]) =>
+        known !== key && other.host === peer.host && atMs >= nowMs - limits.localPeersMs,
+    );
+    if (same.length >= limits.localPortsOfPeer) return false;
+    this.#forget(peers, key);
+    peers.set(key, { peer, atMs: nowMs });
+    this.#count++;
+    for (const [oldest] of peers) if (peers.size > limits.localPeersOfTorrent) this.#forget(peers, oldest);
     this.#heard.delete(infoHash);
     this.#heard.set(infoHash, peers);
-    forgetFirst(this.#heard, limits.localTorrents);
+    for (const [oldest, { size }] of this.#heard) {
+      if (this.#heard.size <= limits.localTorrents && this.#count <= limits.localPeers) break;
+      this.#heard.delete(oldest);
+      this.#count -= size;
+    }
+    return true;
+  }
+
+  #forget(peers: Map<string, Known>, key: string): void {
+    if (peers.delete(key)) this.#count--;
   }
 
   #isCrowded(infoHash: InfoHash): boolean {
@@ -126,9 +150,4 @@ export class LocalPeers {
     if (text !== this.#fault) this.#options.logger.warn('local-discovery-failed', { error });
     this.#fault = text;
   }
-}
-
-function forgetFirst<K>(map: Map<K, unknown>, max: number): void {
-  const first = map.keys().next();
-  if (map.size > max && !first.done) map.delete(first.value);
 }

@@ -4,7 +4,7 @@
  */
 
 import { NarswarmError } from '../../nar/errors.ts';
-import type { PeerAddress } from '../../swarm/address/peer-address.ts';
+import { type PeerAddress, printPeer } from '../../swarm/address/peer-address.ts';
 import type { HeldPieces, SeedHandle } from '../../swarm/seed/seed-server.ts';
 import { pieceCount, pieceSize, type Torrent } from '../../swarm/torrent/torrent.ts';
 import { Bell } from '../waiting.ts';
@@ -58,7 +58,7 @@ export class SharedFetch implements HeldPieces {
   /** Whole pieces that the fetch cannot give yet. */
   readonly #early = new Map<number, Buffer>();
   readonly #watchers = new Set<(index: number) => void>();
-  readonly #peers: PeerAddress[] = [];
+  readonly #peers = new Map<string, PeerAddress>();
   readonly #takers = new Set<PeerTaker>();
   readonly #bell = new Bell();
   #count = 0;
@@ -83,7 +83,7 @@ export class SharedFetch implements HeldPieces {
 
   /** Peers that were found in other ways than by the fetch itself. */
   get peers(): readonly PeerAddress[] {
-    return this.#peers;
+    return [...this.#peers.values()];
   }
 
   with({ host }: PeerAddress): boolean {
@@ -137,19 +137,22 @@ export class SharedFetch implements HeldPieces {
   /** Peers found in other ways than by the fetch itself. */
   addPeers(peers: Iterable<PeerAddress>): void {
     const found = [...peers];
-    if (this.#peers.length < peersMax) this.#peers.push(...found);
+    for (const peer of found) {
+      const key = printPeer(peer);
+      if (this.#peers.size < peersMax || this.#peers.has(key)) this.#peers.set(key, peer);
+    }
     for (const taker of this.#takers) taker.addPeers(found);
     if (found.length > 0) this.#bell.ring();
   }
 
   /** Resolves when there is a peer; rejects when the signal fires first. */
   async found(signal: AbortSignal): Promise<void> {
-    while (this.#peers.length === 0) await this.#bell.next(signal);
+    while (this.#peers.size === 0) await this.#bell.next(signal);
   }
 
   /** Names all peers that are found to `taker`, until the function that it gives is called. */
   namePeersTo(taker: PeerTaker): () => void {
-    taker.addPeers(this.#peers);
+    taker.addPeers(this.#peers.values());
     this.#takers.add(taker);
     return () => this.#takers.delete(taker);
   }

@@ -41,6 +41,9 @@ export interface LocalDiscoveryLimits {
   heardPerAddress: number;
   heardPerSecond: number;
   addressesPerSecond: number;
+  /** Packets of a second, read or not, from which on nothing is listened to for so many milliseconds: to throw one away takes 8 µs. */
+  floodPerSecond: number;
+  floodMs: number;
   /** Networks that are spoken to. */
   networks: number;
 }
@@ -56,6 +59,8 @@ export const localDiscoveryLimits: Readonly<LocalDiscoveryLimits> = {
   heardPerAddress: 30,
   heardPerSecond: 200,
   addressesPerSecond: 500,
+  floodPerSecond: 5_000,
+  floodMs: 60_000,
   networks: 8,
 };
 
@@ -98,6 +103,8 @@ export interface LocalDiscoveryStatus {
   heard: number;
   /** Packets that are none of the protocol, from no local address, or too many. */
   ignored: number;
+  /** Times that so many packets came that it stopped listening for a while. */
+  floods: number;
 }
 
 type Word = 'ask' | 'have';
@@ -118,12 +125,15 @@ export class LocalDiscovery {
   readonly #repeats: LocalRepeats;
   readonly #heardFrom = new Map<string, number>();
   #heardInSecond = 0;
+  #arrivedInSecond = 0;
+  /** Until then nothing is listened to. */
+  #deafUntilMs = 0;
   #secondSinceMs: number;
   #look: NodeJS.Timeout | undefined;
   #repeatLook: NodeJS.Timeout | undefined;
   #refreshing: Promise<void> = Promise.resolve();
   #closed = false;
-  readonly #counts = { asked: 0, answered: 0, heard: 0, ignored: 0 };
+  readonly #counts = { asked: 0, answered: 0, heard: 0, ignored: 0, floods: 0 };
 
   private constructor(options: LocalDiscoveryOptions) {
     this.#options = options;
@@ -250,6 +260,7 @@ export class LocalDiscovery {
   }
 
   #receive(packet: Buffer, remote: RemoteInfo): void {
+    if (this.#isFlood()) return;
     const heard = this.#isTooMuch(remote.address) ? undefined : this.#read(packet, remote);
     if (heard === undefined) this.#counts.ignored++;
     else if (heard !== 'own') {
@@ -267,13 +278,28 @@ export class LocalDiscovery {
     return { infoHashes, peer: { host: address, port }, asks: !cookie.endsWith('-have') };
   }
 
-  #isTooMuch(address: string): boolean {
+  /** What is thrown away still wakes this process up for each packet: from a flood only closed sockets help. */
+  #isFlood(): boolean {
     const nowMs = this.#clock();
+    if (nowMs < this.#deafUntilMs) return true;
     if (nowMs - this.#secondSinceMs >= 1_000) {
       this.#secondSinceMs = nowMs;
       this.#heardInSecond = 0;
+      this.#arrivedInSecond = 0;
       this.#heardFrom.clear();
     }
+    const { floodPerSecond, floodMs } = this.#limits;
+    if (++this.#arrivedInSecond <= floodPerSecond) return false;
+    this.#deafUntilMs = nowMs + floodMs;
+    this.#counts.floods++;
+    this.#options.onFault(
+      new Error(`more than ${floodPerSecond} packets in a second: deaf for ${floodMs} ms`),
+    );
+    void this.refresh();
+    return true;
+  }
+
+  #isTooMuch(address: string): boolean {
     const { heardPerAddress, heardPerSecond, addressesPerSecond } = this.#limits;
     const before = this.#heardFrom.get(address) ?? 0;
     if (before >= heardPerAddress || this.#heardInSecond >= heardPerSecond) return true;
@@ -286,8 +312,9 @@ export class LocalDiscovery {
   async #refresh(): Promise<void> {
     if (this.#closed) return;
     const { networks, host, onFault } = this.#options;
+    const deaf = this.#clock() < this.#deafUntilMs;
     const wanted = new Map(
-      spokenTo(networks.of(host))
+      spokenTo(deaf ? [] : networks.of(host))
         .slice(0, this.#limits.networks)
         .map((network) => [`${network.name} ${network.address}`, network]),
     );
@@ -295,6 +322,11 @@ export class LocalDiscovery {
       if (wanted.has(key)) continue;
       this.#senders.delete(key);
       this.#receivers.get(network.family)?.leave(key);
+      await closed(socket);
+    }
+    for (const [family, { socket }] of this.#receivers) {
+      if (!deaf) break;
+      this.#receivers.delete(family);
       await closed(socket);
     }
     for (const [key, network] of wanted) {

@@ -59,6 +59,7 @@ class Lab {
       limits?: Partial<LocalDiscoveryLimits>;
       clock?: () => number;
       shares?: () => LocalShares;
+      onFault?: (error: unknown) => void;
     } = {},
   ): Promise<{ discovery: LocalDiscovery; heard: Heard[] }> {
     const { port = 6882, has = [], crowded = false, networks, limits, clock } = options;
@@ -76,7 +77,7 @@ class Lab {
       },
       mayAnnounce: () => !crowded,
       shares,
-      onFault: (error) => this.#t.fail(String(error)),
+      onFault: options.onFault ?? ((error) => this.#t.fail(String(error))),
       ...(limits && { limits }),
       ...(clock && { clock }),
     });
@@ -212,6 +213,34 @@ t.test('what is no announce, and more of it than anybody needs, is ignored', asy
   }
   await until(() => discovery.status().ignored === 11);
   t.equal(heard.length, 2, 'five packets from there in this second, three of them no announces');
+});
+
+t.test('nothing is listened to for a while when packets come by the thousand', async (t) => {
+  const lab = await Lab.open(t);
+  let nowMs = 0;
+  const faults: unknown[] = [];
+  const { discovery, heard } = await lab.discovery({
+    limits: { floodPerSecond: 50, floodMs: 60_000 },
+    clock: () => nowMs,
+    onFault: (error) => faults.push(error),
+  });
+  const stranger = await lab.stranger();
+  const packet = printLocalAnnounce(group, { port: 5, infoHashes: [wanted], cookie: undefined });
+  for (let count = 0; count < 60; count++) stranger.send(packet);
+  await until(() => discovery.status().floods === 1);
+  await until(() => discovery.status().networks.length === 0);
+  const { length } = heard;
+  for (let count = 0; count < 60; count++) stranger.send(packet);
+  nowMs += 59_000;
+  await discovery.refresh();
+  t.same(discovery.status().networks, []);
+  t.match(discovery.status(), { floods: 1, ignored: 51 - 1 - length });
+  nowMs += 2_000;
+  await discovery.refresh();
+  t.same(discovery.status().networks, ['127.0.0.1']);
+  stranger.send(packet);
+  await until(() => heard.length === length + 1);
+  t.match(faults, [/more than 50 packets/]);
 });
 
 t.test('what comes from no local address is ignored', async (t) => {
