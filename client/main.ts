@@ -7,6 +7,7 @@ import { NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
 import { type PublicKey, printPublicKey } from '../nar/signature.ts';
 import { Closers } from '../parts/closers.ts';
+import { openFilesMax, shareClientOpenFiles } from '../parts/open-files.ts';
 import { lockDataDir } from '../store/data-lock.ts';
 import { openDirectoryStore } from '../store/directory-store.ts';
 import { printPeer } from '../swarm/address/peer-address.ts';
@@ -82,6 +83,9 @@ export async function openClient(config: ClientConfig): Promise<Client> {
   try {
     const lock = lockDataDir(dataDir);
     closers.push(() => lock.close());
+    const maxOpenFiles = await openFilesMax();
+    const openFiles = shareClientOpenFiles(maxOpenFiles);
+    if (!openFiles.enough) logger.warn('few-open-files', { maxOpenFiles, ...openFiles.http });
     const state = openClientState({
       path: join(dataDir, 'client.sqlite'),
       narInfos: limits.narInfos,
@@ -170,6 +174,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     const totals = new SourceTotals();
     const shareOptions = {
       peers: config.peers,
+      seedLimits: openFiles.seed,
       catalogs: catalogUrls,
       trustedKeys,
       catalogKeys: currentKeys,
@@ -336,7 +341,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       status,
     });
     const short: ShortAnswers = (target) => shortNarInfo(target, narInfoRoute);
-    const server = await openHttpServer({ ...config.http, app, short });
+    const server = await openHttpServer({ ...config.http, limits: openFiles.http, app, short });
     closers.push(() => server.close());
 
     const { publicHost } = config;

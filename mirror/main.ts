@@ -130,7 +130,9 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
       return otherBytesIn(dataDir, storeName);
     };
 
-    const openFiles = shareOpenFiles(await openFilesMax());
+    const maxOpenFiles = await openFilesMax();
+    const openFiles = shareOpenFiles(maxOpenFiles);
+    if (!openFiles.enough) logger.warn('few-open-files', { maxOpenFiles, ...openFiles.seed });
     let rate = rateAt(config.schedules, config.uploadBytesPerSecond, new Date());
     const packs: Packs = await Packs.open({
       dir: join(dataDir, 'packs'),

@@ -16,6 +16,13 @@ const packFiles = 128;
 /** A connection that downloads over HTTP has a NAR file open, too. */
 const perHttpConnection = 2;
 
+/** What a client fetches with: packs, upstreams and the peers of a few NAR files at once; half of what there is, if that is less. */
+const clientOwn = 512;
+/** Connections that Nix opens: so many are let in however few files may be open. */
+const nixConnections = 25;
+/** Connections over HTTP that are enough for the machine that a client serves. */
+const clientEnough = 100;
+
 export interface OpenFileShares {
   seed: Pick<SeedLimits, 'connectionsMax' | 'connectionsPerAddressMax' | 'openTorrentsMax'>;
   http: Pick<HttpLimits, 'connections'>;
@@ -26,10 +33,22 @@ export interface OpenFileShares {
 
 /** `max`: descriptors that the process may have; `undefined` where that could not be told, which leaves the defaults as they are. */
 export function shareOpenFiles(max: number | undefined): OpenFileShares {
+  return shared(max, reserved);
+}
+
+/** The same for a client, which makes connections itself, and which Nix must always reach. */
+export function shareClientOpenFiles(max: number | undefined): OpenFileShares {
+  const own = Math.min(clientOwn, (max ?? Number.POSITIVE_INFINITY) / 2);
+  const shares = shared(max, reserved + own);
+  const connections = Math.max(nixConnections, shares.http.connections);
+  return { ...shares, http: { connections }, enough: connections >= clientEnough };
+}
+
+function shared(max: number | undefined, without: number): OpenFileShares {
   const { connectionsMax, connectionsPerAddressMax, openTorrentsMax } = seedLimits;
   const { connections } = defaultHttpLimits;
   const wanted = connectionsMax + openTorrentsMax + connections * perHttpConnection + packFiles;
-  const part = Math.min(1, ((max ?? Number.POSITIVE_INFINITY) - reserved) / wanted);
+  const part = Math.min(1, ((max ?? Number.POSITIVE_INFINITY) - without) / wanted);
   const share = (limit: number): number => Math.max(2, Math.floor(limit * part));
   const peers = share(connectionsMax);
   return {

@@ -10,6 +10,7 @@ import { type PeerAddress, printPeer } from '../../swarm/address/peer-address.ts
 import { LocalNetworks } from '../../swarm/local/local-networks.ts';
 import { openSeedServer, type SeedServer } from '../../swarm/seed/seed-server.ts';
 import type { Torrent } from '../../swarm/torrent/torrent.ts';
+import type { SeedLimits } from '../../swarm/wire/limits.ts';
 import type { Logger } from '../../web/log.ts';
 import type { ClientLimits, ShareMode } from '../config.ts';
 import type { HeldFiles } from '../state/cache.ts';
@@ -25,6 +26,8 @@ import { UploadAllowance, type UploadAllowanceOptions } from './upload-allowance
 export interface ShareOptions {
   mode: Exclude<ShareMode, 'off'>;
   peers: { host: string; port: number };
+  /** Within what the system lets this process open. */
+  seedLimits: Partial<SeedLimits>;
   /** See ClientConfig. */
   localDiscoveryPort: number | undefined;
   catalogs: string[];
@@ -104,6 +107,7 @@ export class Share {
     const server: SeedServer = await openSeedServer({
       ...peers,
       source: shared,
+      limits: options.seedLimits,
       admits,
       onUpload: (_infoHash, bytes) => allowance?.uploaded(bytes),
       onListener: (infoHash, peer) => fetches.onListener(infoHash, peer),

@@ -10,7 +10,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { printPublicKey } from '../../nar/signature.ts';
-import { openFilesMax, shareOpenFiles } from '../../parts/open-files.ts';
+import { openFilesMax, shareClientOpenFiles, shareOpenFiles } from '../../parts/open-files.ts';
 import { fetchFirstBlock } from '../../scripts/bench/first-block.ts';
 import { parseTorrentFile } from '../../swarm/torrent/torrent-file.ts';
 import { seedLimits } from '../../swarm/wire/limits.ts';
@@ -32,6 +32,17 @@ t.test('the shares fit into what there is, and are the defaults where there is e
     t.ok(seed.connectionsPerAddressMax <= seed.connectionsMax / 2, `${max}`);
     t.notOk(enough);
   }
+});
+
+t.test('a client keeps files for what it fetches, and lets Nix in however few there are', async (t) => {
+  t.match(shareClientOpenFiles(undefined), { enough: true, http: { connections: 4_000 } });
+  for (const max of [1024, 4096]) {
+    const { seed, http, enough } = shareClientOpenFiles(max);
+    t.ok(seed.connectionsMax + seed.openTorrentsMax + 2 * http.connections <= max - 64 - 512, `${max}`);
+    t.ok(enough, `${max}`);
+  }
+  for (const max of [64, 128, 256])
+    t.match(shareClientOpenFiles(max), { enough: false, http: { connections: 25 } });
 });
 
 t.test('what the system allows is known', { skip: linux }, async (t) => {
