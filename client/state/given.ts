@@ -1,23 +1,31 @@
 /**
  * The narinfos that were given out, so that Nix may ask for their NAR files weeks later, also of a client that was killed meanwhile.
  *
- * Those of a closure are asked for thousands at a time. So what is given out is first only appended, all of one turn of the event loop in one
- * transaction: that much must be done before the answers leave. Into the table with its indexes, which takes ten times as long, rows go
- * when nothing was given out and no NAR file asked for for a moment, or too many wait.
+ * Those of a closure are asked for thousands at a time. So what is given out is first only noted in a journal, all of one turn of the event loop
+ * in one write: that much must be done before the answers leave. Into the table with its indexes, which takes ten times as long, rows go
+ * when nothing was given out and no NAR file asked for for a moment, or too many wait. docs/decisions/0020-journal-of-narinfos.md.
  */
 
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { type NarInfo, parseNarInfo } from '../../nar/narinfo.ts';
 import type { StoreHash } from '../../nar/store-path.ts';
 import { isNamedByHash } from '../local-url.ts';
+import { GivenJournal, type GivenRecord } from './given-journal.ts';
+import { type Entry, GivenMemory } from './given-memory.ts';
 
-/** Narinfos that are in memory until they are in the table: those of one large closure, 3 KiB each. */
-const waitingMax = 4_000;
+/** Narinfos that are in the journal at most, those of several large closures: 300 bytes of memory each. */
+const waitingMax = 20_000;
+
+/** Bytes of the journal: as many of 3 KiB. While it is being emptied it grows to twice as much. */
+const journalMaxBytes = 64 * 1024 * 1024;
+
+/** Of those that wait, the last ones are in memory as well, as Nix asks for their NAR files next: 3 KiB each. */
+const openMax = 4_000;
 
 /** Their characters together: one may have 4 MiB. */
-const waitingMaxCharacters = 16 * 1024 * 1024;
+const openMaxCharacters = 16 * 1024 * 1024;
 
-/** Narinfos kept in memory while the disk takes none, with no more characters than those that wait. */
+/** Narinfos kept in memory while the disk takes none, with no more characters than that. */
 const unsavedMax = 5_000;
 
 /** Milliseconds without a narinfo, and without a NAR file of one that waits, before they are moved: Nix asks for these as soon as it has the narinfos. */
@@ -57,37 +65,14 @@ CREATE INDEX given_url ON given (url_key);
 CREATE INDEX given_used ON given (used);
 `;
 
-/** Came later than the others: a database without it is brought up to date. */
-const waitingSchema = `
-CREATE TABLE IF NOT EXISTS given_waiting (
-  id INTEGER PRIMARY KEY,
-  store_hash TEXT NOT NULL,
-  url_key TEXT NOT NULL,
-  origin TEXT NOT NULL,
-  nar_url TEXT NOT NULL,
-  text TEXT NOT NULL,
-  used INTEGER NOT NULL
-) STRICT;
-`;
-
-type Values = readonly [
-  storeHash: string,
-  urlKey: string,
-  origin: string,
-  narUrl: string,
-  text: string,
-  used: number,
-];
-
-interface Entry {
+interface Known {
   readonly given: GivenNarInfo;
-  /** In microseconds since 1970, ascending. */
+  /** In microseconds since 1970. */
   readonly used: number;
-  /** In the table of those that wait; 0 before it is there. */
-  id: number;
 }
 
 export interface GivenOptions {
+  journalPath: string;
   /** Narinfos remembered. */
   limit: number;
   /** In microseconds since 1970, strictly ascending. */
@@ -98,6 +83,7 @@ export interface GivenOptions {
 
 export class GivenNarInfos {
   readonly #db: DatabaseSync;
+  readonly #journal: GivenJournal;
   readonly #now: () => number;
   readonly #read: GivenOptions['read'];
   readonly #sql: ReturnType<typeof prepareStatements>;
@@ -107,9 +93,14 @@ export class GivenNarInfos {
   #giving: Entry[] = [];
   #written: PromiseWithResolvers<void> | undefined;
   #writing: NodeJS.Immediate | undefined;
-  /** Written, and not in the table yet; the oldest first. */
+  /** In the journal, and not in the table yet; the oldest first. */
   #waiting: Entry[] = [];
-  #waitingCharacters = 0;
+  /** The last of them. */
+  readonly #open = new GivenMemory(openMax, openMaxCharacters);
+  /** Those that the disk did not take. */
+  readonly #unsaved = new GivenMemory(unsavedMax, openMaxCharacters);
+  /** Too many waited: more are moved than come until none waits, as only then the journal is emptied. */
+  #emptying = false;
   #moving: NodeJS.Timeout | undefined;
   /** When one of those that wait was last asked for by its URL. */
   #usedMs = Number.NEGATIVE_INFINITY;
@@ -120,30 +111,30 @@ export class GivenNarInfos {
   #inserts = 0;
   #urlsAreHashes: boolean;
 
-  /** The database has `givenSchema` and the table of facts. What waited when the client was killed is moved. */
-  constructor(db: DatabaseSync, { limit, now, read }: GivenOptions) {
+  /** The database has `givenSchema` and the table of facts. Throws store-failed. */
+  constructor(db: DatabaseSync, { journalPath, limit, now, read }: GivenOptions) {
     this.#db = db;
     this.#now = now;
     this.#read = read;
     this.#waitingMax = Math.min(waitingMax, Math.ceil(limit / 8));
     this.#tableMax = limit - this.#waitingMax;
-    db.exec(waitingSchema);
+    takeOver(db);
     this.#sql = prepareStatements(db);
     this.#rows = Number(this.#sql.count.get()?.rows);
-    for (const row of this.#sql.allWaiting.all()) this.#save(valuesOf(row));
-    db.exec('DELETE FROM given_waiting');
     // What is there without the fact was given out before it was kept.
     this.#urlsAreHashes = this.#rows === 0 || this.#sql.hashes.get() !== undefined;
     if (this.#urlsAreHashes && this.#sql.hashes.get() === undefined) this.#sql.putHashes.run();
+    this.#journal = new GivenJournal(journalPath);
+    this.#waitAgain();
   }
 
   /** Resolves when it is known also after a kill. When it rejects, it is known until the client stops. */
   give(given: GivenNarInfo): Promise<void> {
-    const entry = { given, used: this.#now(), id: 0 };
+    const { storeHash, urlKey, narInfo } = given;
+    const entry: Entry = { storeHash, urlKey, used: this.#now(), given, place: undefined };
     this.#giving.push(entry);
-    if (!isNamedByHash(given.urlKey, given.narInfo.fileHash)) this.#urlsAreHashes = false;
-    this.#byUrl.set(given.urlKey, entry);
-    this.#byStoreHash.set(given.storeHash, entry);
+    if (!isNamedByHash(urlKey, narInfo.fileHash)) this.#urlsAreHashes = false;
+    this.#know(entry);
     if (this.#written === undefined) {
       this.#written = Promise.withResolvers();
       this.#writing = setImmediate(() => this.#endTurn());
@@ -162,15 +153,16 @@ export class GivenNarInfos {
 
   /** The one that was given out last for a store path, and when that was, in milliseconds since 1970. */
   byStoreHash(storeHash: StoreHash): { given: GivenNarInfo; atMs: number } | undefined {
-    const entry = this.#byStoreHash.get(storeHash) ?? this.#entry(this.#sql.byStoreHash, storeHash);
-    return entry && { given: entry.given, atMs: Math.floor(entry.used / 1000) };
+    const entry = this.#byStoreHash.get(storeHash);
+    const known = this.#givenIn(entry) ?? this.#row(this.#sql.byStoreHash, storeHash);
+    return known && { given: known.given, atMs: Math.floor(known.used / 1000) };
   }
 
   /** The one that was given out last with a URL. */
   byUrl(urlKey: string): GivenNarInfo | undefined {
-    const waiting = this.#byUrl.get(urlKey);
-    if (waiting !== undefined) this.#usedMs = performance.now();
-    return (waiting ?? this.#entry(this.#sql.byUrl, urlKey))?.given;
+    const entry = this.#byUrl.get(urlKey);
+    if (entry !== undefined) this.#usedMs = performance.now();
+    return (this.#givenIn(entry) ?? this.#row(this.#sql.byUrl, urlKey))?.given;
   }
 
   /** Whether `isNamedByHash` of all URLs that are remembered here: then what one of them means need not be looked up. */
@@ -181,20 +173,48 @@ export class GivenNarInfos {
   /** The store path of `byUrl`, for less. */
   storeHashByUrl(urlKey: string): StoreHash | undefined {
     const entry = this.#byUrl.get(urlKey);
-    if (entry !== undefined) return entry.given.storeHash;
+    if (entry !== undefined) return entry.storeHash;
     const row = this.#read(() => this.#sql.storeHashByUrl.get(urlKey));
     return row?.store_hash as StoreHash | undefined;
   }
 
-  #entry(statement: StatementSync, key: string): Entry | undefined {
-    return this.#read(() => entryFrom(statement.get(key)));
-  }
-
-  /** Writes what was given out. What waits is moved at the next start. */
+  /** Writes what was given out. What waits is moved after the next start. */
   close(): void {
     clearImmediate(this.#writing);
     this.#endTurn();
     clearTimeout(this.#moving);
+    this.#journal.close();
+  }
+
+  #givenIn(entry: Entry | undefined): Known | undefined {
+    if (entry === undefined) return undefined;
+    const { given, place, used } = entry;
+    if (given !== undefined) return { given, used };
+    const record = place && this.#journal.read(place);
+    return record && this.#read(() => ({ given: givenOf(record), used }));
+  }
+
+  #row(statement: StatementSync, key: string): Known | undefined {
+    return this.#read(() => {
+      const row = statement.get(key);
+      return row && { given: givenInRow(row), used: Number(row.used) };
+    });
+  }
+
+  #know(entry: Entry): void {
+    this.#byUrl.set(entry.urlKey, entry);
+    this.#byStoreHash.set(entry.storeHash, entry);
+  }
+
+  /** What waited when the client stopped, or was killed. */
+  #waitAgain(): void {
+    for (const { storeHash, urlKey, used, named, ...place } of this.#journal.noted) {
+      const entry: Entry = { storeHash, urlKey, used, given: undefined, place };
+      if (!named) this.#urlsAreHashes = false;
+      this.#waiting.push(entry);
+      this.#know(entry);
+    }
+    this.#moveIn(quietMs);
   }
 
   #endTurn(): void {
@@ -202,34 +222,50 @@ export class GivenNarInfos {
     this.#written = undefined;
     this.#giving = [];
     if (written === undefined) return;
+    const before = this.#journal.bytes;
     try {
-      this.#transaction(() => {
-        if (!this.#urlsAreHashes) this.#sql.dropHashes.run();
-        for (const entry of giving) {
-          entry.id = Number(this.#sql.append.run(null, ...valuesIn(entry)).lastInsertRowid);
-        }
-      });
-      this.#waiting.push(...giving);
-      this.#waitingCharacters += charactersOf(giving);
-      const tooMany = this.#waiting.length - this.#waitingMax;
-      if (tooMany > 0) this.#move(Math.max(tooMany, moveRows));
-      while (this.#waitingCharacters > waitingMaxCharacters) this.#move(moveRows);
-      this.#moveIn(quietMs);
+      this.#note(giving);
       written.resolve();
     } catch (error) {
-      this.#forgetOldest();
+      for (const entry of this.#unsaved.add(giving)) this.#forget(entry);
       written.reject(error);
+      return;
+    }
+    this.#emptyIfTooMany(giving.length, this.#journal.bytes - before);
+    this.#moveIn(quietMs);
+  }
+
+  #note(giving: readonly Entry[]): void {
+    const places = this.#journal.append(
+      giving.flatMap(({ given, used }) => (given === undefined ? [] : recordOfGiven(given, used))),
+    );
+    for (const [index, entry] of giving.entries()) {
+      entry.place = places[index];
+      this.#waiting.push(entry);
+    }
+    for (const entry of this.#open.add(giving)) entry.given = undefined;
+  }
+
+  /** As many of those that wait as came now, and as many more, so that it ends. */
+  #emptyIfTooMany(rows: number, bytes: number): void {
+    this.#emptying ||= this.#waiting.length > this.#waitingMax || this.#journal.bytes > journalMaxBytes;
+    if (!this.#emptying) return;
+    try {
+      this.#move(2 * rows, 2 * bytes);
+    } catch {
+      // As when they are moved later.
     }
   }
 
   #moveIn(ms: number): void {
+    if (this.#waiting.length === 0) return;
     clearTimeout(this.#moving);
     this.#moving = setTimeout(() => {
       const busyMs = this.#usedMs + quietMs - performance.now();
       if (busyMs > 0) return this.#moveIn(busyMs);
       try {
         this.#move(moveRows);
-        if (this.#waiting.length > 0) this.#moveIn(moveEveryMs);
+        this.#moveIn(moveEveryMs);
       } catch {
         // They are safe where they are, and tried again when something else was written.
       }
@@ -238,23 +274,35 @@ export class GivenNarInfos {
     this.#moving.unref();
   }
 
-  #move(rows: number): void {
-    const moved = this.#waiting.slice(0, rows);
-    const last = moved.at(-1);
-    if (last === undefined) return;
+  /** At least so many, and so many bytes, as far as there are. */
+  #move(rows: number, bytes = 0): void {
+    const moved: Entry[] = [];
+    let movedBytes = 0;
+    for (const entry of this.#waiting) {
+      if (moved.length >= rows && movedBytes >= bytes) break;
+      moved.push(entry);
+      movedBytes += entry.place?.bytes ?? 0;
+    }
+    if (moved.length === 0) return;
     this.#transaction(() => {
-      for (const entry of moved) this.#save(valuesIn(entry));
-      this.#sql.forgetWaiting.run(last.id);
+      if (!this.#urlsAreHashes) this.#sql.dropHashes.run();
+      for (const { given, used, place } of moved) {
+        const record = given ? recordOfGiven(given, used) : place && this.#journal.read(place);
+        if (record !== undefined) this.#save(record);
+      }
     });
     this.#waiting = this.#waiting.slice(moved.length);
-    this.#waitingCharacters -= charactersOf(moved);
     for (const entry of moved) this.#forget(entry);
+    if (this.#waiting.length > 0) return;
+    this.#open.clear();
+    this.#emptying = false;
+    this.#journal.clear();
   }
 
-  #save(values: Values): void {
-    const [storeHash, urlKey, ...rest] = values;
-    if (this.#sql.insert.run(...values).changes === 0) {
-      this.#sql.update.run(...rest, storeHash, urlKey);
+  #save({ storeHash, urlKey, origin, narUrl, text, used }: GivenRecord): void {
+    const { insert, update } = this.#sql;
+    if (insert.run(storeHash, urlKey, origin, narUrl, text, used).changes === 0) {
+      update.run(origin, narUrl, text, used, storeHash, urlKey);
       return;
     }
     this.#inserts++;
@@ -280,28 +328,19 @@ export class GivenNarInfos {
   }
 
   #forget(entry: Entry): void {
-    const { storeHash, urlKey } = entry.given;
+    const { storeHash, urlKey } = entry;
     if (this.#byUrl.get(urlKey) === entry) this.#byUrl.delete(urlKey);
     if (this.#byStoreHash.get(storeHash) === entry) this.#byStoreHash.delete(storeHash);
   }
-
-  /** The disk takes nothing: the memory does not take everything. */
-  #forgetOldest(): void {
-    for (const known of [this.#byUrl, this.#byStoreHash]) {
-      let characters = charactersOf(known.values());
-      for (const entry of known.values()) {
-        if (known.size <= unsavedMax && characters <= waitingMaxCharacters) break;
-        characters -= charactersOf([entry]);
-        this.#forget(entry);
-      }
-    }
-  }
 }
 
-function charactersOf(entries: Iterable<Entry>): number {
-  let characters = 0;
-  for (const { given } of entries) characters += given.narInfo.text.length;
-  return characters;
+/** Before there was a journal, what waits was in a table. */
+function takeOver(db: DatabaseSync): void {
+  if (db.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'given_waiting'").get() === undefined) return;
+  db.exec(`
+    INSERT OR REPLACE INTO given
+    SELECT store_hash, url_key, origin, nar_url, text, used FROM given_waiting ORDER BY id;
+    DROP TABLE given_waiting`);
 }
 
 function prepareStatements(db: DatabaseSync) {
@@ -310,9 +349,6 @@ function prepareStatements(db: DatabaseSync) {
     putHashes: db.prepare("INSERT OR IGNORE INTO facts VALUES ('given-urls-are-hashes', '')"),
     dropHashes: db.prepare("DELETE FROM facts WHERE name = 'given-urls-are-hashes'"),
     count: db.prepare('SELECT count(*) AS rows FROM given'),
-    append: db.prepare('INSERT INTO given_waiting VALUES (?, ?, ?, ?, ?, ?, ?)'),
-    allWaiting: db.prepare('SELECT * FROM given_waiting ORDER BY id'),
-    forgetWaiting: db.prepare('DELETE FROM given_waiting WHERE id <= ?'),
     insert: db.prepare('INSERT OR IGNORE INTO given VALUES (?, ?, ?, ?, ?, ?)'),
     update: db.prepare(
       'UPDATE given SET origin = ?, nar_url = ?, text = ?, used = ? WHERE store_hash = ? AND url_key = ?',
@@ -324,27 +360,27 @@ function prepareStatements(db: DatabaseSync) {
   };
 }
 
-type Row = Record<string, unknown>;
-
-function valuesIn({ given, used }: Entry): Values {
-  return [given.storeHash, given.urlKey, given.origin, given.narUrl, given.narInfo.text, used];
+function recordOfGiven(
+  { storeHash, urlKey, origin, narUrl, narInfo }: GivenNarInfo,
+  used: number,
+): GivenRecord {
+  const named = isNamedByHash(urlKey, narInfo.fileHash);
+  return { storeHash, urlKey, origin, narUrl, text: narInfo.text, used, named };
 }
 
-function valuesOf(row: Row): Values {
-  const text = (name: string): string => String(row[name]);
-  return [
-    text('store_hash'),
-    text('url_key'),
-    text('origin'),
-    text('nar_url'),
-    text('text'),
-    Number(row.used),
-  ];
+function givenInRow(row: Record<string, unknown>): GivenNarInfo {
+  const value = (name: string): string => String(row[name]);
+  const values = { urlKey: value('url_key'), origin: value('origin'), narUrl: value('nar_url') };
+  return givenOf({ ...values, storeHash: value('store_hash') as StoreHash, text: value('text') });
 }
 
-function entryFrom(row: Row | undefined): Entry | undefined {
-  if (row === undefined) return undefined;
-  const [storeHash, urlKey, origin, narUrl, text, used] = valuesOf(row);
-  const given = { storeHash: storeHash as StoreHash, urlKey, origin, narUrl, narInfo: parseNarInfo(text) };
-  return { given, used, id: 0 };
+/** Throws narinfo-corrupt. */
+function givenOf({
+  storeHash,
+  urlKey,
+  origin,
+  narUrl,
+  text,
+}: Omit<GivenRecord, 'used' | 'named'>): GivenNarInfo {
+  return { storeHash, urlKey, origin, narUrl, narInfo: parseNarInfo(text) };
 }

@@ -137,6 +137,7 @@ export class ClientState {
         this.#db.exec(`PRAGMA user_version = ${schemaVersion}`);
       }
       this.#given = new GivenNarInfos(this.#db, {
+        journalPath: `${path}-given`,
         limit: narInfos,
         now: () => this.#now(),
         read: (action) => this.#read(action),

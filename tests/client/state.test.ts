@@ -124,7 +124,8 @@ t.test('what was given out last counts, whether it waits to be put into the tabl
   const after = open(path, { narInfos: 80 });
   t.teardown(() => after.close());
   check(after);
-  t.equal(after.counts().narinfos, 30);
+  await until(() => after.counts().narinfos === 30);
+  check(after);
 });
 
 t.test('what waits is moved into the table when nothing was given out for a moment', async (t) => {
@@ -154,34 +155,63 @@ t.test('nothing is moved while NAR files of what waits are asked for', async (t)
   await until(() => state.inserts === 1);
 });
 
-t.test('a state of before there was a place to wait in is gone on with', async (t) => {
+t.test('what waits when the program ends is known to the next one, and moved by it', async (t) => {
   const path = await statePath(t);
-  const before = open(path);
-  await before.give(given);
+  const before = open(path, { narInfos: 8_000 });
+  await Promise.all(Array.from({ length: 300 }, (_none, n) => before.give({ ...given, urlKey: `nar/${n}` })));
   before.close();
-  const moved = open(path);
-  moved.close();
-  const db = new DatabaseSync(path);
-  db.exec('DROP TABLE given_waiting');
-  db.close();
-  const after = open(path);
+  const after = open(path, { narInfos: 8_000 });
   t.teardown(() => after.close());
-  t.same(after.givenByUrl(given.urlKey), given);
+  const check = (): void => {
+    for (const n of [0, 150, 299]) t.same(after.givenByUrl(`nar/${n}`), { ...given, urlKey: `nar/${n}` });
+    t.equal(after.givenByStoreHash(given.storeHash)?.given.urlKey, 'nar/299');
+    t.notOk(after.urlsAreHashes);
+  };
+  check();
+  await until(() => after.inserts === 300);
+  check();
+  t.equal((await stat(`${path}-given`)).size, 17, 'the journal is empty');
 });
 
-t.test('narinfos of megabytes do not wait in memory to be sorted in', async (t) => {
+t.test('what waited in a table, before there was a journal, is remembered', async (t) => {
   const path = await statePath(t);
-  const state = open(path, { narInfos: 10_000 });
+  open(path).close();
+  const db = new DatabaseSync(path);
+  db.exec(`CREATE TABLE given_waiting (id INTEGER PRIMARY KEY, store_hash TEXT NOT NULL, url_key TEXT NOT NULL,
+    origin TEXT NOT NULL, nar_url TEXT NOT NULL, text TEXT NOT NULL, used INTEGER NOT NULL) STRICT`);
+  const { storeHash, urlKey, origin, narUrl, narInfo } = given;
+  const insert = db.prepare('INSERT INTO given_waiting VALUES (NULL, ?, ?, ?, ?, ?, 1)');
+  for (const each of ['http://earlier', origin]) insert.run(storeHash, urlKey, each, narUrl, narInfo.text);
+  db.close();
+  for (let times = 0; times < 2; times++) {
+    const after = open(path);
+    t.same(after.givenByUrl(given.urlKey), given);
+    t.equal(after.counts().narinfos, 1);
+    after.close();
+  }
+});
+
+t.test('the journal is bounded, by rows and by bytes, also when nobody pauses', async (t) => {
+  const path = await statePath(t);
+  const state = open(path, { narInfos: 800 });
+  t.teardown(() => state.close());
+  const journal = async (): Promise<number> => (await stat(`${path}-given`)).size;
+  let largest = 0;
+  for (let turn = 0; turn < 100; turn++) {
+    const gives = Array.from({ length: 25 }, (_none, n) =>
+      state.give({ ...given, urlKey: `nar/${turn}-${n}` }),
+    );
+    await Promise.all(gives);
+    largest = Math.max(largest, await journal());
+  }
+  // A hundred may wait.
+  t.ok(largest < 225 * 1.5 * given.narInfo.text.length, `${largest} bytes`);
+  t.ok(state.givenByUrl('nar/99-24'));
   const text = `${one.narInfo.text}System: ${'x'.repeat(4_000_000)}\n`;
-  const gives = Array.from({ length: 6 }, (_, index) =>
-    state.give({ ...given, urlKey: `nar/${index}`, narInfo: { ...one.narInfo, text } }),
-  );
-  await Promise.all(gives);
-  t.equal(state.givenByUrl('nar/3')?.narInfo.text, text);
-  state.close();
-  const db = new DatabaseSync(path, { readOnly: true });
-  t.teardown(() => db.close());
-  t.equal(db.prepare('SELECT count(*) AS rows FROM given_waiting').get()?.rows, 0);
+  for (let n = 0; n < 40; n++)
+    await state.give({ ...given, urlKey: `nar/${n}`, narInfo: { ...one.narInfo, text } });
+  t.ok((await journal()) < 72 * 1024 * 1024);
+  for (const n of [0, 20, 39]) t.equal(state.givenByUrl(`nar/${n}`)?.narInfo.text, text);
 });
 
 t.test('a state that is damaged is made anew, and one that others use is not touched', async (t) => {
@@ -226,8 +256,8 @@ t.test(
       (_, n) => `${String(n).padStart(4, '0')}${one.storeHash.slice(4)}` as StoreHash,
     );
     await Promise.all(hashes.map((storeHash, n) => before.give({ ...given, storeHash, urlKey: `nar/${n}` })));
+    await until(() => before.inserts === 1_000);
     before.close();
-    openClientState(options).close();
     const said: unknown[] = [];
     const state = openClientState({ ...options, onDamaged: (error) => said.push(error) });
     // Later than it was opened: the first pages are read by then, and most others are not.
