@@ -158,6 +158,8 @@ export interface ClientLimits extends RaceLimits {
   badSourceMs: number;
   /** For asking a source's nix-cache-info before the remembered or default one is given. */
   cacheInfoBudgetMs: number;
+  /** After so many milliseconds a cache with another store directory than the rest is asked for it again: somebody may have put it right. */
+  cacheInfoAgainMs: number;
   /** Narinfos remembered: 2 KiB each, so about 400 MiB of database at most. */
   narInfos: number;
   /** Stories of fetches that are kept: 1 KiB each, so about 20 MiB of database. */
@@ -227,6 +229,7 @@ export const defaultLimits: Readonly<ClientLimits> = {
   attemptsOfLastSwarm: 6,
   badSourceMs: 10 * 60_000,
   cacheInfoBudgetMs: 1_000,
+  cacheInfoAgainMs: 10 * 60_000,
   narInfos: 200_000,
   stories: 20_000,
   torrents: 100_000,

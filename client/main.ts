@@ -42,6 +42,7 @@ import { Share } from './share/share.ts';
 import { Traffic } from './share/traffic.ts';
 import { HeldFiles } from './state/cache.ts';
 import { type GivenNarInfo, openClientState } from './state/state.ts';
+import { StoreDirs } from './store-dirs.ts';
 
 export type { ClientConfig, ClientLimits } from './config.ts';
 
@@ -110,7 +111,13 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     });
     closers.push(() => http.close());
     const netrc = config.netrc === undefined ? [] : await readNetrc(config.netrc, logger);
-    const common = { cacheOptions: { client: http }, state, logger };
+    const storeDirs = new StoreDirs({
+      upstreams: upstreamUrls.map(({ url }) => url),
+      catalogs: catalogUrls,
+      facts: state,
+      logger,
+    });
+    const common = { cacheOptions: { client: http }, state, logger, storeDirs };
     const upstreams = new Upstreams({ ...common, urls: upstreamUrls, netrc });
     closers.push(() => upstreams.close());
     const catalogCaches = new Upstreams({ ...common, urls: catalogUrls.map((url) => ({ url })), netrc: [] });
@@ -118,14 +125,15 @@ export async function openClient(config: ClientConfig): Promise<Client> {
     const sources = (): HttpCache[] => [...upstreams.inOrder(), ...catalogCaches.inOrder()];
     const patient = upstreamUrls.length === 0;
     const cacheInfo = new CacheInfo({
-      sources: sources(),
+      sources: [...upstreams.all(), ...catalogCaches.all()],
       onInfo: (source, info) => {
         upstreams.learn(source, info);
         catalogCaches.learn(source, info);
       },
-      state,
+      storeDirs,
       logger,
       budgetMs: limits.cacheInfoBudgetMs,
+      againMs: limits.cacheInfoAgainMs,
       hedgeMs: limits.narInfoHedgeMs,
     });
     closers.push(() => cacheInfo.close());
@@ -141,7 +149,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       names,
       keys: heads.length === 0 ? [] : catalogKeys,
       transports: heads,
-      nixStoreDir: () => cacheInfo.storeDir() ?? cacheInfoDefaultStoreDir,
+      nixStoreDir: () => storeDirs.current ?? cacheInfoDefaultStoreDir,
       onRevoked(fileHash) {
         share?.forget(fileHash);
         void held.drop(fileHash);
@@ -245,7 +253,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       limits,
       logger,
       onDiskFull: () => void held.makeRoom(0),
-      storeDir: () => cacheInfo.storeDir(),
+      storeDirs,
       clock,
     });
     closers.push(() => narInfos.close());
@@ -302,7 +310,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       history: history.status(),
     });
     const setup = (): ClientSetup => {
-      const storeDir = cacheInfo.storeDir();
+      const storeDir = storeDirs.current;
       return {
         ...(storeDir !== undefined && { storeDir }),
         priority: clientPriority,

@@ -14,6 +14,7 @@ import {
 } from '../../upstream/netrc.ts';
 import type { Logger } from '../../web/log.ts';
 import type { ClientState } from '../state/state.ts';
+import type { StoreDirs } from '../store-dirs.ts';
 
 /** Permission of everybody to read a file. */
 const readableByOthers = 0o004;
@@ -81,6 +82,8 @@ export interface UpstreamsOptions {
   /** For all of them. */
   cacheOptions: Omit<HttpCacheOptions, 'url' | 'authorization' | 'health'>;
   netrc: readonly NetrcEntry[];
+  /** One that serves another store directory than this client does is asked for nothing. */
+  storeDirs: Pick<StoreDirs, 'isForeign' | 'learn'>;
   state: Pick<ClientState, 'fact' | 'setFact'>;
   logger: Logger;
 }
@@ -107,15 +110,23 @@ export class Upstreams {
 
   /** The lower priority first, those that rest last; among equals as on the command line. */
   inOrder(): HttpCache[] {
-    const resting = this.#byPriority.filter(({ health }) => health.resting());
-    if (resting.length === 0) return this.#byPriority.map(({ cache }) => cache);
-    const others = this.#byPriority.filter((each) => !resting.includes(each));
+    const own = this.#own();
+    const resting = own.filter(({ health }) => health.resting());
+    if (resting.length === 0) return own.map(({ cache }) => cache);
+    const others = own.filter((each) => !resting.includes(each));
     return [...others, ...resting].map(({ cache }) => cache);
   }
 
   /** The same without those that rest. */
   awake(): HttpCache[] {
-    return this.#byPriority.filter(({ health }) => !health.resting()).map(({ cache }) => cache);
+    return this.#own()
+      .filter(({ health }) => !health.resting())
+      .map(({ cache }) => cache);
+  }
+
+  /** All that are configured. */
+  all(): HttpCache[] {
+    return this.#all.map(({ cache }) => cache);
   }
 
   /** True while it is not to be waited for. */
@@ -132,7 +143,9 @@ export class Upstreams {
   /** What the nix-cache-info of one says. */
   learn(cache: HttpCache, info: CacheInfo): void {
     const upstream = this.#all.find((each) => each.cache === cache);
-    if (upstream === undefined || upstream.own === info.priority) return;
+    if (upstream === undefined) return;
+    this.#options.storeDirs.learn(cache.url, info.storeDir);
+    if (upstream.own === info.priority) return;
     upstream.own = info.priority;
     this.#byPriority = sorted(this.#all);
     try {
@@ -145,7 +158,13 @@ export class Upstreams {
   status() {
     return this.#byPriority.map(({ cache, health, given, own }) => {
       const priority = given ?? own;
-      return { url: cache.url, ...(priority === undefined ? {} : { priority }), ...health.status() };
+      const foreign = this.#options.storeDirs.isForeign(cache.url) ? { foreignStore: true } : {};
+      return {
+        url: cache.url,
+        ...(priority === undefined ? {} : { priority }),
+        ...health.status(),
+        ...foreign,
+      };
     });
   }
 
@@ -153,6 +172,14 @@ export class Upstreams {
   async close(): Promise<void> {
     await Promise.all(this.#all.map(({ health }) => health.close()));
     await Promise.all(this.#all.map(({ cache }) => cache.close()));
+  }
+
+  /** Asked for each narinfo. */
+  #own(): readonly Upstream[] {
+    const { storeDirs } = this.#options;
+    return this.#byPriority.some(({ cache }) => storeDirs.isForeign(cache.url))
+      ? this.#byPriority.filter(({ cache }) => !storeDirs.isForeign(cache.url))
+      : this.#byPriority;
   }
 
   #open({ url, priority }: UpstreamUrl): Upstream {

@@ -8,21 +8,21 @@ import {
 } from '../../nar/cache-info.ts';
 import type { HttpCache } from '../../upstream/http-cache.ts';
 import type { Logger } from '../../web/log.ts';
-import type { ClientState } from '../state/state.ts';
+import type { StoreDirs } from '../store-dirs.ts';
 
 /** Before cache.nixos.org, which says 40: lower wins. */
 export const clientPriority = 30;
-
-const storeDirFact = 'store-dir';
 
 export interface CacheInfoOptions {
   /** Upstreams, then catalogs. */
   sources: HttpCache[];
   /** What a source says of itself. */
   onInfo(source: HttpCache, info: SourceInfo): void;
-  state: ClientState;
+  storeDirs: Pick<StoreDirs, 'current' | 'isForeign'>;
   logger: Logger;
   budgetMs: number;
+  /** One that serves another store directory is asked again so often. */
+  againMs: number;
   /** One that comes before others is waited for so long when one of those has answered. */
   hedgeMs: number;
 }
@@ -33,30 +33,26 @@ export class CacheInfo {
   #asking: Promise<void> | undefined;
   /** Also those that are not waited for. */
   #answers: Promise<unknown> = Promise.resolve();
-  /** Read from the disk once, and not for each narinfo. */
-  #storeDir: string | undefined;
+  readonly #again: NodeJS.Timeout;
 
   /** Begins to ask the sources. */
   constructor(options: CacheInfoOptions) {
     this.#options = options;
-    this.#storeDir = options.state.fact(storeDirFact);
     void this.#ask();
-  }
-
-  /** As a source once said; `undefined` when none ever did. */
-  storeDir(): string | undefined {
-    return this.#storeDir;
+    this.#again = setInterval(() => this.#askForeign(), options.againMs);
   }
 
   /** The text of nix-cache-info. Waits for a source only if none ever answered, and not longer than the budget. */
   async text(): Promise<string> {
-    if (this.storeDir() === undefined) await this.#ask();
-    const storeDir = this.storeDir() ?? cacheInfoDefaultStoreDir;
+    const { storeDirs } = this.#options;
+    if (storeDirs.current === undefined) await this.#ask();
+    const storeDir = storeDirs.current ?? cacheInfoDefaultStoreDir;
     return printCacheInfo({ storeDir, wantMassQuery: true, priority: clientPriority });
   }
 
   async close(): Promise<void> {
     this.#closing.abort();
+    clearInterval(this.#again);
     await this.#asking;
     await this.#answers;
   }
@@ -68,46 +64,39 @@ export class CacheInfo {
     return this.#asking;
   }
 
+  /** Resolves when enough of them have answered. */
   async #askAll(): Promise<void> {
-    const { sources, logger, budgetMs, hedgeMs, onInfo } = this.#options;
-    const signal = AbortSignal.any([this.#closing.signal, AbortSignal.timeout(budgetMs)]);
-    const answers = sources.map(async (source) => {
-      try {
-        const info = await source.getCacheInfo(signal);
-        if (info !== undefined) onInfo(source, info);
-        return info?.storeDir;
-      } catch (error) {
-        if (!this.#closing.signal.aborted) logger.warn('cache-info-failed', { source: source.url, error });
-        return undefined;
-      }
-    });
+    const { sources, hedgeMs } = this.#options;
+    const answers = sources.map((source) => this.#askOne(source));
     this.#answers = Promise.all(answers);
     const enough = Promise.race(
       answers.map(async (answer) => {
-        if ((await answer) === undefined) await this.#answers;
-        else await delay(hedgeMs, undefined, { ref: false });
-        return undefined;
+        if (await answer) await delay(hedgeMs, undefined, { ref: false });
+        else await this.#answers;
       }),
     );
-    for (const answer of answers) {
-      const storeDir = await Promise.race([answer, enough]);
-      if (this.#closing.signal.aborted) return;
-      if (storeDir === undefined) continue;
-      this.#learn(storeDir);
-      return;
+    await Promise.race([enough, this.#answers]);
+  }
+
+  /** Whether it answered. */
+  async #askOne(source: HttpCache): Promise<boolean> {
+    const { logger, budgetMs, onInfo } = this.#options;
+    const signal = AbortSignal.any([this.#closing.signal, AbortSignal.timeout(budgetMs)]);
+    try {
+      const info = await source.getCacheInfo(signal);
+      if (info === undefined) return false;
+      onInfo(source, info);
+      return true;
+    } catch (error) {
+      if (!this.#closing.signal.aborted) logger.warn('cache-info-failed', { source: source.url, error });
+      return false;
     }
   }
 
-  /** On a full disk it is known until the client stops. */
-  #learn(storeDir: string): void {
-    const { state, logger } = this.#options;
-    const before = this.storeDir();
-    this.#storeDir = storeDir;
-    if (storeDir === before) return;
-    try {
-      state.setFact(storeDirFact, storeDir);
-    } catch (error) {
-      logger.warn('state-failed', { error });
-    }
+  #askForeign(): void {
+    const { sources, storeDirs } = this.#options;
+    const foreign = sources.filter(({ url }) => storeDirs.isForeign(url));
+    if (foreign.length > 0)
+      this.#answers = Promise.all([this.#answers, ...foreign.map((each) => this.#askOne(each))]);
   }
 }

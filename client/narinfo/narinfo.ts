@@ -10,6 +10,7 @@ import type { ClientLimits } from '../config.ts';
 import type { Counts } from '../counts.ts';
 import { isAbsoluteUrl, isNamedByHash, mayFollow, ownUrlOf, urlKeyOf, urlKeyOfNarUrl } from '../local-url.ts';
 import type { ClientState, GivenNarInfo } from '../state/state.ts';
+import type { StoreDirs } from '../store-dirs.ts';
 import { NarInfoCache, type Ready } from './narinfo-cache.ts';
 import type { Views } from './views.ts';
 
@@ -42,8 +43,8 @@ export interface NarInfoFinderOptions {
   logger: Logger;
   /** A narinfo could not be remembered for lack of room. */
   onDiskFull(): void;
-  /** The store directory of the caches, when it is known. */
-  storeDir(): string | undefined;
+  /** Those of the caches, as far as they are known. */
+  storeDirs: Pick<StoreDirs, 'current' | 'of'>;
   clock: () => number;
 }
 
@@ -239,13 +240,14 @@ export class NarInfoFinder {
 
   async #askOne(cache: HttpCache, storeHash: StoreHash, signal: AbortSignal): Promise<NarInfo | undefined> {
     const text = await cache.getNarInfo(storeHash, signal);
-    return text === undefined ? undefined : this.#parse(text);
+    return text === undefined ? undefined : this.#parse(text, cache);
   }
 
   /** That it is about the path asked for is seen to already. Throws when it does not parse, or is of another store. */
-  #parse(text: string): NarInfo {
+  #parse(text: string, cache?: HttpCache): NarInfo {
     const narInfo = parseNarInfo(text);
-    const storeDir = this.#options.storeDir();
+    const { storeDirs } = this.#options;
+    const storeDir = (cache && storeDirs.of(cache.url)) ?? storeDirs.current;
     if (storeDir !== undefined && storeDirOf(narInfo.storePath) !== storeDir) {
       throw new NarswarmError('store-dir-mismatch', `${narInfo.storePath} is not in ${storeDir}`);
     }

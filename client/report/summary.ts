@@ -13,10 +13,17 @@ export interface SummaryOf {
   wrong: number;
   share: SharedSummary | undefined;
   traffic: Readonly<{ uploadedBytes: number; downloadedBytes: number; ratio?: number }>;
-  upstreams: readonly Readonly<{ url: string; state: string }>[];
+  upstreams: readonly Readonly<Source>[];
   catalogs: readonly Readonly<{ url: string; state: string }>[];
   views: readonly ViewStatus[];
   clock: () => number;
+}
+
+interface Source {
+  url: string;
+  state: string;
+  /** It serves another store directory than the rest. */
+  foreignStore?: boolean;
 }
 
 export interface SharedSummary {
@@ -91,11 +98,12 @@ function sourceLines({ upstreams, catalogs }: SummaryOf): string[] {
   return [...listLine('Upstream', upstreams), ...listLine('Catalog', catalogs)];
 }
 
-function listLine(what: string, sources: readonly Readonly<{ url: string; state: string }>[]): string[] {
+function listLine(what: string, sources: readonly Readonly<Source>[]): string[] {
   if (sources.length === 0) return [];
-  const words = sources.map(
-    ({ url, state }) => `${url} ${state === 'resting' ? 'DOES NOT ANSWER' : 'is asked'}`,
-  );
+  const words = sources.map(({ url, state, foreignStore }) => {
+    if (foreignStore) return `${url} serves ANOTHER STORE DIRECTORY and is left out`;
+    return `${url} ${state === 'resting' ? 'DOES NOT ANSWER' : 'is asked'}`;
+  });
   return [`${what}${sources.length === 1 ? '' : 's'}: ${words.join(', ')}.`];
 }
 
