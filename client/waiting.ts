@@ -40,24 +40,32 @@ export function aborted(signal: AbortSignal): NarswarmError {
 
 /** A signal that also fires, with `upstream-failed`, when `touch` is not called for `stallMs`; the first time within `firstMs`. */
 export class StallGuard {
-  readonly signal: AbortSignal;
-  readonly #stalled = new AbortController();
+  readonly #controller = new AbortController();
+  readonly #outer: AbortSignal;
   readonly #what: string;
   readonly #stallMs: number;
   #timerMs: number;
   #timer: NodeJS.Timeout;
+  #stalled = false;
 
   constructor(stallMs: number, signal: AbortSignal, what: string, firstMs = stallMs) {
     this.#what = what;
     this.#stallMs = stallMs;
     this.#timerMs = firstMs;
     this.#timer = this.#start(firstMs);
-    this.signal = AbortSignal.any([signal, this.#stalled.signal]);
+    this.#outer = signal;
+    // Not by AbortSignal.any, which takes longer than all else that is done here for a small file.
+    if (signal.aborted) this.#onOuter();
+    else signal.addEventListener('abort', this.#onOuter);
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
   }
 
   /** True once it has fired. */
   get stalled(): boolean {
-    return this.#stalled.signal.aborted;
+    return this.#stalled;
   }
 
   touch(): void {
@@ -72,11 +80,19 @@ export class StallGuard {
 
   close(): void {
     clearTimeout(this.#timer);
+    this.#outer.removeEventListener('abort', this.#onOuter);
   }
+
+  readonly #onOuter = (): void => {
+    this.close();
+    this.#controller.abort(this.#outer.reason);
+  };
 
   #start(ms: number): NodeJS.Timeout {
     return setTimeout(() => {
-      this.#stalled.abort(new NarswarmError('upstream-failed', `${this.#what}: nothing for ${ms} ms`));
+      this.#outer.removeEventListener('abort', this.#onOuter);
+      this.#stalled = true;
+      this.#controller.abort(new NarswarmError('upstream-failed', `${this.#what}: nothing for ${ms} ms`));
     }, ms);
   }
 }

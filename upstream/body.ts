@@ -1,7 +1,7 @@
 /** The body of an answer, with the promises that callers rest on. */
 
-import type { Readable } from 'node:stream';
 import { NarswarmError } from '../nar/errors.ts';
+import type { AnswerBody } from './exchange.ts';
 import { failed, upstreamError } from './http-client.ts';
 
 export interface BodyOptions {
@@ -19,20 +19,16 @@ export interface BodyOptions {
  * generator would not do: it does not run its `finally` when it was never started.
  */
 export class Body implements AsyncIterableIterator<Buffer> {
-  readonly #stream: Readable;
-  readonly #chunks: AsyncIterator<unknown>;
+  readonly #stream: AnswerBody;
   readonly #options: BodyOptions;
   #skipBytes: number;
   #receivedBytes = 0;
   #ended = false;
 
-  constructor(stream: Readable, options: BodyOptions) {
+  constructor(stream: AnswerBody, options: BodyOptions) {
     this.#stream = stream;
-    this.#chunks = stream[Symbol.asyncIterator]();
     this.#options = options;
     this.#skipBytes = options.skipBytes ?? 0;
-    // Destroying it makes it emit an error that nobody waits for.
-    stream.on('error', () => undefined);
   }
 
   [Symbol.asyncIterator](): this {
@@ -42,12 +38,11 @@ export class Body implements AsyncIterableIterator<Buffer> {
   async next(): Promise<IteratorResult<Buffer, undefined>> {
     try {
       while (!this.#ended) {
-        const { done, value } = await this.#chunks.next();
+        const { done, value } = await this.#stream.next();
         if (done === true) {
           this.#finish();
           break;
         }
-        if (!Buffer.isBuffer(value)) throw new Error('a body of something else than bytes');
         const wanted = this.#take(value);
         if (wanted.length > 0) return { done: false, value: wanted };
       }

@@ -9,6 +9,7 @@ import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import { narInfoMaxBytes, parseNarInfo } from '../nar/narinfo.ts';
 import { type StoreHash, storeHashOf } from '../nar/store-path.ts';
 import { Body, readWhole } from './body.ts';
+import { Deadline } from './deadline.ts';
 import type { Health } from './health.ts';
 import {
   type Answer,
@@ -207,18 +208,19 @@ export class HttpCache {
 
   async #getSmall(path: string, maxBytes: number, signal: AbortSignal): Promise<Buffer | undefined> {
     const url = this.resolveUrl(path);
-    const deadline = AbortSignal.timeout(this.#limits.narInfoDeadlineMs);
-    const either = AbortSignal.any([signal, deadline]);
+    const deadline = new Deadline(this.#limits.narInfoDeadlineMs, signal);
     try {
-      const answer = await this.#send('GET', url, {}, either);
+      const answer = await this.#send('GET', url, {}, deadline.signal);
       if (answer.status !== 200) discard(answer.body);
       if (absentStatuses.has(answer.status)) return undefined;
       if (answer.status !== 200) throw failed(answer.url, `status ${answer.status}`);
-      const body = new Body(answer.body, { url: answer.url, signal: either });
+      const body = new Body(answer.body, { url: answer.url, signal: deadline.signal });
       return await decode(await readWhole(body, maxBytes), answer, maxBytes);
     } catch (error) {
-      if (deadline.aborted && !signal.aborted) throw failed(url, 'no whole answer in time', error);
+      if (deadline.passed) throw failed(url, 'no whole answer in time', error);
       throw upstreamError(error, url, signal);
+    } finally {
+      deadline.close();
     }
   }
 }

@@ -1,20 +1,15 @@
 /** One GET or HEAD after another over undici, with redirects followed by hand and every failure in our own words. */
 
-import type { IncomingHttpHeaders } from 'node:http';
 import type { LookupFunction } from 'node:net';
-import type { Readable } from 'node:stream';
-import { Agent, errors, request } from 'undici';
+import { Agent, type Dispatcher, errors } from 'undici';
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
+import { type AnswerBody, exchange, type RawAnswer } from './exchange.ts';
 import type { UpstreamLimits } from './limits.ts';
 import { AddressRefused, publicConnector } from './public-address.ts';
 
 export type Method = 'GET' | 'HEAD';
 
-export interface Answer {
-  status: number;
-  headers: IncomingHttpHeaders;
-  /** To be read to its end or destroyed, as it holds a connection. */
-  body: Readable;
+export interface Answer extends RawAnswer {
   /** After redirects. */
   url: URL;
 }
@@ -93,9 +88,9 @@ export class HttpClient {
         at.origin === credentials?.origin
           ? { ...headers, authorization: credentials.authorization }
           : headers;
-      const { statusCode, headers: answered, body } = await this.#sendOnce(method, at, sent, signal);
+      const { status, headers: answered, body } = await this.#sendOnce(method, at, sent, signal);
       onAnswer?.();
-      if (!redirectStatuses.has(statusCode)) return { status: statusCode, headers: answered, body, url: at };
+      if (!redirectStatuses.has(status)) return { status, headers: answered, body, url: at };
       discard(body);
       const location = answered.location;
       if (redirects === this.#limits.redirects) throw failed(url, `more than ${redirects} redirects`);
@@ -110,34 +105,43 @@ export class HttpClient {
     return this.#closed;
   }
 
-  async #sendOnce(method: Method, url: URL, headers: Record<string, string>, signal: AbortSignal) {
-    const options = {
+  async #sendOnce(
+    method: Method,
+    url: URL,
+    headers: Record<string, string>,
+    signal: AbortSignal,
+  ): Promise<RawAnswer> {
+    const request: Dispatcher.DispatchOptions = {
+      origin: url.origin,
+      path: `${url.pathname}${url.search}`,
       method,
       // Nothing is ever decoded here: what is asked for is bytes whose hash is known.
       headers: { 'user-agent': 'narswarm', ...headers, 'accept-encoding': 'identity' },
-      dispatcher: this.#trustedOrigins.has(url.origin) ? this.#trusted : this.#foreign,
-      signal,
     };
-    if (this.#closed !== undefined) throw failed(url, 'not asked, as the program is stopping');
-    this.#running += 1;
+    const dispatcher = this.#trustedOrigins.has(url.origin) ? this.#trusted : this.#foreign;
+    const ask = (): Promise<RawAnswer> => {
+      if (this.#closed !== undefined) throw failed(url, 'not asked, as the program is stopping');
+      this.#running += 1;
+      return exchange(dispatcher, request, { signal, onEnd: this.#onEnd });
+    };
     try {
-      const answer = await request(url, options).catch((error: unknown) => {
-        // The upstream closed an idle connection as it was used again. Asked once more, on another.
-        if (!isLostConnection(error) || signal.aborted || this.#closed !== undefined) throw error;
-        return request(url, options);
-      });
-      answer.body.once('close', () => this.#ended());
-      return answer;
+      return await ask();
     } catch (error) {
-      this.#ended();
+      // The upstream closed an idle connection as it was used again. Asked once more, on another.
+      if (!isLostConnection(error) || signal.aborted || this.#closed !== undefined)
+        throw upstreamError(error, url, signal);
+    }
+    try {
+      return await ask();
+    } catch (error) {
       throw upstreamError(error, url, signal);
     }
   }
 
-  #ended(): void {
+  readonly #onEnd = (): void => {
     this.#running -= 1;
     if (this.#running === 0) this.#onIdle?.();
-  }
+  };
 
   /** Not by `Agent.close`, after which undici's `Agent.destroy` no longer finds the requests that it should end. */
   async #close(): Promise<void> {
@@ -173,10 +177,8 @@ export function checkUrl(text: string, base: URL): URL {
 }
 
 /** Reads the rest of a short body, so that its connection can be used again; gives up a longer one. */
-export function discard(body: Readable & { dump?: (options: { limit: number }) => Promise<void> }): void {
-  body.on('error', () => undefined);
-  if (body.dump === undefined) body.destroy();
-  else body.dump({ limit: discardMaxBytes }).catch(() => body.destroy());
+export function discard(body: AnswerBody): void {
+  body.dump(discardMaxBytes);
 }
 
 /** An error without the query of the URL, which may hold a token. */

@@ -16,6 +16,8 @@ import type { Views } from './views.ts';
 
 /** Made once: an abort without a reason makes an exception with a stack each time. */
 const settledReason = new NarswarmError('aborted', 'another source was first');
+const closingReason = new NarswarmError('aborted', 'the client is stopping');
+const lateReason = new NarswarmError('upstream-failed', 'no narinfo in time');
 
 interface Found {
   narInfo: NarInfo;
@@ -55,7 +57,9 @@ export class NarInfoFinder {
   readonly #finding = new Map<StoreHash, Promise<GivenNarInfo | undefined>>();
   /** Requests whose answer came too late to matter, by source. */
   readonly #listening = new Set<HttpCache>();
-  readonly #closing = new AbortController();
+  /** Gives up what is being asked. */
+  readonly #asking = new Set<(reason: NarswarmError) => void>();
+  #closed = false;
 
   constructor(options: NarInfoFinderOptions) {
     this.#options = options;
@@ -116,15 +120,13 @@ export class NarInfoFinder {
 
   /** Breaks off what is being asked. */
   close(): void {
-    this.#closing.abort();
+    this.#closed = true;
+    for (const giveUp of this.#asking) giveUp(closingReason);
   }
 
   async #findElsewhere(storeHash: StoreHash, version: number): Promise<GivenNarInfo | undefined> {
-    const { counts, limits, logger, state } = this.#options;
-    const { found, failures } = await this.#ask(
-      storeHash,
-      AbortSignal.any([this.#closing.signal, AbortSignal.timeout(limits.narInfoBudgetMs)]),
-    );
+    const { counts, logger, state } = this.#options;
+    const { found, failures } = await this.#ask(storeHash);
     if (found !== undefined) {
       counts.narInfos.found++;
       return this.#give(storeHash, found, 'cached', version);
@@ -169,13 +171,13 @@ export class NarInfoFinder {
    * Asks one source after the other. One that takes long is not waited for: the next is asked besides, so that a
    * hanging one cannot use up the time of all. Then the first that has it wins.
    */
-  #ask(storeHash: StoreHash, signal: AbortSignal): Promise<Asked> {
+  #ask(storeHash: StoreHash): Promise<Asked> {
     const { limits, logger, resting, slow } = this.#options;
     const all = this.#options.sources();
     // One that is slow is not waited for, unless nobody else has it.
     const sources = [...all.filter((cache) => !resting(cache)), ...all.filter(slow)];
     const hedgeMs = Math.min(limits.narInfoHedgeMs, limits.narInfoBudgetMs / (sources.length + 1));
-    const running = new Map<HttpCache, { beaten: AbortController; startedMs: number }>();
+    const running = new Map<HttpCache, { asking: AbortController; startedMs: number }>();
     return new Promise((resolve) => {
       let started = 0;
       let failures = all.length - sources.length;
@@ -184,16 +186,26 @@ export class NarInfoFinder {
       const settle = (found?: Found): void => {
         settled = true;
         clearTimeout(hedge);
-        signal.removeEventListener('abort', giveUp);
         resolve({ found, failures });
-        for (const [cache, { beaten, startedMs }] of running) {
+        for (const [cache, { asking, startedMs }] of running) {
           const late = performance.now() - startedMs >= hedgeMs;
-          if (!late || !this.#listensTo(cache)) beaten.abort(settledReason);
+          if (!late || !this.#listensTo(cache)) asking.abort(settledReason);
         }
+        endIfOver();
       };
-      const giveUp = (): void => {
-        failures += running.size;
-        settle();
+      /** Also of those that are only listened to. */
+      const giveUp = (reason: NarswarmError): void => {
+        if (!settled) {
+          failures += running.size;
+          settle();
+        }
+        for (const { asking } of running.values()) asking.abort(reason);
+      };
+      const budget = setTimeout(giveUp, limits.narInfoBudgetMs, lateReason);
+      const endIfOver = (): void => {
+        if (running.size > 0) return;
+        clearTimeout(budget);
+        this.#asking.delete(giveUp);
       };
       const startNext = (): void => {
         clearTimeout(hedge);
@@ -204,9 +216,9 @@ export class NarInfoFinder {
         }
         started++;
         hedge = setTimeout(startNext, hedgeMs);
-        const beaten = new AbortController();
-        running.set(cache, { beaten, startedMs: performance.now() });
-        this.#askOne(cache, storeHash, AbortSignal.any([signal, beaten.signal]))
+        const asking = new AbortController();
+        running.set(cache, { asking, startedMs: performance.now() });
+        this.#askOne(cache, storeHash, asking.signal)
           .then((narInfo) => {
             running.delete(cache);
             if (narInfo !== undefined && !settled) settle({ narInfo, cache });
@@ -218,12 +230,14 @@ export class NarInfoFinder {
             logger.warn('narinfo-source-failed', { storeHash, source: cache.url, error });
           })
           .finally(() => {
-            if (settled) this.#listening.delete(cache);
-            else startNext();
+            if (settled) {
+              this.#listening.delete(cache);
+              endIfOver();
+            } else startNext();
           });
       };
-      signal.addEventListener('abort', giveUp, { once: true });
-      if (signal.aborted) giveUp();
+      this.#asking.add(giveUp);
+      if (this.#closed) giveUp(closingReason);
       else startNext();
     });
   }

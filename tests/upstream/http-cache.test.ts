@@ -206,6 +206,26 @@ t.test('aborting ends every wait, with the code or the reason given', async (t) 
   await until(() => server.connections() === 0);
 });
 
+t.test('aborting ends the wait for a connection at once', async (t) => {
+  const { server, cache } = await withServer(
+    t,
+    {},
+    { limits: { ...quick, connectionsPerOrigin: 1, headersTimeoutMs: 10_000 } },
+  );
+  const [first, second] = [new AbortController(), new AbortController()];
+  const asked = cache.openNar(server.path('hang-before-headers'), { signal: first.signal });
+  const waiting = cache.openNar(server.path('file'), { signal: second.signal });
+  second.abort();
+  await t.rejects(waiting, { code: 'aborted' });
+  first.abort();
+  await t.rejects(asked, { code: 'aborted' });
+  t.ok(
+    (
+      await read((await cache.openNar(server.path('file'), { signal: new AbortController().signal }))?.body)
+    ).equals(bytes),
+  );
+});
+
 t.test('a slow body is not a stalled one', async (t) => {
   const { cache, signal } = await withServer(t, { bytes: Buffer.from('slow!'), dribbleMs: 300 });
   const nar = await cache.openNar('dribble/x', { signal });
