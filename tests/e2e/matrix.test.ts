@@ -58,7 +58,7 @@ t.test(
       for (const group of groups) {
         const { client, cells } = await run.group(group, () => undefined);
         for (const cell of cells) {
-          t.equal(cell.outcome.failure, undefined, printCell(cell));
+          t.equal(cell.outcome.failure, undefined, printCell(cell), { story: cell.story });
           t.same(cell.outcome.serverErrors, []);
         }
         t.equal(
