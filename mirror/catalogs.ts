@@ -1,6 +1,6 @@
 /** The catalogs that a mirror follows, each under its own key, and what they say together. */
 
-import { mkdir } from 'node:fs/promises';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { CatalogFiles } from '../catalog/files.ts';
 import {
@@ -22,6 +22,7 @@ import type { ReportedNar } from '../parts/availability-report.ts';
 import { HeadInDht, type HeadInDhtStatus, headNotInDht } from '../parts/head-in-dht.ts';
 import { HeadSource } from '../parts/head-source.ts';
 import { SwarmCatalog } from '../parts/swarm-catalog.ts';
+import { isDamaged, makeDirectory, withObstacle } from '../store/disk-error.ts';
 import type { Dht } from '../swarm/dht/dht.ts';
 import type { Logger } from '../web/log.ts';
 
@@ -93,9 +94,10 @@ export class MirrorCatalog {
 
   static async open(options: MirrorCatalogOptions): Promise<MirrorCatalog> {
     const dir = join(options.dataDir, 'catalogs', nameOf(options.keys));
-    await mkdir(dir, { recursive: true });
+    await makeDirectory(dir);
     const files = await CatalogFiles.open(join(dir, 'files'));
-    return new MirrorCatalog(options, openFollowed(join(dir, 'followed.sqlite')), files);
+    const path = join(dir, 'followed.sqlite');
+    return new MirrorCatalog(options, openOrMake(path, options.logger), files);
   }
 
   /**
@@ -303,4 +305,16 @@ function isAbout(narInfo: NarInfo, torrentInfo: TorrentInfo): boolean {
     narInfo.narHash === torrentInfo.narHash &&
     narInfo.narSize === torrentInfo.narSize
   );
+}
+
+/** All of it can be followed again. */
+function openOrMake(path: string, logger: Logger): FollowedCatalog {
+  try {
+    return withObstacle(path, () => openFollowed(path));
+  } catch (error) {
+    if (!isDamaged(error)) throw error;
+    logger.error('followed-damaged', { path, error });
+    for (const end of ['', '-wal', '-shm', '-journal']) rmSync(path + end, { force: true });
+    return openFollowed(path);
+  }
 }

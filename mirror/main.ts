@@ -1,7 +1,6 @@
 /** The mirror: its parts are built and joined here, and nowhere else. */
 
 import { randomInt } from 'node:crypto';
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NarswarmError } from '../nar/errors.ts';
 import { AvailabilityWatch } from '../parts/availability-watch.ts';
@@ -14,6 +13,7 @@ import { PublicAddress } from '../parts/public-address.ts';
 import { followSchedules, rateAt } from '../parts/upload-schedule.ts';
 import { lockDataDir } from '../store/data-lock.ts';
 import { openDirectoryStore } from '../store/directory-store.ts';
+import { makeDirectory } from '../store/disk-error.ts';
 import { printPeer } from '../swarm/address/peer-address.ts';
 import type { Dht } from '../swarm/dht/dht.ts';
 import { eitherSource } from '../swarm/seed/either-source.ts';
@@ -81,7 +81,7 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
     const lock = lockDataDir(dataDir);
     closers.push(() => lock.close());
     const storeDir = join(dataDir, storeName);
-    await mkdir(storeDir, { recursive: true });
+    await makeDirectory(storeDir);
     const state = new MirrorState(join(dataDir, 'mirror.sqlite'));
     closers.push(() => state.close());
     const store = await openDirectoryStore(storeDir);

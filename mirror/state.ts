@@ -13,6 +13,7 @@ import {
   sha256FromDigest,
   sha256ToDigest,
 } from '../nar/hash.ts';
+import { isDamaged, obstacleAt } from '../store/disk-error.ts';
 
 export interface HeldFile {
   readonly fileHash: Sha256;
@@ -102,7 +103,10 @@ export class MirrorState {
       this.#files = Number(row?.files);
       this.#bytes = Number(row?.bytes);
     } catch (cause) {
-      throw new NarswarmError('store-failed', `the database ${path} cannot be opened`, { cause });
+      const damaged = 'it is damaged: move it away, and what the mirror held is fetched again';
+      const why = obstacleAt(path) ?? (isDamaged(cause) ? damaged : undefined);
+      const words = why === undefined ? '' : `: ${why}`;
+      throw new NarswarmError('store-failed', `the database ${path} cannot be opened${words}`, { cause });
     }
   }
 

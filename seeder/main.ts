@@ -1,6 +1,5 @@
 /** The seeder: its parts are built and joined here, and nowhere else. */
 
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openCatalog } from '../catalog/catalog.ts';
 import { openCheckpointer } from '../catalog/checkpointer.ts';
@@ -18,6 +17,7 @@ import { PublicAddress } from '../parts/public-address.ts';
 import { startSchedule } from '../parts/schedule.ts';
 import { lockDataDir } from '../store/data-lock.ts';
 import { openDirectoryStore } from '../store/directory-store.ts';
+import { makeDirectory, withObstacle } from '../store/disk-error.ts';
 import { printPeer } from '../swarm/address/peer-address.ts';
 import { type Dht, dhtOff } from '../swarm/dht/dht.ts';
 import { signDhtItem } from '../swarm/dht/dht-item.ts';
@@ -127,9 +127,13 @@ export async function openSeeder(config: SeederConfig): Promise<Seeder> {
     const lock = lockDataDir(dataDir);
     closers.push(() => lock.close());
     const storeDir = join(dataDir, 'store');
-    await mkdir(storeDir, { recursive: true });
+    await makeDirectory(storeDir);
     const catalogPath = join(dataDir, 'catalog.sqlite');
-    const catalog = openCatalog(catalogPath, { checkpoints: 'elsewhere' });
+    const catalog = withObstacle(
+      catalogPath,
+      () => openCatalog(catalogPath, { checkpoints: 'elsewhere' }),
+      'put a copy from before in its place: the log that others follow goes on from what is in it',
+    );
     closers.push(() => catalog.close());
     const onFault = (error: unknown): void => logger.error('checkpoints-failed', { error });
     const checkpointer = openCheckpointer(catalogPath, onFault);

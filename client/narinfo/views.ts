@@ -7,7 +7,6 @@
  */
 
 import { readdirSync, rmSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type CatalogTransport, followCatalog, readView } from '../../catalog/follow.ts';
@@ -17,6 +16,7 @@ import { isNarswarmError, NarswarmError } from '../../nar/errors.ts';
 import type { Sha256 } from '../../nar/hash.ts';
 import type { PublicKey } from '../../nar/signature.ts';
 import type { StoreHash } from '../../nar/store-path.ts';
+import { makeDirectory, withObstacle } from '../../store/disk-error.ts';
 import type { Logger } from '../../web/log.ts';
 
 /** Between looks at the heads: a conditional request each. A tenth more or less, so that clients that start together do not stay together. */
@@ -77,7 +77,7 @@ export class Views {
     const bad = options.names.find((name) => !isViewName(name));
     if (bad !== undefined)
       throw new NarswarmError('config-invalid', `${JSON.stringify(bad)} is not the name of a view`);
-    await mkdir(options.dir, { recursive: true });
+    await makeDirectory(options.dir);
     const catalogs: ViewedCatalog[] = [];
     try {
       for (const key of options.keys) catalogs.push(openViewed(key, options));
@@ -299,7 +299,8 @@ class ViewedCatalog {
   }
 
   #open(name: string): FollowedCatalog {
-    const followed = openFollowed(join(this.#options.dir, `${filePrefix(this.#key)}${name}.sqlite`));
+    const path = join(this.#options.dir, `${filePrefix(this.#key)}${name}.sqlite`);
+    const followed = withObstacle(path, () => openFollowed(path));
     this.#opened.push(followed);
     return followed;
   }

@@ -10,7 +10,7 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { NarswarmError } from '../../nar/errors.ts';
 import type { InfoHash, Sha256 } from '../../nar/hash.ts';
 import type { StoreHash } from '../../nar/store-path.ts';
-import { isDamaged } from '../../store/disk-error.ts';
+import { isDamaged, obstacleAt } from '../../store/disk-error.ts';
 import { type GivenNarInfo, GivenNarInfos, givenSchema } from './given.ts';
 
 /** Raised by whoever changes the tables. An older database is made anew: it is a cache of what others have. */
@@ -120,6 +120,7 @@ export class ClientState {
     this.#onDamaged = onDamaged;
     this.#clock = clock;
     this.#torrentsMax = torrents;
+    const journalPath = `${path}-given`;
     let db: DatabaseSync | undefined;
     try {
       db = new DatabaseSync(path);
@@ -137,7 +138,7 @@ export class ClientState {
         this.#db.exec(`PRAGMA user_version = ${schemaVersion}`);
       }
       this.#given = new GivenNarInfos(this.#db, {
-        journalPath: `${path}-given`,
+        journalPath,
         limit: narInfos,
         now: () => this.#now(),
         read: (action) => this.#read(action),
@@ -146,7 +147,9 @@ export class ClientState {
       this.#torrents = Number(this.#prepare('SELECT count(*) AS rows FROM torrents').get()?.rows);
     } catch (cause) {
       db?.close();
-      throw new NarswarmError('store-failed', `state database ${path} cannot be opened`, { cause });
+      const why = obstacleAt(path) ?? obstacleAt(journalPath);
+      const words = why === undefined ? '' : `: ${why}`;
+      throw new NarswarmError('store-failed', `state database ${path} cannot be opened${words}`, { cause });
     }
   }
 

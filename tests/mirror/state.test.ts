@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -51,5 +52,8 @@ t.test('what is held is there again after the process', async (t) => {
   t.equal(again.byUrl('two', 'nar/a'), b.fileHash, 'what another catalog calls so stays');
   t.notOk(again.isHeld(a.fileHash));
   t.equal(again.fact('salt'), '7');
-  t.throws(() => new MirrorState(dir), { code: 'store-failed' });
+  t.throws(() => new MirrorState(dir), { code: 'store-failed', message: /is a directory: move it away/ });
+  const damaged = join(dir, 'damaged.sqlite');
+  writeFileSync(damaged, Buffer.alloc(20_000, 'no database'));
+  t.throws(() => new MirrorState(damaged), { message: /it is damaged: move it away/ });
 });
