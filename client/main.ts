@@ -348,7 +348,7 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       setup,
       status,
     });
-    const short: ShortAnswers = (target) => shortNarInfo(target, narInfoRoute);
+    const short: ShortAnswers = (target, send) => shortNarInfo(target, send, narInfoRoute);
     const server = await openHttpServer({ ...config.http, limits: openFiles.http, app, short });
     closers.push(() => server.close());
 

@@ -9,20 +9,34 @@
 import type { Socket } from 'node:net';
 
 export interface ShortAnswer {
-  readonly status: '200 OK' | '404 Not Found';
-  readonly headers: Readonly<Record<string, string>>;
+  readonly head: ShortHead;
   readonly text: string;
+}
+
+/** Status and headers, written out once for all answers that have them. */
+export type ShortHead = string & { readonly [brand]: 'ShortHead' };
+
+declare const brand: unique symbol;
+
+export function shortHead(
+  status: '200 OK' | '404 Not Found',
+  headers: Readonly<Record<string, string>>,
+): ShortHead {
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  return `HTTP/1.1 ${status}\r\n${lines.join('')}` as ShortHead;
 }
 
 /** As `sendNotFound` of app.ts. */
 export const shortNotFound: ShortAnswer = {
-  status: '404 Not Found',
-  headers: { 'Content-Type': 'text/plain; charset=utf-8', 'Cache-Control': 'no-store' },
+  head: shortHead('404 Not Found', {
+    'Content-Type': 'text/plain; charset=utf-8',
+    'Cache-Control': 'no-store',
+  }),
   text: 'not found\n',
 };
 
-/** The answer to a GET of a target; `undefined` for what is left to Node. A promise never rejects. */
-export type ShortAnswers = (target: string) => ShortAnswer | Promise<ShortAnswer> | undefined;
+/** Answers a GET of a target by `send`, once, at once or later; false for what is left to Node. No promise, as most answers need none. */
+export type ShortAnswers = (target: string, send: (answer: ShortAnswer) => void) => boolean;
 
 export interface ShortRequestsOptions {
   answers: ShortAnswers;
@@ -31,7 +45,7 @@ export interface ShortRequestsOptions {
   keepAliveMs: number;
   /** Gives a connection to Node's server. */
   leave(): void;
-  /** A request is being answered from now on, and no more. */
+  /** A request waits for its answer from now on, and no more. */
   begun(): void;
   ended(): void;
   /** The server closes: no further request is waited for. */
@@ -70,6 +84,8 @@ class ShortRequests {
   readonly #options: ShortRequestsOptions;
   #state: State = 'reading';
   #answered = false;
+  /** The answer did not come at once. */
+  #later = false;
   #ended = false;
   /** Came before it was its turn. */
   #early: Buffer | undefined;
@@ -90,39 +106,39 @@ class ShortRequests {
       return;
     }
     const target = chunk.length > requestMaxBytes ? undefined : shortTarget(chunk.toString('latin1'));
-    const answer = target === undefined ? undefined : this.#options.answers(target);
-    if (answer === undefined) {
-      this.#leave(chunk);
+    this.#state = 'answering';
+    if (target !== undefined && this.#options.answers(target, this.#send)) {
+      this.#isLater();
       return;
     }
-    this.#options.begun();
-    if (answer instanceof Promise) {
-      this.#state = 'answering';
-      void answer.then((ready) => this.#send(ready));
-    } else this.#send(answer);
+    this.#state = 'reading';
+    this.#leave(chunk);
   };
 
-  #send({ status, headers, text }: ShortAnswer): void {
+  #isLater(): void {
+    // It may be answered already.
+    if (this.#state !== 'answering') return;
+    this.#later = true;
+    this.#options.begun();
+  }
+
+  readonly #send = ({ head, text }: ShortAnswer): void => {
     const { ended, closing, keepAliveMs } = this.#options;
     const socket = this.#socket;
     if (socket.destroyed) return;
     const last = closing() || this.#ended;
     const lengthBytes = Buffer.byteLength(text);
-    let head = `HTTP/1.1 ${status}\r\n`;
-    for (const name in headers) head += `${name}: ${headers[name]}\r\n`;
-    head += `Content-Length: ${lengthBytes}\r\nDate: ${httpDate()}\r\n`;
-    head += last
-      ? 'Connection: close\r\n\r\n'
-      : `Connection: keep-alive\r\nKeep-Alive: timeout=${Math.floor(keepAliveMs / 1_000)}\r\n\r\n`;
-    const taken = socket.write(head + text, lengthBytes === text.length ? 'latin1' : 'utf8');
+    const all = `${head}Content-Length: ${lengthBytes}${last ? lastEnd() : usualEnd(keepAliveMs)}${text}`;
+    const taken = socket.write(all, lengthBytes === text.length ? 'latin1' : 'utf8');
     if (!this.#answered) socket.setTimeout(keepAliveMs);
     this.#answered = true;
     this.#state = taken ? 'reading' : 'draining';
     if (!taken) socket.once('drain', this.#onDrain);
     if (last) socket.end();
-    ended();
+    if (this.#later) ended();
+    this.#later = false;
     if (taken) this.#goOn();
-  }
+  };
 
   readonly #onDrain = (): void => {
     this.#state = 'reading';
@@ -157,14 +173,26 @@ class ShortRequests {
 /** The connection is gone, and says so by closing: there is nobody left to tell. */
 function onError(): void {}
 
-let date = '';
-let dateSecond = 0;
+function lastEnd(): string {
+  return `${dateLine()}Connection: close\r\n\r\n`;
+}
 
-function httpDate(): string {
+/** Of the head, the same for all of a second. */
+let end = '';
+let endSecond = 0;
+let endKeepAliveMs = 0;
+
+function usualEnd(keepAliveMs: number): string {
   const second = Math.floor(Date.now() / 1_000);
-  if (second !== dateSecond) {
-    dateSecond = second;
-    date = new Date(second * 1_000).toUTCString();
+  if (second !== endSecond || keepAliveMs !== endKeepAliveMs) {
+    endSecond = second;
+    endKeepAliveMs = keepAliveMs;
+    const seconds = Math.floor(keepAliveMs / 1_000);
+    end = `${dateLine()}Connection: keep-alive\r\nKeep-Alive: timeout=${seconds}\r\n\r\n`;
   }
-  return date;
+  return end;
+}
+
+function dateLine(): string {
+  return `\r\nDate: ${new Date().toUTCString()}\r\n`;
 }

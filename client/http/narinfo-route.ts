@@ -8,7 +8,7 @@ import type { StoreHash } from '../../nar/store-path.ts';
 import { sendNotFound } from '../../web/app.ts';
 import type { Logger } from '../../web/log.ts';
 import { sendText } from '../../web/send.ts';
-import { type ShortAnswer, shortNotFound } from '../../web/short-requests.ts';
+import { type ShortAnswer, shortHead, shortNotFound } from '../../web/short-requests.ts';
 import { storeHashOfNarInfoName } from '../local-url.ts';
 import type { NarInfoFinder } from '../narinfo/narinfo.ts';
 import type { GivenNarInfo } from '../state/state.ts';
@@ -16,9 +16,10 @@ import type { GivenNarInfo } from '../state/state.ts';
 const contentType = 'text/x-nix-narinfo';
 /** As `sendText` gives them. */
 const headers = { 'Accept-Ranges': 'bytes', 'Cache-Control': 'no-transform', 'Content-Type': contentType };
+const head = shortHead('200 OK', headers);
 
 export interface NarInfoRouteOptions {
-  narInfos: Pick<NarInfoFinder, 'ready' | 'find'>;
+  narInfos: Pick<NarInfoFinder, 'ready' | 'find' | 'findViewed' | 'findElsewhere'>;
   /** A narinfo is about to be given out. */
   onGiven(given: GivenNarInfo): void;
   logger: Logger;
@@ -33,17 +34,24 @@ export function askedNarInfo({ method, url = '' }: IncomingMessage): StoreHash |
 /** For a GET that Node need not read: see web/short-requests.ts. The answer is the same. No browser's is among them, so that none is of a strange page. */
 export function shortNarInfo(
   target: string,
+  send: (answer: ShortAnswer) => void,
   options: NarInfoRouteOptions,
-): ShortAnswer | Promise<ShortAnswer> | undefined {
+): boolean {
   const storeHash = storeHashOfNarInfoName(target.slice(1));
-  if (storeHash === undefined) return undefined;
-  const ready = options.narInfos.ready(storeHash);
-  return ready === undefined ? findShort(storeHash, options) : shortAnswer(storeHash, ready, options);
+  if (storeHash === undefined) return false;
+  const { narInfos } = options;
+  const ready = narInfos.ready(storeHash);
+  if (ready !== undefined) send(shortAnswer(storeHash, ready, options));
+  else if (
+    !narInfos.findViewed(storeHash, (given) => send(shortAnswer(storeHash, given ?? 'absent', options)))
+  )
+    void findShort(storeHash, options).then(send);
+  return true;
 }
 
 async function findShort(storeHash: StoreHash, options: NarInfoRouteOptions): Promise<ShortAnswer> {
   try {
-    return shortAnswer(storeHash, (await options.narInfos.find(storeHash)) ?? 'absent', options);
+    return shortAnswer(storeHash, (await options.narInfos.findElsewhere(storeHash)) ?? 'absent', options);
   } catch (error) {
     return failed(storeHash, error, options);
   }
@@ -60,7 +68,7 @@ function shortAnswer(
   } catch (error) {
     return failed(storeHash, error, options);
   }
-  return { status: '200 OK', headers, text: given.narInfo.text };
+  return { head, text: given.narInfo.text };
 }
 
 function failed(storeHash: StoreHash, error: unknown, { logger }: NarInfoRouteOptions): ShortAnswer {

@@ -85,19 +85,31 @@ export class NarInfoFinder {
     return ready.given;
   }
 
-  /**
-   * What to give out, remembered before it is; `undefined` when nobody has it. Takes at most the budget.
-   *
-   * Sources are asked once, however many ask. Whoever goes away leaves it to the others, and to the cache.
-   */
+  /** What to give out, remembered before it is; `undefined` when nobody has it. Takes at most the budget. */
   find(storeHash: StoreHash): Promise<GivenNarInfo | undefined> {
+    const { promise, resolve } = Promise.withResolvers<GivenNarInfo | undefined>();
+    if (!this.findViewed(storeHash, resolve)) resolve(this.findElsewhere(storeHash));
+    return promise;
+  }
+
+  /** The same for what is in a view, at the end of this turn of the event loop, and without promises, as there are thousands. False if it is in none. */
+  findViewed(storeHash: StoreHash, give: (given: GivenNarInfo | undefined) => void): boolean {
     const { counts, views } = this.#options;
     const version = views.version();
     const viewed = this.#inViews(storeHash);
-    if (viewed !== undefined) {
-      counts.narInfos.viewed++;
-      return this.#give(storeHash, viewed, 'viewed', version);
-    }
+    if (viewed === undefined) return false;
+    counts.narInfos.viewed++;
+    this.#give(storeHash, viewed, { kind: 'viewed', version }, give);
+    return true;
+  }
+
+  /**
+   * The same for what is in no view. Sources are asked once, however many ask. Whoever goes away leaves it to the others, and to
+   * the cache.
+   */
+  findElsewhere(storeHash: StoreHash): Promise<GivenNarInfo | undefined> {
+    const { counts, views } = this.#options;
+    const version = views.version();
     const recent = this.#recent(storeHash);
     if (recent !== undefined) {
       if (this.#isRevoked(recent.given)) return Promise.resolve(undefined);
@@ -107,7 +119,7 @@ export class NarInfoFinder {
     }
     let finding = this.#finding.get(storeHash);
     if (finding === undefined) {
-      finding = this.#findElsewhere(storeHash, version).finally(() => this.#finding.delete(storeHash));
+      finding = this.#askFor(storeHash, version).finally(() => this.#finding.delete(storeHash));
       this.#finding.set(storeHash, finding);
     }
     return finding;
@@ -124,12 +136,12 @@ export class NarInfoFinder {
     for (const giveUp of this.#asking) giveUp(closingReason);
   }
 
-  async #findElsewhere(storeHash: StoreHash, version: number): Promise<GivenNarInfo | undefined> {
+  async #askFor(storeHash: StoreHash, version: number): Promise<GivenNarInfo | undefined> {
     const { counts, logger, state } = this.#options;
     const { found, failures } = await this.#ask(storeHash);
     if (found !== undefined) {
       counts.narInfos.found++;
-      return this.#give(storeHash, found, 'cached', version);
+      return new Promise((resolve) => this.#give(storeHash, found, { kind: 'cached', version }, resolve));
     }
     const remembered = failures > 0 ? state.givenByStoreHash(storeHash)?.given : undefined;
     if (remembered === undefined) {
@@ -268,25 +280,34 @@ export class NarInfoFinder {
     return narInfo;
   }
 
-  async #give(
+  /** `version`: of the views before they were looked at. */
+  #give(
     storeHash: StoreHash,
     { narInfo, cache }: Found,
-    kind: Ready['kind'],
-    version: number,
-  ): Promise<GivenNarInfo | undefined> {
-    const { clock, state, logger, onDiskFull } = this.#options;
+    { kind, version }: { kind: Ready['kind']; version: number },
+    give: (given: GivenNarInfo | undefined) => void,
+  ): void {
+    const { clock, state } = this.#options;
     const { urlKey = '', narInfo: local } = this.#localUrl(storeHash, narInfo, cache);
     const given = { storeHash, origin: cache.url, narUrl: narInfo.url, narInfo: local, urlKey };
-    if (this.#isRevoked(given)) return undefined;
-    try {
-      // An absolute URL that is left as it is leads past us; there is nothing to remember.
-      if (urlKey !== '') await state.give(given);
-      this.#cache.keep({ kind, given }, version, clock());
-    } catch (error) {
-      logger.error('state-failed', { error });
-      if (isDiskFull(error)) onDiskFull();
+    if (this.#isRevoked(given)) {
+      give(undefined);
+      return;
     }
-    return given;
+    const written = (error?: unknown): void => {
+      if (error === undefined) this.#cache.keep({ kind, given }, version, clock());
+      else this.#sayUnwritten(error);
+      give(given);
+    };
+    // An absolute URL that is left as it is leads past us; there is nothing to remember.
+    if (urlKey === '') written();
+    else state.giveThen(given, written);
+  }
+
+  #sayUnwritten(error: unknown): void {
+    const { logger, onDiskFull } = this.#options;
+    logger.error('state-failed', { error });
+    if (isDiskFull(error)) onDiskFull();
   }
 
   #isRevoked({ storeHash, narInfo: { fileHash } }: GivenNarInfo): boolean {

@@ -91,7 +91,8 @@ export class GivenNarInfos {
   readonly #tableMax: number;
   /** Given out in this turn. */
   #giving: Entry[] = [];
-  #written: PromiseWithResolvers<void> | undefined;
+  /** Those who wait for the end of the turn. */
+  #told: ((error?: unknown) => void)[] = [];
   #writing: NodeJS.Immediate | undefined;
   /** In the journal, and not in the table yet; the oldest first. */
   #waiting: Entry[] = [];
@@ -130,16 +131,20 @@ export class GivenNarInfos {
 
   /** Resolves when it is known also after a kill. When it rejects, it is known until the client stops. */
   give(given: GivenNarInfo): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.giveThen(given, (error) => (error === undefined ? resolve() : reject(error)));
+    });
+  }
+
+  /** The same without a promise: `written` is called at the end of the turn, and must not throw. */
+  giveThen(given: GivenNarInfo, written: (error?: unknown) => void): void {
     const { storeHash, urlKey, narInfo } = given;
     const entry: Entry = { storeHash, urlKey, used: this.#now(), given, place: undefined };
     this.#giving.push(entry);
+    this.#told.push(written);
     if (!isNamedByHash(urlKey, narInfo.fileHash)) this.#urlsAreHashes = false;
     this.#know(entry);
-    if (this.#written === undefined) {
-      this.#written = Promise.withResolvers();
-      this.#writing = setImmediate(() => this.#endTurn());
-    }
-    return this.#written.promise;
+    this.#writing ??= setImmediate(() => this.#endTurn());
   }
 
   /** Narinfos that were new here since the start: what was given before as many as are remembered may be forgotten. */
@@ -218,19 +223,20 @@ export class GivenNarInfos {
   }
 
   #endTurn(): void {
-    const [written, giving] = [this.#written, this.#giving];
-    this.#written = undefined;
+    const [giving, told] = [this.#giving, this.#told];
     this.#giving = [];
-    if (written === undefined) return;
+    this.#told = [];
+    this.#writing = undefined;
+    if (giving.length === 0) return;
     const before = this.#journal.bytes;
     try {
       this.#note(giving);
-      written.resolve();
     } catch (error) {
       for (const entry of this.#unsaved.add(giving)) this.#forget(entry);
-      written.reject(error);
+      for (const tell of told) tell(error);
       return;
     }
+    for (const tell of told) tell();
     this.#emptyIfTooMany(giving.length, this.#journal.bytes - before);
     this.#moveIn(quietMs);
   }

@@ -158,6 +158,10 @@ export class ClientState {
     return this.#given.give(given);
   }
 
+  giveThen(given: GivenNarInfo, written: (error?: unknown) => void): void {
+    this.#given.giveThen(given, written);
+  }
+
   get inserts(): number {
     return this.#given.inserts;
   }

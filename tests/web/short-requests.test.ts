@@ -5,15 +5,19 @@ import type { RequestListener } from 'node:http';
 import { connect } from 'node:net';
 import t, { type Test } from 'tap';
 import { type HttpLimits, type HttpServer, openHttpServer } from '../../web/server.ts';
-import { type ShortAnswer, type ShortAnswers, shortNotFound, shortTarget } from '../../web/short-requests.ts';
+import { type ShortAnswer, shortHead, shortNotFound, shortTarget } from '../../web/short-requests.ts';
 import { provesNothingStaysOpen } from '../helpers/open-resources.ts';
 
 const headers = { 'Accept-Ranges': 'bytes', 'Content-Type': 'text/plain' };
-const answer = (text: string): ShortAnswer => ({ status: '200 OK', headers, text });
+const head = shortHead('200 OK', headers);
+const answer = (text: string): ShortAnswer => ({ head, text });
 /** What Nix sends. */
 const nix =
   'Host: x:1\r\nUser-Agent: curl/8.5.0 Nix/2.18.1\r\nAccept: */*\r\nAccept-Encoding: deflate, gzip, br, zstd\r\n';
 const get = (target: string, more = ''): string => `GET ${target} HTTP/1.1\r\n${nix}${more}\r\n`;
+
+/** For what is below `/short`. */
+type Short = (target: string) => ShortAnswer | Promise<ShortAnswer> | undefined;
 
 interface Opened {
   server: HttpServer;
@@ -21,8 +25,8 @@ interface Opened {
   left: string[];
 }
 
-/** Below `/short` there is `short`; Node answers everything with its target. */
-async function open(t: Test, short: ShortAnswers, limits: Partial<HttpLimits> = {}): Promise<Opened> {
+/** Node answers everything else with its target. */
+async function open(t: Test, short: Short, limits: Partial<HttpLimits> = {}): Promise<Opened> {
   provesNothingStaysOpen(t);
   const left: string[] = [];
   const app: RequestListener = (request, response) => {
@@ -37,7 +41,12 @@ async function open(t: Test, short: ShortAnswers, limits: Partial<HttpLimits> = 
     host: '127.0.0.1',
     port: 0,
     app,
-    short: (target) => (target.startsWith('/short') ? short(target) : undefined),
+    short(target, send) {
+      const ready = target.startsWith('/short') ? short(target) : undefined;
+      if (ready instanceof Promise) void ready.then(send);
+      else if (ready !== undefined) send(ready);
+      return ready !== undefined;
+    },
     limits: { drainMs: 2_000, ...limits },
   });
   t.teardown(() => server.close());
