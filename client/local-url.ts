@@ -5,7 +5,7 @@ import { isCompression, narFileExtension } from '../nar/compression.ts';
 import { NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
 import type { NarInfo } from '../nar/narinfo.ts';
-import { parseStoreHash, type StoreHash, storeHashOf } from '../nar/store-path.ts';
+import { parseStoreHash, type StoreHash, storeHashCharacters, storeHashOf } from '../nar/store-path.ts';
 import { isPublicAddress } from '../upstream/public-address.ts';
 
 /** Everything of our own that is not the binary cache protocol is below this. */
@@ -53,8 +53,12 @@ export function mayFollow(url: URL, caches: readonly { url: string }[]): boolean
 /** Begins with a slash or with what may be a scheme: some versions of Nix append it to the cache's URL, others resolve it, as browsers do. */
 const readTwoWays = /^(?:\/|[a-z][a-z0-9+.-]*:)/i;
 
+/** Of which all that is asked below is known: how nearly all caches name NAR files. */
+const usualNarUrl = /^nar\/[0-9A-Za-z_+=-][0-9A-Za-z._+=-]*$/;
+
 /** The key that Nix will ask for when it reads a relative URL in a narinfo of ours; `undefined` if we could not tell it apart. */
 export function urlKeyOfNarUrl(narUrl: string): string | undefined {
+  if (usualNarUrl.test(narUrl)) return narUrl;
   if (readTwoWays.test(narUrl)) return undefined;
   const key = urlKeyOf(`/${narUrl}`);
   if (key === undefined || key === '' || key === 'nix-cache-info' || key.startsWith(ownPrefix))
@@ -87,12 +91,13 @@ export function isNamedByHash(key: string, fileHash: Sha256 | undefined): boolea
   );
 }
 
+const narInfoEnd = '.narinfo';
+
 /** The store hash in `<store hash>.narinfo`. */
 export function storeHashOfNarInfoName(name: string): StoreHash | undefined {
-  const match = /^([^/]+)\.narinfo$/.exec(name);
-  if (match?.[1] === undefined) return undefined;
+  if (name.length !== storeHashCharacters + narInfoEnd.length || !name.endsWith(narInfoEnd)) return undefined;
   try {
-    return parseStoreHash(match[1]);
+    return parseStoreHash(name.slice(0, storeHashCharacters));
   } catch (error) {
     if (error instanceof NarswarmError) return undefined;
     throw error;

@@ -30,17 +30,17 @@ export interface NarInfo {
   readonly url: string;
   /** As written; `bzip2` where the line is missing or empty. Not necessarily one that narswarm can read. */
   readonly compression: string;
-  readonly fileHash?: Sha256;
+  readonly fileHash?: Sha256 | undefined;
   /** Bytes. */
-  readonly fileSize?: number;
+  readonly fileSize?: number | undefined;
   readonly narHash: Sha256;
   /** Bytes, at least 1. */
   readonly narSize: number;
   readonly references: readonly StorePathName[];
-  readonly deriver?: string;
-  readonly system?: string;
+  readonly deriver?: string | undefined;
+  readonly system?: string | undefined;
   /** Content address, as written. */
-  readonly ca?: string;
+  readonly ca?: string | undefined;
   /** `name:base64`, as written; not yet verified. */
   readonly sigs: readonly string[];
   /** The whole narinfo as read. */
@@ -104,12 +104,12 @@ export function makeNarInfo(values: NarInfoValues): NarInfo {
 /** The same narinfo with another URL: the URL is not signed. */
 export function withUrl(narInfo: NarInfo, url: string): NarInfo {
   const lines = narInfo.text.split('\n').map((line) => (lineName(line) === 'URL' ? `URL: ${url}` : line));
-  return { ...narInfo, url, text: lines.join('\n') };
+  return parseNarInfo(lines.join('\n'));
 }
 
 /** The same narinfo with one more signature. */
 export function withSignature(narInfo: NarInfo, sig: string): NarInfo {
-  return { ...narInfo, sigs: [...narInfo.sigs, sig], text: `${narInfo.text}Sig: ${sig}\n` };
+  return parseNarInfo(`${narInfo.text}Sig: ${sig}\n`);
 }
 
 /** The text that a signature covers. Reference paths are full and sorted; URL, FileHash and the like are not in it. */

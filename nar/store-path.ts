@@ -16,7 +16,7 @@ export const storeNameMaxCharacters = 211;
 /** No file system allows longer paths. */
 export const storeDirMaxCharacters = 4096;
 
-const storeHashCharacters = 32;
+export const storeHashCharacters = 32;
 const storeHash = /^[0-9a-df-np-sv-z]{32}$/;
 /** Hash and name; not `.`, `..` and what begins with one of them and a dash. */
 const storePathNameText = /^[0-9a-df-np-sv-z]{32}-(?!\.\.?(?:-|$))[0-9a-zA-Z+\-._?=]+$/;

@@ -36,11 +36,11 @@ export class AheadWalk {
     this.#left = options.pathsMax;
   }
 
-  /** Nix has asked about a path with these references. Costs nothing when they were walked before. */
-  from(storeHash: StoreHash, references: readonly StoreHash[]): void {
-    this.#note(storeHash);
+  /** Nix has asked about a path. Its references cost nothing when they were walked before, and are not asked for when that is all. */
+  from(storeHash: StoreHash, references: () => readonly StoreHash[]): void {
     if (this.#left <= 0 || this.#closed) return;
-    for (const each of references) if (!this.#walked.has(each)) this.#queue.push(each);
+    this.#note(storeHash);
+    for (const each of references()) if (!this.#walked.has(each)) this.#queue.push(each);
     if (this.#queue.length > 0) this.#running ??= this.#run();
   }
 

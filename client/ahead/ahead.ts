@@ -8,7 +8,7 @@
  */
 
 import type { Sha256 } from '../../nar/hash.ts';
-import { storeHashOf } from '../../nar/store-path.ts';
+import { type StoreHash, storeHashOf } from '../../nar/store-path.ts';
 import type { PackConnections } from '../../swarm/fetch/pack-connections.ts';
 import type { Catalogs } from '../asking/catalog-client.ts';
 import type { ClientLimits } from '../config.ts';
@@ -46,9 +46,29 @@ export interface AheadStatus {
   waitingBytes: number;
 }
 
-interface Noted extends Awaited {
+/** Its references are read when there is something to put in order: Nix may ask for thousands of narinfos. */
+class Noted implements Awaited {
   readonly given: GivenNarInfo;
+  readonly fileHash: Sha256;
+  readonly sizeBytes: number;
   readonly notedMs: number;
+  #references: readonly StoreHash[] | undefined;
+
+  constructor(given: GivenNarInfo, fileHash: Sha256, sizeBytes: number, notedMs: number) {
+    this.given = given;
+    this.fileHash = fileHash;
+    this.sizeBytes = sizeBytes;
+    this.notedMs = notedMs;
+  }
+
+  get storeHash(): StoreHash {
+    return this.given.storeHash;
+  }
+
+  get references(): readonly StoreHash[] {
+    this.#references ??= this.given.narInfo.references.map(storeHashOf);
+    return this.#references;
+  }
 }
 
 interface Fetched {
@@ -106,19 +126,18 @@ export class Ahead {
     const nowMs = clock();
     if (nowMs - this.#askedMs > limits.aheadQuietMs) this.#walk.begin();
     this.#askedMs = nowMs;
-    const references = narInfo.references.map(storeHashOf);
-    this.#walk.from(storeHash, references);
+    this.#walk.from(storeHash, () => narInfo.references.map(storeHashOf));
     const { fileHash, fileSize: sizeBytes } = narInfo;
     if (fileHash === undefined) return;
     catalogs.prefetch(fileHash);
     if (sizeBytes === undefined) return;
     this.#forget(fileHash);
-    this.#noted.set(fileHash, { storeHash, references, fileHash, sizeBytes, given, notedMs: nowMs });
+    this.#noted.set(fileHash, new Noted(given, fileHash, sizeBytes, nowMs));
     this.#notedCharacters += narInfo.text.length;
-    for (const oldest of this.#noted.keys()) {
-      if (this.#noted.size <= limits.aheadNoted && this.#notedCharacters <= limits.aheadNotedCharacters)
-        break;
-      this.#forget(oldest);
+    while (this.#noted.size > limits.aheadNoted || this.#notedCharacters > limits.aheadNotedCharacters) {
+      const oldest = this.#noted.keys().next();
+      if (oldest.done) break;
+      this.#forget(oldest.value);
     }
   }
 
@@ -148,7 +167,9 @@ export class Ahead {
   }
 
   #forget(fileHash: Sha256): void {
-    this.#notedCharacters -= this.#noted.get(fileHash)?.given.narInfo.text.length ?? 0;
+    const noted = this.#noted.get(fileHash);
+    if (noted === undefined) return;
+    this.#notedCharacters -= noted.given.narInfo.text.length;
     this.#noted.delete(fileHash);
   }
 

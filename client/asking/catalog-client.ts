@@ -92,7 +92,7 @@ export class Catalogs {
   /** Looks a NAR file up for later. Never fails and never waits. */
   prefetch(fileHash: Sha256): void {
     this.#idle.touch();
-    if (!this.#isFresh(fileHash)) void this.#ask(fileHash);
+    if (this.awake && !this.#isFresh(fileHash)) void this.#ask(fileHash);
   }
 
   /** Whether any of them would be asked now. */

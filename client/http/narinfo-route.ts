@@ -40,11 +40,10 @@ export function shortNarInfo(
   const storeHash = storeHashOfNarInfoName(target.slice(1));
   if (storeHash === undefined) return false;
   const { narInfos } = options;
+  const give = (given: GivenNarInfo | 'absent'): void => send(shortAnswer(storeHash, given, options));
   const ready = narInfos.ready(storeHash);
-  if (ready !== undefined) send(shortAnswer(storeHash, ready, options));
-  else if (
-    !narInfos.findViewed(storeHash, (given) => send(shortAnswer(storeHash, given ?? 'absent', options)))
-  )
+  if (ready !== undefined) give(ready);
+  else if (!narInfos.findViewed(storeHash, (given) => give(given ?? 'absent')))
     void findShort(storeHash, options).then(send);
   return true;
 }

@@ -1,6 +1,7 @@
 /** Finds the narinfo of a store path: in a view that is held here, from the upstreams in order, from the catalogs, or from what was given out before. */
 
 import { isNarswarmError, NarswarmError } from '../../nar/errors.ts';
+import { lazyNarInfo } from '../../nar/lazy-narinfo.ts';
 import { type NarInfo, parseNarInfo, withUrl } from '../../nar/narinfo.ts';
 import { type StoreHash, storeDirOf } from '../../nar/store-path.ts';
 import { isDiskFull } from '../../store/disk-error.ts';
@@ -163,7 +164,7 @@ export class NarInfoFinder {
     if (cache === undefined) return undefined;
     try {
       const text = views.narInfoText(storeHash);
-      return text === undefined ? undefined : { narInfo: this.#parse(text), cache };
+      return text === undefined ? undefined : { narInfo: this.#checked(lazyNarInfo(text)), cache };
     } catch (error) {
       logger.warn('narinfo-source-failed', { storeHash, source: 'view', error });
       return undefined;
@@ -266,12 +267,11 @@ export class NarInfoFinder {
 
   async #askOne(cache: HttpCache, storeHash: StoreHash, signal: AbortSignal): Promise<NarInfo | undefined> {
     const text = await cache.getNarInfo(storeHash, signal);
-    return text === undefined ? undefined : this.#parse(text, cache);
+    return text === undefined ? undefined : this.#checked(parseNarInfo(text), cache);
   }
 
-  /** That it is about the path asked for is seen to already. Throws when it does not parse, or is of another store. */
-  #parse(text: string, cache?: HttpCache): NarInfo {
-    const narInfo = parseNarInfo(text);
+  /** That it is about the path asked for is seen to already. Throws when it is of another store. */
+  #checked(narInfo: NarInfo, cache?: HttpCache): NarInfo {
     const { storeDirs } = this.#options;
     const storeDir = (cache && storeDirs.of(cache.url)) ?? storeDirs.current;
     if (storeDir !== undefined && storeDirOf(narInfo.storePath) !== storeDir) {

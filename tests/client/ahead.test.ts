@@ -217,19 +217,19 @@ t.test('a closure is walked in a view, each path once, the nearest first, within
     pathsMax: 60,
     onPath: (fileHash) => found.push(fileHash),
   });
-  walk.from(hashOf(0), [hashOf(1), hashOf(2)]);
+  walk.from(hashOf(0), () => [hashOf(1), hashOf(2)]);
   t.equal(found.length, 0, 'not before Nix has its answer');
   await until(() => found.length === 60);
   const expected = Array.from({ length: 60 }, (_, n) => fileHashOf(n + 1));
   t.same(found, expected);
-  walk.from(hashOf(61), [hashOf(70)]);
+  walk.from(hashOf(61), () => [hashOf(70)]);
   await new Promise((resolve) => setImmediate(resolve));
   t.equal(found.length, 60, 'as many as were allowed');
   walk.begin();
-  walk.from(hashOf(61), [hashOf(99)]);
+  walk.from(hashOf(61), () => [hashOf(99)]);
   await until(() => found.length === 61);
   await walk.close();
-  walk.from(hashOf(0), [hashOf(1)]);
+  walk.from(hashOf(0), () => [hashOf(1)]);
   await new Promise((resolve) => setImmediate(resolve));
   t.equal(found.length, 61);
 });
