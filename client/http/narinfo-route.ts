@@ -42,9 +42,16 @@ export function shortNarInfo(
   const { narInfos } = options;
   const give = (given: GivenNarInfo | 'absent'): void => send(shortAnswer(storeHash, given, options));
   const ready = narInfos.ready(storeHash);
-  if (ready !== undefined) give(ready);
-  else if (!narInfos.findViewed(storeHash, (given) => give(given ?? 'absent')))
-    void findShort(storeHash, options).then(send);
+  if (ready !== undefined) {
+    give(ready);
+    return true;
+  }
+  try {
+    if (!narInfos.findViewed(storeHash, (given) => give(given ?? 'absent')))
+      void findShort(storeHash, options).then(send);
+  } catch (error) {
+    send(failed(storeHash, error, options));
+  }
   return true;
 }
 
