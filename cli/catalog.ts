@@ -110,7 +110,13 @@ export const command = defineCommand({
         return result;
       };
       if (every === undefined) {
-        printFollowed(await follow(), followed, io);
+        try {
+          printFollowed(await follow(), followed, io);
+        } catch (error) {
+          const { sequence } = followed.head() ?? {};
+          if (sequence !== undefined) io.note(`head ${sequence} and what it names are kept from before\n`);
+          throw error;
+        }
         return 0;
       }
       io.serving();

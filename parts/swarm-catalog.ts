@@ -42,7 +42,7 @@ export class SwarmCatalog {
   readonly #limits: SwarmCatalogLimits;
   /** By `host:port`, those that gave something last at the end. */
   readonly #peers = new Map<string, PeerAddress>();
-  /** Of the newest item that was ever seen. */
+  /** Of the newest item whose head was had: one that nobody gave hides none that somebody gives. */
   #seq = -1;
   #item: DhtItem | undefined;
 
@@ -58,25 +58,41 @@ export class SwarmCatalog {
     return this.#item;
   }
 
-  /** `etag` is the infohash of a head. Throws upstream-failed, catalog-rollback, dht-failed, aborted. */
+  /**
+   * `etag` is the infohash of a head. When nobody has the newest yet, an older one that another key's item names has to do. Throws upstream-failed,
+   * catalog-rollback, dht-failed, aborted.
+   */
   async fetchHead(
     etag?: string,
     signal?: AbortSignal,
   ): Promise<{ text: string; etag: string } | 'unchanged'> {
-    const item = await this.#newest(signal);
-    if (item.seq < this.#seq) {
-      throw new NarswarmError('catalog-rollback', `the DHT names head ${item.seq}, after head ${this.#seq}`);
+    const items = await this.#items(signal);
+    const [newest] = items;
+    if (newest === undefined)
+      throw new NarswarmError('upstream-failed', 'nobody in the DHT knows where the head of the catalog is');
+    if (newest.seq < this.#seq)
+      throw new NarswarmError(
+        'catalog-rollback',
+        `the DHT names head ${newest.seq}, after head ${this.#seq}`,
+      );
+    let why: unknown;
+    for (const item of items) {
+      if (item.seq < this.#seq) break;
+      try {
+        const head = item.infoHash === etag ? 'unchanged' : await this.#fetchHead(item.infoHash, signal);
+        this.#seq = item.seq;
+        this.#item = item;
+        return head;
+      } catch (error) {
+        if (!isNarswarmError(error, 'upstream-failed')) throw error;
+        why ??= error;
+      }
     }
-    this.#seq = item.seq;
-    if (item.infoHash === etag) {
-      this.#item = item;
-      return 'unchanged';
-    }
-    const chunks: Buffer[] = [];
-    for await (const chunk of this.#fetch(item.infoHash, checkHead, signal)) chunks.push(chunk);
-    const bytes = Buffer.concat(chunks);
-    this.#item = item;
-    return { text: bytes.toString('latin1'), etag: item.infoHash };
+    throw new NarswarmError(
+      'upstream-failed',
+      `the DHT names head ${newest.seq} of the catalog, which nobody gives yet: whoever signed it says so within minutes`,
+      { cause: why },
+    );
   }
 
   /** Exactly the file's length, or an error: segment-missing when nobody gives it, segment-mismatch, dht-failed, aborted. */
@@ -93,13 +109,20 @@ export class SwarmCatalog {
     }
   }
 
-  /** Of all keys. Each was checked against its key. */
-  async #newest(signal: AbortSignal | undefined): Promise<DhtItem> {
+  /** Of all keys, the newest first. Each was checked against its key. */
+  async #items(signal: AbortSignal | undefined): Promise<DhtItem[]> {
     const names = this.#keys().map((key) => dhtItemName(key, headFormat));
     const items = await Promise.all(names.map((name) => this.#dht.getItem(name, signal)));
-    const found = items.filter((item) => item !== undefined).toSorted((a, b) => b.seq - a.seq);
-    if (found[0] !== undefined) return found[0];
-    throw new NarswarmError('upstream-failed', 'nobody in the DHT knows where the head of the catalog is');
+    return items.filter((item) => item !== undefined).toSorted((a, b) => b.seq - a.seq);
+  }
+
+  async #fetchHead(
+    infoHash: InfoHash,
+    signal: AbortSignal | undefined,
+  ): Promise<{ text: string; etag: string }> {
+    const chunks: Buffer[] = [];
+    for await (const chunk of this.#fetch(infoHash, checkHead, signal)) chunks.push(chunk);
+    return { text: Buffer.concat(chunks).toString('latin1'), etag: infoHash };
   }
 
   /** From those who gave something before; then, from where it broke off, from those that the DHT names. Throws upstream-failed. */

@@ -152,6 +152,38 @@ t.test('the newest item of several keys counts', async (t) => {
   t.match(await follow(new SwarmCatalog({ dht, keys: () => keys, peers: [server] })), { records: 12 });
 });
 
+t.test('a head that is named before anybody has it hides none that somebody has', async (t) => {
+  provesNothingStaysOpen(t);
+  const { dht, log, follow, limits } = lab(t);
+  const server = await log.serve(t);
+  const nextKey = secretKeyFromSeed('catalog.example-2', Buffer.alloc(32, 2));
+  await log.add(narFiles(0, 3));
+  const first = log.publish(logKey);
+  dht.put(first);
+  await log.add(narFiles(3, 3));
+  const second = log.publish(nextKey);
+  dht.put(second);
+  const held = log.torrents.get(second.infoHash);
+  log.torrents.delete(second.infoHash);
+  const keys = [logKey.publicKey, nextKey.publicKey];
+  const transport = new SwarmCatalog({ dht, keys: () => keys, peers: [server], limits });
+  t.match(await follow(transport), { state: 'advanced', records: 6 }, 'that of the other key');
+  t.match(await follow(transport), { state: 'unchanged' });
+
+  dht.items.clear();
+  dht.put(second);
+  await t.rejects(follow(transport), {
+    code: 'upstream-failed',
+    message: /the DHT names head 2 of the catalog, which nobody gives yet/,
+  });
+  dht.put(first);
+  dht.items.delete(dhtItemTarget(second).toString('hex'));
+  t.match(await follow(transport), { state: 'unchanged' }, 'it was named, and is no rollback');
+  if (held !== undefined) log.torrents.set(second.infoHash, held);
+  dht.put(second);
+  t.match(await follow(transport), { state: 'advanced', records: 12 });
+});
+
 t.test('where a peer breaks off, those that the DHT names go on', async (t) => {
   provesNothingStaysOpen(t);
   const { dht, log, swarm, follow } = lab(t);
