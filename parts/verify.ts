@@ -116,7 +116,10 @@ class Pass {
       const chunks = decompress(compression, this.#chunks(), {
         expectedBytes: narSize,
         maxBytes: compression === 'none' ? this.#sizeBytes : narSize + verifySlackBytes,
-        ...(xzShell && { xz: { shell: xzShell, inputBytes: this.#sizeBytes } }),
+        ...(xzShell &&
+          this.#mayBeReadTwice() && {
+            xz: { shell: xzShell, path: this.#job.path, inputBytes: this.#sizeBytes },
+          }),
         ...(this.#signal === undefined ? {} : { signal: this.#signal }),
       });
       for await (const chunk of chunks) this.#nar.write(chunk);
@@ -140,6 +143,14 @@ class Pass {
       }
     }
     throw refusal;
+  }
+
+  /**
+   * Whether `xz` may read the file beside us. With the FileHash of a narinfo both may be held against it: what we read has that hash, and what
+   * `xz` read gave a NAR of that NarHash. Without it only the same bytes will do.
+   */
+  #mayBeReadTwice(): boolean {
+    return this.#job.fileHash !== undefined && !this.#job.path.includes('\n');
   }
 
   /** The rest of the file, hashed as it is read. Each chunk is valid until the next; a second call goes on where the first stopped. */

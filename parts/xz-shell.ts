@@ -4,8 +4,8 @@
  * A process is started as a copy of the one that starts it: in a process of 200 MiB that takes 15 ms of CPU time, in one of 40 MiB two, and
  * decompressing 128 KiB takes no longer.
  *
- * The shell reads a line with the length of the input and a word that nobody can know, then the input, and writes what `xz` gives, then a line with that
- * word and how `xz` ended: so both ends are seen, whatever the bytes between them are.
+ * The shell reads two lines, a word that nobody can know and the path of a file, and writes what `xz` gives, then a line with that word and how `xz`
+ * ended: so the end is seen, whatever the bytes before it are.
  */
 
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
@@ -13,15 +13,30 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
 import { NarswarmError } from '../nar/errors.ts';
-import { feed, MessageOf, xzCommand, xzEnvironment, xzFailed } from './xz-process.ts';
+import { MessageOf, xzCommand, xzEnvironment, xzFailed } from './xz-process.ts';
 
-/** `head` reads no byte more than it is told to. */
+/** From this size on it pays to gather what `xz` writes, 8 KiB at a time: who reads is woken less often. */
+const gatherMinBytes = 1024 * 1024;
+
+/**
+ * A mark that did not come would be waited for in vain: all of this ends with whoever could not pass it on. An `xz` that is killed, for one, leaves
+ * its output as one that does not wait, and a full pipe then takes no mark.
+ */
 const script = `
-command -v xz >/dev/null && command -v head >/dev/null || exit 1
+decode() {
+  ${xzCommand.join(' ')} <"$path"
+  printf '\\n%s %03d\\n' "$word" "$?" || kill -KILL 0
+}
+gather() {
+  dd bs=256k iflag=fullblock 2>/dev/null
+}
+command -v xz >/dev/null && gather </dev/null || exit 1
 echo ready
-while read -r bytes word; do
-  head -c "$bytes" | ${xzCommand.join(' ')}
-  printf '\\n%s %03d\\n' "$word" "$?"
+while read -r way word && IFS= read -r path; do
+  case $way in
+    gathered) decode | gather || exit 1 ;;
+    *) decode ;;
+  esac
 done`;
 
 /** What a shell gives as the end of a process that was ended by a signal is this and the signal's number. */
@@ -62,21 +77,17 @@ export class XzShell {
   }
 
   /**
-   * Decompresses `input`, which has `inputBytes`; after `open`, and one after the other. Throws `decompression-failed`, `verify-crashed` when
-   * somebody ended the shell or `xz`, and what `input` throws.
+   * Decompresses the file at `path`, which should give `expectedBytes`; after `open`, and one after the other. Throws `decompression-failed`,
+   * also for a file that cannot be read, and `verify-crashed` when somebody ended the shell or `xz`.
    */
-  async *decode(input: AsyncIterable<Buffer>, inputBytes: number): AsyncGenerator<Buffer> {
+  async *decode(path: string, expectedBytes: number): AsyncGenerator<Buffer> {
     const running = this.#running;
     if (running === undefined) throw new Error('the shell does not run');
     const { child, output, message } = running;
     const word = randomBytes(16).toString('hex');
-    let inputError: unknown;
+    const way = expectedBytes < gatherMinBytes ? 'plain' : 'gathered';
+    child.stdin.write(`${way} ${word}\n${path}\n`);
     let whole = false;
-    child.stdin.write(`${inputBytes} ${word}\n`);
-    const feeding = feed(child.stdin, exactly(input, inputBytes)).catch((error: unknown) => {
-      inputError = error;
-      kill(child);
-    });
     try {
       const end = new EndMark(word);
       while (end.status === undefined) {
@@ -84,7 +95,6 @@ export class XzShell {
         if (done === true) break;
         yield* end.before(value);
       }
-      if (inputError !== undefined) throw inputError;
       if (end.status === undefined || end.status > signalled) {
         throw new NarswarmError('verify-crashed', 'xz was ended by somebody');
       }
@@ -92,13 +102,10 @@ export class XzShell {
         await this.close();
         throw xzFailed(message.text, end.status);
       }
-      await feeding;
-      if (inputError !== undefined) throw inputError;
       whole = true;
     } finally {
-      // What is left of the input, or of the output, would be taken for that of the next file.
+      // What is left of the output would be taken for that of the next file.
       if (!whole) await this.close();
-      await feeding;
     }
   }
 
@@ -147,17 +154,6 @@ class EndMark {
     }
     return bytes.length;
   }
-}
-
-/** Nothing else ends the input for `head`, which would wait for ever. */
-async function* exactly(input: AsyncIterable<Buffer>, inputBytes: number): AsyncGenerator<Buffer> {
-  let leftBytes = inputBytes;
-  for await (const bytes of input) {
-    leftBytes -= bytes.length;
-    if (leftBytes < 0) break;
-    yield bytes;
-  }
-  if (leftBytes !== 0) throw new NarswarmError('not-held', 'the NAR file has another length than it had');
 }
 
 function kill({ pid }: { pid?: number | undefined }): void {

@@ -21,7 +21,9 @@ export const xzShellMinBytes = 32 * 1024;
 /** Whoever decompresses many files one after the other has a shell for it. */
 export interface XzWays {
   readonly shell: XzShell;
-  /** Bytes of the file. */
+  /** Of the file that `input` is read from, without a newline. */
+  readonly path: string;
+  /** Bytes of it. */
   readonly inputBytes: number;
 }
 
@@ -32,11 +34,29 @@ export async function* decompressXz(
   ways?: XzWays,
 ): AsyncGenerator<Buffer> {
   if (ways !== undefined && expectedBytes >= xzShellMinBytes && (await ways.shell.open())) {
-    yield* ways.shell.decode(input, ways.inputBytes);
+    yield* decodeBeside(input, expectedBytes, ways);
     return;
   }
   const process = expectedBytes >= xzProcessMinBytes ? await startXz() : undefined;
   yield* process === undefined ? unxz(input) : decodeIn(process, input);
+}
+
+/** `xz` reads the file itself; `input` is read as far as it must have come by then, so that the disk gives each byte once. */
+async function* decodeBeside(
+  input: AsyncIterable<Buffer>,
+  expectedBytes: number,
+  { shell, path, inputBytes }: XzWays,
+): AsyncGenerator<Buffer> {
+  const chunks = input[Symbol.asyncIterator]();
+  let [readBytes, givenBytes] = [0, 0];
+  for await (const bytes of shell.decode(path, expectedBytes)) {
+    givenBytes += bytes.length;
+    while (readBytes < inputBytes && readBytes * expectedBytes < givenBytes * inputBytes) {
+      const { done, value } = await chunks.next();
+      readBytes += done === true ? inputBytes : value.length;
+    }
+    yield bytes;
+  }
 }
 
 type XzProcess = ChildProcessByStdio<Writable, Readable, Readable>;

@@ -1,5 +1,9 @@
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { brotliCompressSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import t from 'tap';
@@ -37,14 +41,22 @@ if (probe !== undefined) {
     members: true,
   };
 }
+const dir = await mkdtemp(join(tmpdir(), 'narswarm-decompress-'));
+t.teardown(() => rm(dir, { recursive: true }));
+/** With what a shell might take for something else. */
+const path = join(dir, ` it's "$HOME" \\n*`);
+function inFile(bytes: Buffer): string {
+  writeFileSync(path, bytes);
+  return path;
+}
 const shell = new XzShell();
 t.teardown(() => shell.close());
 if (await shell.open()) {
   ways['xz by a shell'] = {
-    async *decode(input) {
+    async *decode(input, expectedBytes) {
       const bytes = await collect(input);
       await shell.open();
-      yield* shell.decode(cut(bytes, 10, 5_000), bytes.length);
+      yield* shell.decode(inFile(bytes), expectedBytes);
     },
     encode: xzSync,
     members: true,
@@ -255,55 +267,72 @@ t.test('an xz that somebody kills is no verdict on the file', { skip: probe === 
 t.test('one shell decompresses file after file', { skip: probe === undefined }, async (t) => {
   const shell = new XzShell();
   t.teardown(() => shell.close());
-  const decode = async (bytes: Buffer): Promise<string> => {
-    await shell.open();
-    return codeOf(shell.decode(cut(bytes, 20), bytes.length));
-  };
   const good = xzSync(randomBytes(300_000));
+  // What `xz` writes is gathered from a size on.
+  for (const expectedBytes of [300_000, 3_000_000]) {
+    const decode = async (bytes: Buffer): Promise<string> => {
+      await shell.open();
+      return codeOf(shell.decode(inFile(bytes), expectedBytes));
+    };
+    t.equal(await decode(good), '300000 bytes');
+    t.equal(await decode(xzSync(Buffer.alloc(0))), '0 bytes');
+    t.equal(await decode(xzSync(Buffer.from('\n'.repeat(99)))), '99 bytes', 'what may begin the end of it');
+    t.equal(await decode(Buffer.concat([good, Buffer.from('x')])), 'decompression-failed');
+    t.equal(await decode(good), '300000 bytes', 'after one that was wrong');
 
-  t.equal(await decode(good), '300000 bytes');
-  t.equal(await decode(xzSync(Buffer.alloc(0))), '0 bytes');
-  t.equal(await decode(xzSync(Buffer.from('\n'.repeat(99)))), '99 bytes', 'what may begin the end of it');
-  t.equal(await decode(Buffer.concat([good, Buffer.from('x')])), 'decompression-failed');
-  t.equal(await decode(good), '300000 bytes', 'after one that was wrong');
+    await shell.open();
+    for await (const _ of shell.decode(inFile(good), expectedBytes)) break;
+    t.equal(await decode(good), '300000 bytes', 'after one that was given up');
 
-  await shell.open();
-  for await (const _ of shell.decode(cut(good), good.length)) break;
-  t.equal(await decode(good), '300000 bytes', 'after one that was given up');
-
-  await shell.open();
-  t.equal(
-    await codeOf(shell.decode(cut(good), good.length + 1)),
-    'not-held',
-    'a file that was cut meanwhile',
-  );
-  await shell.open();
-  t.equal(await codeOf(shell.decode(cut(good), good.length - 1)), 'not-held', 'a file that grew');
-  await shell.open();
-  const failing = (async function* (): AsyncGenerator<Buffer> {
-    yield good.subarray(0, 1000);
-    throw new Error('the disk failed');
-  })();
-  t.equal(await codeOf(shell.decode(failing, good.length)), 'Error: the disk failed');
-  t.equal(await decode(good), '300000 bytes');
-});
-
-t.test('a shell that somebody kills is no verdict on the file', { skip: probe === undefined }, async (t) => {
-  const shell = new XzShell();
-  t.teardown(() => shell.close());
-  await shell.open();
-  const bytes = xzSync(Buffer.from('text'));
-  async function* killing(): AsyncGenerator<Buffer> {
-    yield bytes.subarray(0, 10);
-    for (const pid of childrenOf(process.pid)) process.kill(pid, 'SIGKILL');
-    yield bytes.subarray(10);
+    await shell.open();
+    t.equal(await codeOf(shell.decode(join(dir, 'nothing'), expectedBytes)), 'decompression-failed');
+    t.equal(await decode(good), '300000 bytes', 'after one that is not there');
   }
-  t.equal(await codeOf(shell.decode(killing(), bytes.length)), 'verify-crashed');
 });
 
-function childrenOf(pid: number): number[] {
-  return execFileSync('ps', ['--ppid', `${pid}`, '-o', 'pid=,comm='], { encoding: 'utf8' })
+t.test(
+  'an xz, a shell or what gathers that somebody kills is no verdict on the file',
+  {
+    skip: probe === undefined,
+  },
+  async (t) => {
+    const bytes = xzSync(Buffer.alloc(50_000_000));
+    for (const program of ['xz', 'sh', 'dd']) {
+      const shell = new XzShell();
+      t.teardown(() => shell.close());
+      await shell.open();
+      const killing = async (): Promise<string> => {
+        let killed = false;
+        try {
+          for await (const _ of shell.decode(inFile(bytes), 50_000_000)) {
+            if (!killed) killBeside(program);
+            killed = true;
+          }
+          return 'whole';
+        } catch (error) {
+          return isNarswarmError(error) ? error.code : String(error);
+        }
+      };
+      t.equal(await killing(), 'verify-crashed', program);
+    }
+  },
+);
+
+/** Those of that name which a shell of ours has started, and the shell itself. */
+function killBeside(program: string): void {
+  const processes = execFileSync('ps', ['-eo', 'pid=,ppid=,pgid=,comm='], { encoding: 'utf8' })
     .split('\n')
-    .flatMap((line) => (/^\s*(\d+) sh$/.exec(line)?.[1] ?? []).toString() || [])
-    .map(Number);
+    .map((line) => line.trim().split(/\s+/))
+    .map(([pid, parent, group, name]) => ({
+      pid: Number(pid),
+      parent: Number(parent),
+      group: Number(group),
+      name,
+    }));
+  // Those that lead a group: others are in that of the tests.
+  const ours = processes.filter(({ pid, parent, group }) => parent === process.pid && group === pid);
+  const groups = ours.map(({ group }) => group);
+  for (const { pid, group, name } of processes) {
+    if (name === program && groups.includes(group)) process.kill(pid, 'SIGKILL');
+  }
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, openSync, truncateSync, unlinkSync, writeSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,12 +7,17 @@ import t from 'tap';
 import type { Compression } from '../../nar/compression.ts';
 import { narFileName } from '../../nar/compression.ts';
 import { type VerifyJob, verifyNarFile, verifySlackBytes } from '../../parts/verify.ts';
+import { XzShell } from '../../parts/xz-shell.ts';
 import { TorrentHasher } from '../../swarm/torrent/torrent.ts';
 import { compressNar, makeNar, sha256 } from '../helpers/cache-builder.ts';
 
 const dir = await mkdtemp(join(tmpdir(), 'narswarm-verify-'));
 t.teardown(() => rm(dir, { recursive: true }));
 let files = 0;
+const xzShell = new XzShell();
+t.teardown(() => xzShell.close());
+/** Of whoever verifies one file, and of whoever verifies many. */
+const eachWay = [{}, { xzShell }];
 
 async function jobOf(narFile: Buffer, compression: Compression, nar: Buffer): Promise<VerifyJob> {
   const path = join(dir, String(files++));
@@ -41,11 +46,13 @@ t.test('what is verified has both canonical torrents', async (t) => {
   for (const compression of ['none', 'xz', 'zstd', 'br', 'gzip'] as const) {
     for (const nar of [small, large]) {
       const narFile = compressNar(nar, compression);
-      const verified = await verifyNarFile(await jobOf(narFile, compression, nar));
-      t.equal(verified.fileHash, sha256(narFile));
-      t.equal(verified.fileSize, narFile.length);
-      t.same(verified.file, torrentOf(narFile, narFileName(sha256(narFile), compression)), compression);
-      t.same(verified.nar, torrentOf(nar, narFileName(sha256(nar), 'none')), `${compression}, the NAR`);
+      for (const options of eachWay) {
+        const verified = await verifyNarFile(await jobOf(narFile, compression, nar), options);
+        t.equal(verified.fileHash, sha256(narFile));
+        t.equal(verified.fileSize, narFile.length);
+        t.same(verified.file, torrentOf(narFile, narFileName(sha256(narFile), compression)), compression);
+        t.same(verified.nar, torrentOf(nar, narFileName(sha256(nar), 'none')), `${compression}, the NAR`);
+      }
     }
   }
 });
@@ -53,7 +60,7 @@ t.test('what is verified has both canonical torrents', async (t) => {
 t.test('FileHash and FileSize are made up where the narinfo has none', async (t) => {
   const narFile = compressNar(small, 'xz');
   const job = await jobOf(narFile, 'xz', small);
-  const verified = await verifyNarFile({ ...job, fileHash: undefined, fileSize: undefined });
+  const verified = await verifyNarFile({ ...job, fileHash: undefined, fileSize: undefined }, { xzShell });
   t.equal(verified.fileHash, sha256(narFile));
   t.equal(verified.fileSize, narFile.length);
 });
@@ -112,7 +119,10 @@ t.test('each fault has its code', async (t) => {
         ['a NAR and more', 'nar-corrupt', await jobOf(pack(longer), compression, longer)],
       ];
       for (const [what, code, job] of faults) {
-        await t.rejects(verifyNarFile(job), { code }, `${compression}, ${nar.length} bytes: ${what}`);
+        for (const options of compression === 'xz' ? eachWay : [{}]) {
+          const verifying = verifyNarFile(job, options);
+          await t.rejects(verifying, { code }, `${compression}, ${nar.length} bytes: ${what}`);
+        }
       }
     }
   }
@@ -123,7 +133,10 @@ t.test('a decompression bomb is noticed before it has gone far', async (t) => {
   for (const compression of ['xz', 'zstd', 'br', 'gzip'] as const) {
     for (const narSize of [100_000, 5_000_000]) {
       const job = await jobOf(compressNar(bomb, compression), compression, bomb);
-      await t.rejects(verifyNarFile({ ...job, narSize }), { code: 'decompression-bomb' }, compression);
+      for (const options of eachWay) {
+        const verifying = verifyNarFile({ ...job, narSize }, options);
+        await t.rejects(verifying, { code: 'decompression-bomb' }, compression);
+      }
     }
   }
 });
@@ -138,10 +151,30 @@ t.test('a file that changes while it is read is neither verified nor refused', a
   await t.rejects(verifying, { code: 'not-held' });
 });
 
+t.test('one that changes while xz reads it is neither verified nor refused', async (t) => {
+  const job = await jobOf(compressNar(large, 'xz'), 'xz', large);
+  const verifying = verifyNarFile(job, { xzShell });
+  truncateSync(job.path, 1000);
+  await t.rejects(verifying, { code: 'not-held' });
+});
+
+t.test('what xz reads of another file than the one that is hashed is not verified', async (t) => {
+  const [a, b] = [makeNar({ a: randomBytes(300_000) }), makeNar({ a: randomBytes(300_000) })];
+  const job = await jobOf(compressNar(a, 'xz'), 'xz', a);
+  const other = compressNar(b, 'xz');
+  const verifying = verifyNarFile(job, { xzShell });
+  // The one that was opened is still there, under no name.
+  unlinkSync(job.path);
+  await writeFile(job.path, other);
+  await t.rejects(verifying, { code: 'not-held' });
+});
+
 t.test('an abort stops it', async (t) => {
   const job = await jobOf(compressNar(large, 'xz'), 'xz', large);
-  const abort = new AbortController();
-  const verifying = verifyNarFile(job, { signal: abort.signal });
-  abort.abort();
-  await t.rejects(verifying, { code: 'aborted' });
+  for (const options of eachWay) {
+    const abort = new AbortController();
+    const verifying = verifyNarFile(job, { ...options, signal: abort.signal });
+    abort.abort();
+    await t.rejects(verifying, { code: 'aborted' });
+  }
 });
