@@ -72,6 +72,8 @@ export class CatalogQuestions {
   #waiting = new Map<Sha256, (answer: CatalogAnswer) => void>();
   #gathering = false;
   #underWay = 0;
+  /** Of those under way, how many take longer than NAR files are made to wait for them. */
+  #late = 0;
   #sentMs = Number.NEGATIVE_INFINITY;
   #apartMs = 0;
   /** By the clock. */
@@ -89,7 +91,7 @@ export class CatalogQuestions {
   }
 
   resolve(fileHash: Sha256): Promise<CatalogAnswer> {
-    if (this.resting || this.#waiting.size >= waitingMax) return Promise.resolve('failed');
+    if (this.#failedLately || this.#waiting.size >= waitingMax) return Promise.resolve('failed');
     return new Promise((resolve) => {
       this.#waiting.set(fileHash, resolve);
       if (this.#gathering) return;
@@ -109,7 +111,12 @@ export class CatalogQuestions {
     return { url: this.#options.url, state, requests: this.#requests, refusedLines: this.#refusedLines };
   }
 
+  /** Whoever has somebody else to ask is not to wait for it. It may answer all the same when it only takes long. */
   get resting(): boolean {
+    return !this.#options.patient && (this.#late > 0 || this.#failedLately);
+  }
+
+  get #failedLately(): boolean {
     return !this.#options.patient && isWithin(this.#options.clock() - this.#restsSince, this.#restMs);
   }
 
@@ -170,8 +177,15 @@ export class CatalogQuestions {
 
   async #request(batch: Map<Sha256, (answer: CatalogAnswer) => void>): Promise<void> {
     const { url, limits, logger, signal } = this.#options;
-    // Longer than NAR files are made to wait for it: those that come now are not made to wait at all.
-    const slow = setTimeout(() => this.#rest(), limits.resolveBudgetMs);
+    let late = false;
+    const slow = setTimeout(() => {
+      late = true;
+      this.#late++;
+    }, limits.resolveBudgetMs);
+    const inTime = (): void => {
+      if (late) this.#late--;
+      late = false;
+    };
     try {
       this.#requests++;
       const deadline = AbortSignal.any([signal, AbortSignal.timeout(limits.resolveDeadlineMs)]);
@@ -180,7 +194,10 @@ export class CatalogQuestions {
         const read = this.#readLine(line, batch).then((good) => {
           reading.delete(read);
           // A long answer is not a slow one.
-          if (good) slow.refresh();
+          if (good) {
+            inTime();
+            slow.refresh();
+          }
         });
         reading.add(read);
         if (reading.size >= linesAtOnce) await Promise.race(reading);
@@ -198,6 +215,7 @@ export class CatalogQuestions {
       for (const answer of batch.values()) answer('failed');
     } finally {
       clearTimeout(slow);
+      inTime();
     }
   }
 }

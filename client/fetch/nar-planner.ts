@@ -107,11 +107,11 @@ export class NarPlanner {
     const { catalogs } = this.#options;
     const rest = { torrent: undefined, lastResorts: catalogCache };
     const place = catalogs.place(wanted.fileHash);
-    // Should HTTP be late, it is looked up then.
-    if (place === undefined && catalogs.awake) return { ...rest, sources: [...caches, this.#swarm(wanted)] };
-    if (place === undefined) return { ...rest, sources: caches };
-    const near = this.#reachable(place);
     const swarm = this.#swarm(wanted);
+    // Should HTTP be late, it is looked up then; and of catalogs that take long only when HTTP has failed.
+    if (place === undefined && catalogs.awake) return { ...rest, sources: [...caches, swarm] };
+    if (place === undefined) return { ...rest, sources: caches, lastResorts: [swarm, ...catalogCache] };
+    const near = this.#reachable(place);
     if (near.peers.length === 0) return { ...rest, sources: caches, lastResorts: [swarm, ...catalogCache] };
     return { ...rest, sources: [...this.#packs(wanted, near), swarm, ...caches] };
   }

@@ -7,7 +7,7 @@ import type { Client } from '../../client/main.ts';
 import { infoDictionary } from '../../swarm/torrent/torrent.ts';
 import { makeLogger, silentLogger } from '../../web/log.ts';
 import { fetchKnownNar, fetchNar, get, Lab, statusOf, unhurried, until } from './lab.ts';
-import { catalogKey, madeNar, strangerKey } from './made-nar.ts';
+import { catalogKey, type MadeNar, madeNar, strangerKey } from './made-nar.ts';
 
 const small = madeNar({ name: 'small', sizeBytes: 5_000 });
 const large = madeNar({ name: 'large', sizeBytes: 4_000_000, compression: 'none' });
@@ -249,6 +249,26 @@ t.test('a dead or hanging catalog does not keep HTTP waiting, and is left alone 
     const ms = performance.now() - started;
     t.ok(ms < 1_500, `${ms} ms`);
     await client.close();
+  }
+});
+
+t.test('a catalog that takes long is waited for when no upstream has the NAR file', async (t) => {
+  for (const sizeBytes of [5_000, 1_000_000]) {
+    const nars = ['first', 'second'].map((name) => madeNar({ name: `${name}-${sizeBytes}`, sizeBytes }));
+    const lab = await Lab.open(t);
+    const upstream = await lab.upstream(nars);
+    for (const { narInfo } of nars) upstream.files.delete(`/${narInfo.url}`);
+    const catalog = await lab.catalog(nars);
+    const gate = Promise.withResolvers<void>();
+    catalog.beforeResolve = () => gate.promise;
+    const client = await lab.client([upstream], [catalog], { limits: { resolveBudgetMs: 50 } });
+    const first = fetchNar(client, nars[0] as MadeNar);
+    await until(() => statusOf(client).catalogs[0]?.state === 'resting');
+    const second = fetchNar(client, nars[1] as MadeNar);
+    await until(() => upstream.requests.some(({ url }) => url.endsWith(nars[1]?.narInfo.url ?? '')));
+    gate.resolve();
+    for (const [at, answer] of [await first, await second].entries())
+      t.ok(answer.body.equals(nars[at]?.bytes ?? Buffer.alloc(0)), `${at}, ${sizeBytes} bytes`);
   }
 });
 
