@@ -8,6 +8,7 @@ import { type FileHandle, mkdir, open, opendir, rename, rm, stat, unlink } from 
 import { dirname, join } from 'node:path';
 import { NarswarmError } from '../nar/errors.ts';
 import { diskError, errorCode } from './disk-error.ts';
+import { type FileVersion, versionIn } from './file-version.ts';
 import {
   type CommitOptions,
   checkNarFileName,
@@ -65,9 +66,9 @@ class DirectoryStore implements NarFileStore {
       throw diskError(`open ${name}`, cause);
     }
     try {
-      const { size } = await file.stat();
+      const version = versionIn(await file.stat({ bigint: true }));
       if (this.#closed) throw storeClosed();
-      return new DirectoryHandle(file, name, size, this.#open);
+      return new DirectoryHandle(file, name, version, this.#open);
     } catch (cause) {
       await file.close();
       throw diskError(`open ${name}`, cause);
@@ -134,16 +135,18 @@ class DirectoryStore implements NarFileStore {
 
 class DirectoryHandle implements NarFileHandle {
   readonly sizeBytes: number;
+  readonly version: FileVersion;
   readonly #file: FileHandle;
   readonly #name: string;
   readonly #open: Set<() => Promise<void>>;
   readonly #close = (): Promise<void> => this.close();
   #closing: Promise<void> | undefined;
 
-  constructor(file: FileHandle, name: string, sizeBytes: number, open: Set<() => Promise<void>>) {
+  constructor(file: FileHandle, name: string, version: FileVersion, open: Set<() => Promise<void>>) {
     this.#file = file;
     this.#name = name;
-    this.sizeBytes = sizeBytes;
+    this.version = version;
+    this.sizeBytes = version.sizeBytes;
     this.#open = open;
     open.add(this.#close);
   }

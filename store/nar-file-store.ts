@@ -8,6 +8,7 @@
 
 import { parseNarFileName } from '../nar/compression.ts';
 import { NarswarmError } from '../nar/errors.ts';
+import type { FileVersion } from './file-version.ts';
 
 export interface NarFileStore {
   /** Opens a committed file; `undefined` when the store has none of that name. */
@@ -41,6 +42,8 @@ export interface CommitOptions {
 /** A committed file, opened for reading. Reads may overlap. */
 export interface NarFileHandle {
   readonly sizeBytes: number;
+  /** The file as it was when it was opened, where something else than this store can change it. */
+  readonly version?: FileVersion;
   /**
    * Exactly `lengthBytes` bytes from `position`. Throws `store-failed` when that range is not within the file, and
    * `not-held` when the file on disk has become shorter than it was. The bytes are in `memory`, which has room for them, or in memory of

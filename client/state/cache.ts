@@ -6,11 +6,15 @@
  *
  * Small files are not forced to the disk, which would take longer than all else about them. Those that were written before the machine was
  * started last are compared with their FileHash when they are first opened. docs/decisions/0013-packs-in-the-client.md.
+ *
+ * Large ones are compared when their size, time or inode is not that of the file that was compared last, before anything of them is given.
  */
 
-import { hash, randomUUID } from 'node:crypto';
+import { createHash, hash, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { isNarswarmError } from '../../nar/errors.ts';
 import { type Sha256, sha256FromDigest } from '../../nar/hash.ts';
+import { printVersion } from '../../store/file-version.ts';
 import { LateWriter } from '../../store/late-writer.ts';
 import type { NarFileHandle, NarFileStore, NarFileWriter } from '../../store/nar-file-store.ts';
 import type { Logger } from '../../web/log.ts';
@@ -109,7 +113,7 @@ export class HeldFiles {
     this.#files++;
     this.#bytes += file.sizeBytes;
     // Opened before room is made, so that it is not itself what goes.
-    const handle = small ? 'unopened' : await this.open(file.fileHash);
+    const handle = small ? 'unopened' : await this.#open(file.fileHash, { verified: true });
     if (this.#bytes > this.#cacheSizeBytes) await this.#evict();
     return handle;
   }
@@ -120,7 +124,11 @@ export class HeldFiles {
   }
 
   /** Opens a held file. One that is missing or of another size is dropped, and `undefined` given: it is fetched again. */
-  async open(fileHash: Sha256): Promise<NarFileHandle | undefined> {
+  open(fileHash: Sha256): Promise<NarFileHandle | undefined> {
+    return this.#open(fileHash, { verified: false });
+  }
+
+  async #open(fileHash: Sha256, { verified }: { verified: boolean }): Promise<NarFileHandle | undefined> {
     const row = this.#appearing.has(fileHash) ? undefined : this.#state.held(fileHash);
     if (row === undefined) return undefined;
     this.#use(fileHash, 1);
@@ -130,7 +138,7 @@ export class HeldFiles {
     } finally {
       if (handle === undefined) this.#use(fileHash, -1);
     }
-    if (handle?.sizeBytes !== row.sizeBytes || !(await this.#isWhatItWas(row, handle))) {
+    if (handle?.sizeBytes !== row.sizeBytes || !(await this.#isWhatItWas(row, handle, verified))) {
       this.#logger.warn('held-file-lost', { fileHash, sizeBytes: handle?.sizeBytes });
       await handle?.close();
       if (handle !== undefined) this.#use(fileHash, -1);
@@ -243,10 +251,11 @@ export class HeldFiles {
     this.#logger.warn('disk-full', { freedBytes: freed, files });
   }
 
-  /** Looks only when the machine may have lost what was written. */
-  async #isWhatItWas(row: HeldFile, handle: NarFileHandle): Promise<boolean> {
+  /** Looks only when the machine may have lost what was written, or something else has written there. */
+  async #isWhatItWas(row: HeldFile, handle: NarFileHandle, verified: boolean): Promise<boolean> {
     const { sizeBytes, fileHash, row: number = 0 } = row;
-    if (sizeBytes > smallBytes || number > this.#unsureRow) return true;
+    if (sizeBytes > smallBytes) return this.#isUnchanged(row, handle, verified);
+    if (number > this.#unsureRow) return true;
     try {
       const bytes = await handle.read(0, sizeBytes);
       if (sha256FromDigest(hash('sha256', bytes, 'buffer')) !== fileHash) return false;
@@ -256,6 +265,21 @@ export class HeldFiles {
     } catch {
       return false;
     }
+  }
+
+  /** `verified`: it was compared just now. */
+  async #isUnchanged({ fileHash }: HeldFile, handle: NarFileHandle, verified: boolean): Promise<boolean> {
+    const version = printVersion(handle.version);
+    try {
+      if (version === this.#state.heldVersion(fileHash)) return true;
+      if (!verified && (await hashOf(handle)) !== fileHash) return false;
+      this.#state.setHeldVersion(fileHash, version);
+    } catch (error) {
+      if (isNarswarmError(error)) return false;
+      // It is right, and looked at again the next time.
+      this.#logger.warn('state-failed', { error });
+    }
+    return true;
   }
 
   #forget(row: HeldFile): void {
@@ -289,6 +313,14 @@ function unsureRow(state: ClientState): number {
     state.setFact(startFact, start);
   }
   return Number(state.fact(unsureFact) ?? 0);
+}
+
+async function hashOf(handle: NarFileHandle): Promise<Sha256> {
+  const hash = createHash('sha256');
+  const memory = Buffer.allocUnsafe(Math.min(handle.sizeBytes, smallBytes));
+  for (let at = 0; at < handle.sizeBytes; at += memory.length)
+    hash.update(await handle.read(at, Math.min(memory.length, handle.sizeBytes - at), memory));
+  return sha256FromDigest(hash.digest());
 }
 
 class UsedFile implements NarFileHandle {

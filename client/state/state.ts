@@ -226,6 +226,16 @@ export class ClientState {
 
   dropHeld(fileHash: Sha256): void {
     this.#prepare('DELETE FROM held WHERE file_hash = ?').run(fileHash);
+    this.#prepare('DELETE FROM facts WHERE name = ?').run(versionFact(fileHash));
+  }
+
+  /** Its file as it was when it was last compared with its FileHash; noted of large ones. */
+  heldVersion(fileHash: Sha256): string | undefined {
+    return this.fact(versionFact(fileHash));
+  }
+
+  setHeldVersion(fileHash: Sha256, version: string): void {
+    this.setFact(versionFact(fileHash), version);
   }
 
   heldTotals(): { files: number; bytes: number } {
@@ -420,4 +430,8 @@ function heldFrom(row: Row | undefined): HeldFile | undefined {
     ...(row.rowid !== undefined && { row: Number(row.rowid) }),
     narInfo: String(row.narinfo),
   };
+}
+
+function versionFact(fileHash: Sha256): string {
+  return `held-version ${fileHash}`;
 }

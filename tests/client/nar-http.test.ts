@@ -411,7 +411,8 @@ t.test('a held file that is missing or of another size is fetched again', async 
 });
 
 t.test('a held file that was changed is never given to Nix as whole, and is fetched again', async (t) => {
-  const { chmod, readdir, writeFile } = await import('node:fs/promises');
+  const { chmod, readdir, stat, writeFile } = await import('node:fs/promises');
+  const { execFileSync } = await import('node:child_process');
   const lab = await Lab.open(t);
   const upstream = await lab.upstream([small, large]);
   const client = await lab.client([upstream]);
@@ -430,7 +431,11 @@ t.test('a held file that was changed is never given to Nix as whole, and is fetc
   };
   for (const nar of [small, large]) {
     const file = await held(nar);
+    const { mtimeNs } = await stat(file, { bigint: true });
     await writeFile(file, changed(nar.bytes, 10));
+    // Of any other time it is compared before a byte of it leaves.
+    const time = `${mtimeNs / 10n ** 9n}.${`${mtimeNs % 10n ** 9n}`.padStart(9, '0')}`;
+    execFileSync('touch', ['-m', '-d', `@${time}`, file]);
     const spoilt = await fetchNar(client, nar);
     t.equal(spoilt.complete && !spoilt.body.equals(nar.bytes), false, 'no wrong bytes end cleanly');
     // Of a small one nothing had left.
