@@ -26,7 +26,7 @@ const slowBesideShare = 0.7;
 const slowMs = 400;
 /** What is left must take at least this long for a change to pay. */
 const slowWorthMs = 500;
-/** Beside HTTP of which nothing is known yet, so long: then it is tried, and is known from then on. */
+/** Beside one of which it is not known how fast it is, so long: HTTP that was not tried yet, peers that broke off. Then it is known. */
 const unknownWorthMs = 1_000;
 
 /** One leg may be behind another, with bytes that come too late, for so long. */
@@ -79,7 +79,15 @@ export interface RaceView {
   readonly legs: readonly LegView[];
   /** Who would be asked next. */
   readonly next:
-    | { readonly kind: 'swarm' | 'http'; readonly past: PastView; readonly usedWhenSlow: boolean }
+    | {
+        readonly kind: 'swarm' | 'http';
+        readonly past: PastView;
+        readonly usedWhenSlow: boolean;
+        /** It failed, and may be there again. */
+        readonly brokeOff: boolean;
+        /** It has given enough before that for it to be worth asking again. */
+        readonly gave: boolean;
+      }
     | undefined;
 }
 
@@ -94,6 +102,10 @@ export function joining(view: RaceView): Joining {
   const { legs, next, nowMs } = view;
   const waitedFor = legs.filter(({ atFront }) => atFront);
   if (next === undefined || legs.length >= legsMax || waitedFor.length === 0) return {};
+  // Peers that gave until they broke off are there again before a cache that is only just asked has answered.
+  const justAsked = waitedFor.every(({ kind, state }) => kind === 'http' && state === 'asked');
+  if (justAsked && waitedFor.length === legs.length && next.kind === 'swarm' && next.brokeOff && next.gave)
+    return { why: 'failed' };
   let lookMs = 0;
   let why: LegReason = 'late';
   for (const leg of waitedFor) {
@@ -137,7 +149,9 @@ function isSlow(leg: LegView, { next, missingBytes }: RaceView): boolean {
   if (bytesPerMs === undefined || next === undefined || next.usedWhenSlow) return false;
   const leftMs = missingBytes === undefined ? undefined : missingBytes / bytesPerMs;
   if (leftMs !== undefined && leftMs < slowWorthMs) return false;
-  const unknown = leg.kind === 'swarm' && next.kind === 'http' && next.past.bytesPerMs === undefined;
+  // A swarm that HTTP has beaten is not asked for it again.
+  const worthTrying = leg.kind !== next.kind && (next.kind === 'http' || next.brokeOff);
+  const unknown = worthTrying && next.past.bytesPerMs === undefined;
   if (unknown && leftMs !== undefined && leftMs > unknownWorthMs) return true;
   const usual = (past.bytesPerMs ?? 0) * slowShare;
   const beside = (next.past.bytesPerMs ?? 0) * slowBesideShare;

@@ -1,6 +1,6 @@
 /** Moves what one leg of a race gives from its source to the front: opens it, has it ask when a peer can give, takes its bytes, waits for room. */
 
-import { NarswarmError } from '../../nar/errors.ts';
+import { isNarswarmError, NarswarmError } from '../../nar/errors.ts';
 import type { Assembly } from './assembly.ts';
 import type { OpenNarBytes } from './nar-source.ts';
 import type { RaceFront } from './race-front.ts';
@@ -25,6 +25,9 @@ export interface RacePumpOptions {
   onFinished(leg: Leg): void;
 }
 
+/** Something is wrong with what came, or with the disk. */
+const endsAtOnce = ['piece-mismatch', 'file-hash-mismatch', 'file-size-mismatch', 'store-failed'] as const;
+
 export class RacePump {
   readonly #options: RacePumpOptions;
 
@@ -41,7 +44,13 @@ export class RacePump {
     if (leg.end !== undefined) return closeBytes(opened);
     front.learnSize(opened.lengthBytes);
     if (!(await this.#asks(leg, opened))) return closeBytes(opened);
-    await this.#take(leg, opened);
+    try {
+      await this.#take(leg, opened);
+    } catch (error) {
+      // What it gave before it broke off is right, and those that run are on their way there.
+      if (!isNarswarmError(error, ...endsAtOnce)) await this.#untilTaken(leg);
+      throw error;
+    }
     await this.#atEnd(leg);
   }
 
@@ -95,10 +104,15 @@ export class RacePump {
     leg.kept(performance.now() - sinceMs);
   }
 
+  async #untilTaken(leg: Leg): Promise<void> {
+    const { assembly } = this.#options;
+    while (leg.waiting.length > 0 && !assembly.complete) await leg.bell.next(leg.stopping.signal);
+  }
+
   /** All that it has was taken from it, or waits. */
   async #atEnd(leg: Leg): Promise<void> {
     const { assembly, front, onFinished } = this.#options;
-    while (leg.waiting.length > 0 && !assembly.complete) await leg.bell.next(leg.stopping.signal);
+    await this.#untilTaken(leg);
     if (!assembly.complete && leg.at === front.byte && leg.at === (front.sizeBytes ?? leg.at)) {
       await front.finish(leg);
     }

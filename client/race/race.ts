@@ -45,6 +45,8 @@ export class Race {
   readonly #lastResorts: Set<NarSource>;
   /** How often each was asked to help a slow one, since it last broke off after it had given something. */
   readonly #slowJoins = new Map<NarSource, number>();
+  /** Those that gave something that was worth it. */
+  readonly #gave = new Set<NarSource>();
   #running: Leg[] = [];
   #later: boolean;
   #looksWhenMoved = false;
@@ -212,6 +214,8 @@ export class Race {
         next: next && {
           kind: next.source.kind,
           past: this.#options.pasts.of(next.source.name).view(),
+          brokeOff: next.failures > 0,
+          gave: this.#gave.has(next.source),
           usedWhenSlow: next.again || (this.#slowJoins.get(next.source) ?? 0) >= 2,
         },
       });
@@ -366,7 +370,10 @@ export class Race {
 
   #failed(leg: Leg, error: NarswarmError): void {
     const why = this.#failures.note(leg, error, this.#front.byte);
-    if (leg.usedBytes >= this.#options.limits.attemptWorthBytes) this.#slowJoins.delete(leg.source);
+    if (leg.usedBytes >= this.#options.limits.attemptWorthBytes) {
+      this.#gave.add(leg.source);
+      this.#slowJoins.delete(leg.source);
+    }
     // A full disk is nobody's fault, and no other source helps.
     if (error.code === 'store-failed') this.#fail(error);
     else this.#ended(leg, 'failed', why, error);

@@ -33,9 +33,16 @@ const race: RaceView = {
   missingBytes: 10_000_000,
   tiny: false,
   legs: [http],
-  next: { kind: 'swarm', past: noPast, usedWhenSlow: false },
+  next: { kind: 'swarm', past: noPast, usedWhenSlow: false, brokeOff: false, gave: false },
 };
-const httpNext = { ...race.next, kind: 'http', past: noPast, usedWhenSlow: false } as const;
+const httpNext = {
+  ...race.next,
+  kind: 'http',
+  past: noPast,
+  usedWhenSlow: false,
+  brokeOff: false,
+  gave: false,
+} as const;
 
 t.test('HTTP begins where peers are not known to be faster', async (t) => {
   const begins = (tiny: boolean, swarm: { warm: boolean } | undefined, http = true) =>
@@ -65,6 +72,48 @@ t.test('a tiny file from a warm peer is helped by HTTP after its usual time, not
   const silent = { firstByteP90Ms: 5_000, answeredP90Ms: 60 };
   t.same(joining({ ...view, legs: [{ ...asked, past: silent }] }), { lookMs: 1_120 });
 });
+
+t.test(
+  'peers that broke off, of which it is not known how fast they are, are tried beside HTTP that takes long',
+  async (t) => {
+    const slow: LegView = { ...http, bytesPerMs: 1_800 };
+    const next = { kind: 'swarm', past: noPast, usedWhenSlow: false, brokeOff: true, gave: false } as const;
+    const why = (view: Partial<RaceView>) => joining({ ...race, legs: [slow], next, ...view }).why;
+    t.equal(why({}), 'slow');
+    t.equal(why({ missingBytes: 1_700_000 }), undefined, 'not for the last second');
+    t.equal(
+      why({ next: { ...next, brokeOff: false, gave: false } }),
+      undefined,
+      'not those that HTTP has beaten',
+    );
+    t.equal(why({ next: { ...next, usedWhenSlow: true } }), undefined, 'nor again and again');
+    t.equal(
+      why({ next: { ...next, past: { bytesPerMs: 2_000 } } }),
+      undefined,
+      'nor those known not to be worth it',
+    );
+    t.equal(
+      why({ next: { ...next, kind: 'http' }, legs: [slow] }),
+      undefined,
+      'a cache beside a cache is another matter',
+    );
+  },
+);
+
+t.test(
+  'peers that gave until they broke off are asked again beside a cache that has not answered yet',
+  async (t) => {
+    const asked: LegView = { ...http, state: 'asked', leads: false };
+    const next = { kind: 'swarm', past: noPast, usedWhenSlow: false, brokeOff: true, gave: true } as const;
+    const why = (view: Partial<RaceView>) => joining({ ...race, legs: [asked], next, ...view }).why;
+    t.equal(why({}), 'failed');
+    t.equal(why({ legs: [{ ...asked, state: 'giving' }] }), undefined);
+    t.equal(why({ legs: [asked, asked] }), 'failed');
+    t.equal(why({ legs: [{ ...swarm, state: 'asked' }] }), undefined);
+    t.equal(why({ next: { ...next, gave: false } }), undefined);
+    t.equal(why({ next: { ...next, brokeOff: false } }), undefined);
+  },
+);
 
 t.test('a source is late by its own past, within bounds', async (t) => {
   const lookMs = (leg: Partial<LegView>) => joining({ ...race, legs: [{ ...http, ...leg }] }).lookMs;
