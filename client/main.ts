@@ -36,7 +36,7 @@ import { History } from './report/history.ts';
 import { makeClientMetrics } from './report/metrics.ts';
 import type { ClientSetup } from './report/setup.ts';
 import { SourceTotals } from './report/source-totals.ts';
-import { clientSummary } from './report/summary.ts';
+import { type ClientStatus, clientStatus } from './report/status.ts';
 import { Why } from './report/why.ts';
 import { Share } from './share/share.ts';
 import { Traffic } from './share/traffic.ts';
@@ -45,16 +45,6 @@ import { type GivenNarInfo, openClientState } from './state/state.ts';
 import { StoreDirs } from './store-dirs.ts';
 
 export type { ClientConfig, ClientLimits } from './config.ts';
-
-/** What `/_narswarm/status` says; more than is named here. */
-export interface ClientStatus {
-  /** The same in words, a line each. */
-  readonly summary: readonly string[];
-  readonly role: string;
-  readonly bytes: Readonly<Counts['bytes']>;
-  readonly nars: Readonly<Counts['nars']>;
-  readonly [more: string]: unknown;
-}
 
 export interface Client {
   /** Where Nix reaches it, without a slash at the end. */
@@ -270,45 +260,11 @@ export async function openClient(config: ClientConfig): Promise<Client> {
       logger,
     });
 
-    const summary = (): string[] =>
-      clientSummary({
-        nars: counts.nars,
-        bytes: counts.bytes,
-        savedMs: counts.savedTotalMs,
-        failed: counts.failed,
-        wrong: counts.wrong,
-        share: share?.status(),
-        traffic: traffic.status(),
-        upstreams: upstreams.status(),
-        catalogs: catalogs.status(),
-        views: views.status(),
-        clock,
+    const status = (): ClientStatus =>
+      clientStatus({
+        ...{ counts, totals, traffic, share, mode, held, state, views, upstreams, catalogs, clock },
+        others: { transfers, packs, peers: book, ahead, history },
       });
-    const status = (): ClientStatus => ({
-      summary: summary(),
-      role: 'client',
-      bytes: counts.bytes,
-      nars: counts.nars,
-      unusedBytes: counts.unusedBytes,
-      savedMs: { ...counts.savedMs, total: counts.savedTotalMs },
-      failed: counts.failed,
-      wrong: counts.wrong,
-      passedThrough: counts.passedThrough,
-      narinfos: counts.narInfos,
-      share: share?.status() ?? { enabled: false, mode, uploadedBytes: 0 },
-      traffic: traffic.status(),
-      sources: totals.status(),
-      cache: held.status(),
-      state: state.counts(),
-      upstreams: upstreams.status(),
-      catalogs: catalogs.status(),
-      views: views.status(),
-      transfers: transfers.status(),
-      packs: packs.status(),
-      peers: book.status(),
-      ahead: ahead.status(),
-      history: history.status(),
-    });
     const setup = (): ClientSetup => {
       const storeDir = storeDirs.current;
       return {

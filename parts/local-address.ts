@@ -3,42 +3,25 @@
 import { isIPv6 } from 'node:net';
 import {
   isLinkLocal,
+  type LocalNetwork,
+  LocalNetworks,
   readNetworks,
-  type LocalNetwork as SwarmNetwork,
 } from '../swarm/local/local-networks.ts';
 
-/** Milliseconds for which the machine's addresses are taken to stay as they are. */
-const interfacesForMs = 60_000;
-
-export type LocalNetwork = Omit<SwarmNetwork, 'name'>;
-
 export class LocalAddresses {
-  readonly #read: () => LocalNetwork[];
-  readonly #clock: () => number;
-  #networks: LocalNetwork[] = [];
-  #readAtMs = Number.NEGATIVE_INFINITY;
+  readonly #networks: LocalNetworks;
 
   constructor(clock: () => number, read: () => LocalNetwork[] = readReachable) {
-    this.#clock = clock;
-    this.#read = read;
+    this.#networks = new LocalNetworks(clock, read);
   }
 
   /** The address in the network of `remoteAddress`, or else the machine's first one of that family. */
   towards(remoteAddress: string): string | undefined {
     const plain = remoteAddress.replace(/^::ffff:(?=\d+\.)/, '').replace(/%.*$/, '');
     const family = isIPv6(plain) ? 'ipv6' : 'ipv4';
-    const networks = this.#current().filter((network) => network.family === family);
+    const networks = this.#networks.all().filter((network) => network.family === family);
     const near = networks.find(({ neighbours }) => neighbours.check(plain, family));
     return (near ?? networks.find(({ internal }) => !internal))?.address;
-  }
-
-  #current(): LocalNetwork[] {
-    const now = this.#clock();
-    if (now - this.#readAtMs >= interfacesForMs) {
-      this.#networks = this.#read();
-      this.#readAtMs = now;
-    }
-    return this.#networks;
   }
 }
 

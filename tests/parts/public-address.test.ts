@@ -3,14 +3,15 @@
 import type { IncomingMessage } from 'node:http';
 import { BlockList } from 'node:net';
 import t from 'tap';
-import { LocalAddresses, type LocalNetwork } from '../../parts/local-address.ts';
+import { LocalAddresses } from '../../parts/local-address.ts';
 import { PublicAddress } from '../../parts/public-address.ts';
+import type { LocalNetwork } from '../../swarm/local/local-networks.ts';
 
 function network(address: string, prefix: number, internal = false): LocalNetwork {
   const family = address.includes(':') ? 'ipv6' : 'ipv4';
   const neighbours = new BlockList();
   neighbours.addSubnet(address, prefix, family);
-  return { address, family, internal, neighbours };
+  return { name: 'eth0', address, family, internal, neighbours };
 }
 
 /** A request as far as addresses go. */
