@@ -1,8 +1,6 @@
 /**
  * Upload speed of the seed server: one file in memory (tmpfs) to one peer on loopback, in two processes. The peer asks for everything, keeps
  * a deep pipeline, counts the bytes and throws them away: what is measured is the server.
- *
- *   node scripts/bench-seed.ts [--mib 1024] [--runs 3] [--pipeline 256]
  */
 import { fork } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
@@ -21,19 +19,33 @@ import { blockBytes } from '../swarm/wire/limits.ts';
 import { WireDecoder } from '../swarm/wire/wire.ts';
 import { encodeRequests, encodeSimple } from '../swarm/wire/wire-encode.ts';
 import { encodeHandshake, HandshakeReader, makePeerId } from '../swarm/wire/wire-handshake.ts';
+import { countOf, readOptions } from './usage.ts';
 
-const { values } = parseArgs({
-  options: {
-    mib: { type: 'string', default: '1024' },
-    runs: { type: 'string', default: '3' },
-    pipeline: { type: 'string', default: '256' },
-    serve: { type: 'string' },
-  },
+const usageText = `node scripts/bench-seed.ts [--mib 1024] [--runs 3] [--pipeline 256]
+
+  --mib       size of the file
+  --runs      how often it is sent
+  --pipeline  requests under way at once`;
+const { mib, runs, pipeline, servePath } = readOptions(usageText, () => {
+  const { values } = parseArgs({
+    options: {
+      mib: { type: 'string', default: '1024' },
+      runs: { type: 'string', default: '3' },
+      pipeline: { type: 'string', default: '256' },
+      serve: { type: 'string' },
+    },
+  });
+  return {
+    mib: countOf('mib', values.mib),
+    runs: countOf('runs', values.runs),
+    pipeline: countOf('pipeline', values.pipeline),
+    servePath: values.serve,
+  };
 });
-const lengthBytes = Number(values.mib) * 1024 * 1024;
+const lengthBytes = mib * 1024 * 1024;
 const gib = lengthBytes / 1024 ** 3;
 
-if (values.serve !== undefined) await serve(values.serve);
+if (servePath !== undefined) await serve(servePath);
 else await measure();
 
 /** The server's process: tells its parent where it listens, and its CPU time when asked. */
@@ -74,10 +86,10 @@ async function measure(): Promise<void> {
   for (let at = 0; at < lengthBytes; at += chunk.length)
     await file.write(chunk.subarray(0, lengthBytes - at));
   await file.close();
-  const child = fork(import.meta.filename, ['--serve', path, '--mib', values.mib]);
+  const child = fork(import.meta.filename, ['--serve', path, '--mib', String(mib)]);
   try {
     const [{ port, infoHash }] = await once(child, 'message');
-    for (let run = 0; run < Number(values.runs); run++) {
+    for (let run = 0; run < runs; run++) {
       const before = await usage(child);
       const own = process.cpuUsage();
       const started = performance.now();
@@ -115,7 +127,6 @@ function cpuSeconds(now: NodeJS.CpuUsage, before = { user: 0, system: 0 }): numb
 /** Reads everything once, in order, into one reused buffer. */
 function download(port: number, infoHash: Torrent['infoHash']): Promise<void> {
   const pieceLength = pieceLengthFor(lengthBytes);
-  const pipeline = Number(values.pipeline);
   let asked = 0;
   let received = 0;
   let waiting = 0;
