@@ -26,6 +26,9 @@ export const fanOutCharacters = 2;
 
 const temporaryDirectory = 'tmp';
 
+/** Chunks that one system call writes: Linux takes 1,024. */
+const vectorMax = 1_024;
+
 /** Where a committed file lies in a store in `directory`: for whoever verifies it by its path. */
 export function storedFilePath(directory: string, name: string): string {
   return join(directory, name.slice(0, fanOutCharacters), name);
@@ -173,6 +176,9 @@ class DirectoryWriter implements NarFileWriter {
   /** growing → committing → committed; growing → aborted; a failed commit ends in aborted. */
   #state: 'growing' | 'committing' | 'committed' | 'aborted' = 'growing';
   #failure: NarswarmError | undefined;
+  /** What came while something was written, and is written together: each write takes a turn of another thread, and a busy machine is slow to give one. */
+  #waiting: Uint8Array[] = [];
+  #writingWaiting: Promise<void> | undefined;
   /** Ends when all writes so far have. Never rejects. */
   #writes: Promise<void> = Promise.resolve();
   #ending: Promise<void> | undefined;
@@ -191,9 +197,20 @@ class DirectoryWriter implements NarFileWriter {
 
   async write(chunk: Uint8Array): Promise<void> {
     if (this.#state !== 'growing') throw writerClosed();
-    const written = this.#writes.then(() => this.#append(chunk));
+    this.#waiting.push(chunk);
+    this.#writingWaiting ??= this.#afterOthers();
+    await this.#writingWaiting;
+  }
+
+  #afterOthers(): Promise<void> {
+    const written = this.#writes.then(() => {
+      const chunks = this.#waiting;
+      this.#waiting = [];
+      this.#writingWaiting = undefined;
+      return this.#append(chunks);
+    });
     this.#writes = written.catch(() => undefined);
-    await written;
+    return written;
   }
 
   async read(position: number, lengthBytes: number): Promise<Buffer> {
@@ -231,15 +248,14 @@ class DirectoryWriter implements NarFileWriter {
     return (this.#ending ?? Promise.resolve()).catch(() => undefined);
   }
 
-  async #append(chunk: Uint8Array): Promise<void> {
+  async #append(chunks: readonly Uint8Array[]): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
     try {
-      let written = 0;
-      while (written < chunk.length) {
-        const position = this.#sizeBytes;
-        const { bytesWritten } = await this.#file.write(chunk, written, chunk.length - written, position);
-        written += bytesWritten;
+      let left = chunks.filter(({ length }) => length > 0);
+      while (left.length > 0) {
+        const { bytesWritten } = await this.#file.writev(left.slice(0, vectorMax), this.#sizeBytes);
         this.#sizeBytes += bytesWritten;
+        left = without(bytesWritten, left);
       }
     } catch (cause) {
       this.#failure = diskError(`write ${this.#path}`, cause);
@@ -281,6 +297,17 @@ class DirectoryWriter implements NarFileWriter {
       this.#open.delete(this.#abort);
     }
   }
+}
+
+/** What is left of `chunks` after so many bytes. */
+function without(bytes: number, chunks: readonly Uint8Array[]): Uint8Array[] {
+  let before = bytes;
+  const left: Uint8Array[] = [];
+  for (const chunk of chunks) {
+    if (before < chunk.length) left.push(before > 0 ? chunk.subarray(before) : chunk);
+    before = Math.max(0, before - chunk.length);
+  }
+  return left;
 }
 
 async function readExactly(

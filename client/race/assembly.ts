@@ -20,7 +20,7 @@ export const heldBackBytes = 64 * 1024;
 const recentBytes = 2 * 1024 * 1024;
 
 /** Writes that may be under way, so that the source does not wait for the disk, nor memory grow when the disk is slow. */
-const unwrittenMaxBytes = 4 * 1024 * 1024;
+const unwrittenMaxBytes = 8 * 1024 * 1024;
 
 /** What a file may still need when the disk takes no more of it: then it goes on in memory, and is not kept. */
 export const withoutDiskMaxBytes = 16 * 1024 * 1024;
@@ -39,7 +39,7 @@ export interface AssemblyOptions {
 }
 
 /** From this size on a file is hashed beside the thread that serves: below, to hand it over takes longer. */
-const hashAsideBytes = 8 * 1024 * 1024;
+export const hashAsideBytes = 8 * 1024 * 1024;
 
 /** What came in one go. */
 interface Chunk {
@@ -73,6 +73,7 @@ export class Assembly {
   readonly #readers = new ReaderPace();
   #keptMs = 0;
   #written = 0;
+  #hasRoom: (() => void) | undefined;
   #writeError: unknown;
 
   constructor(options: AssemblyOptions) {
@@ -117,13 +118,12 @@ export class Assembly {
       throw new NarswarmError('file-size-mismatch', `more than ${most} bytes`);
     this.#keptMs += await this.#readers.follow(this.#released, bytes.length);
     this.#throwIfDiskIsNeeded();
-    const hashing = right ? undefined : this.#update(bytes);
-    const writing = this.#write(bytes);
+    if (!right) void this.#update(bytes);
+    void this.#write(bytes);
     this.#recent.push({ start: this.#appended, bytes, lent: 0, given: false });
     this.#appended += bytes.length;
     this.#forgetOld();
-    if (this.#appended - this.#written > unwrittenMaxBytes) await writing;
-    if (this.#appended - this.#hashed > unwrittenMaxBytes) await hashing;
+    while (!right && this.#isFull) await this.#room();
     this.#throwIfDiskIsNeeded();
     if (right) this.#finished();
     else if (this.#appended === sizeBytes) await this.finish();
@@ -251,6 +251,20 @@ export class Assembly {
       throw this.#writeError;
   }
 
+  /** So much waits for the disk or the hash that no more is taken; for less than all of it, or the one would stand still while the other works. */
+  get #isFull(): boolean {
+    if (this.#writeError !== undefined) return false;
+    // A disk that takes nothing is noticed before much was given out.
+    const mostBytes = this.#written === 0 ? unwrittenMaxBytes / 2 : unwrittenMaxBytes;
+    return this.#appended - Math.min(this.#written, this.#hashed) > mostBytes;
+  }
+
+  #room(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#hasRoom = resolve;
+    });
+  }
+
   /** Never rejects: a failure is thrown by the next `append` that needs the disk, and by the writer's `commit`. */
   async #write(bytes: Buffer): Promise<void> {
     try {
@@ -259,6 +273,7 @@ export class Assembly {
     } catch (error) {
       this.#writeError ??= error;
     }
+    this.#hasRoom?.();
   }
 
   /** Never rejects: a failure is that of the digest. */
@@ -267,6 +282,7 @@ export class Assembly {
       .update(bytes)
       .catch(() => undefined);
     this.#hashed += bytes.length;
+    this.#hasRoom?.();
   }
 
   #reuse({ bytes, lent, given }: Chunk): void {

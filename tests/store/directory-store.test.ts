@@ -41,6 +41,19 @@ t.test(
   },
 );
 
+t.test('chunks that come while one is written go together, in their order, however many', async (t) => {
+  provesNothingStaysOpen(t);
+  const store = await openDirectoryStore(await temporaryDirectory(t));
+  const writer = await store.create(name);
+  const chunks = Array.from({ length: 3_000 }, (_, n) => Buffer.alloc(n % 7, n % 251));
+  await Promise.all(chunks.map((chunk) => writer.write(chunk)));
+  const whole = Buffer.concat(chunks);
+  t.equal(writer.sizeBytes, whole.length);
+  t.ok((await writer.read(0, whole.length)).equals(whole));
+  await writer.commit();
+  await store.close();
+});
+
 t.test('aborted writers leave nothing in the directory', async (t) => {
   provesNothingStaysOpen(t);
   const directory = await temporaryDirectory(t);
