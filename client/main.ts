@@ -32,6 +32,7 @@ import { shortNarInfo } from './http/narinfo-route.ts';
 import { CacheInfo, clientPriority } from './narinfo/cache-info.ts';
 import { NarInfoFinder } from './narinfo/narinfo.ts';
 import { Views } from './narinfo/views.ts';
+import { hashAsideBytes } from './race/assembly.ts';
 import { History } from './report/history.ts';
 import { makeClientMetrics } from './report/metrics.ts';
 import type { ClientSetup } from './report/setup.ts';
@@ -284,7 +285,12 @@ export async function openClient(config: ClientConfig): Promise<Client> {
         ...share?.setup(),
       };
     };
-    const narInfoRoute = { narInfos, onGiven: (given: GivenNarInfo) => ahead.noteNarInfo(given), logger };
+    const onGiven = (given: GivenNarInfo): void => {
+      ahead.noteNarInfo(given);
+      // Nix asks for it next.
+      if ((given.narInfo.fileSize ?? 0) >= hashAsideBytes) hashes.start();
+    };
+    const narInfoRoute = { narInfos, onGiven, logger };
     const app = makeClientApp({
       ...narInfoRoute,
       cacheInfo,

@@ -4,14 +4,20 @@
  * from `memory` is read in place.
  */
 
-import { type Hash, hash } from 'node:crypto';
+import { type Hash, hash, subtle } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
 import { NarswarmError } from '../../nar/errors.ts';
-import type { HashAnswer, HashJob } from './hash-worker.ts';
+import type { HashAnswer, HashJob, NumberedJob } from './hash-jobs.ts';
 import { PieceMemory } from './piece-memory.ts';
 
 /** Mebibytes of its heap: it holds nothing but the states of running hashes. */
 const heapMaxMib = 32;
+
+/**
+ * Messages that are under way, so that it never waits for the next one. What is asked meanwhile goes together, as each costs as much as
+ * hashing 32 KiB.
+ */
+const messagesMax = 3;
 
 /** A SHA-256 that grows. */
 export interface RunningSha256 {
@@ -31,11 +37,19 @@ export class HashThread {
   readonly #waiting = new Map<number, { resolve(answer: HashAnswer): void; reject(error: unknown): void }>();
   #jobs = 0;
   #streams = 0;
+  /** Not sent yet. */
+  #queue: NumberedJob[] = [];
+  #messages = 0;
 
   /** False until the thread has started, which the first look begins: until then, hashing in place is quicker. */
   get ready(): boolean {
-    if (this.#worker === undefined && this.usable) this.#start();
+    this.start();
     return this.#online;
+  }
+
+  /** So that it is ready when something is to be hashed: it takes a tenth of a second. */
+  start(): void {
+    if (this.#worker === undefined && this.usable) this.#start();
   }
 
   /** Whether it takes jobs, if only once it has started. */
@@ -50,7 +64,7 @@ export class HashThread {
   }
 
   sha256(): RunningSha256 {
-    if (this.#worker === undefined && this.usable) this.#start();
+    this.start();
     const stream = ++this.#streams;
     return {
       update: async (bytes) => void (await this.#ask({ kind: 'update', stream, bytes })),
@@ -67,7 +81,7 @@ export class HashThread {
   }
 
   #start(): void {
-    const worker = new Worker(new URL('./hash-worker.ts', import.meta.url), {
+    const worker = new Worker(new URL('./hash-worker.js', import.meta.url), {
       execArgv: [],
       resourceLimits: { maxOldGenerationSizeMb: heapMaxMib },
     });
@@ -75,9 +89,13 @@ export class HashThread {
     worker.on('online', () => {
       this.#online = !this.#closed;
     });
-    worker.on('message', (answer: HashAnswer) => {
-      this.#waiting.get(answer.id)?.resolve(answer);
-      this.#waiting.delete(answer.id);
+    worker.on('message', (answers: readonly HashAnswer[]) => {
+      for (const answer of answers) {
+        this.#waiting.get(answer.id)?.resolve(answer);
+        this.#waiting.delete(answer.id);
+      }
+      this.#messages--;
+      this.#send();
       // Whoever closes waits for its end, which an answer that was on its way must not cut short.
       if (this.#waiting.size === 0 && !this.#closed) worker.unref();
     });
@@ -95,14 +113,18 @@ export class HashThread {
       const id = ++this.#jobs;
       if (this.#waiting.size === 0) this.#worker?.ref();
       this.#waiting.set(id, { resolve, reject });
-      if (!('bytes' in job) || job.bytes.buffer instanceof SharedArrayBuffer) {
-        this.#worker?.postMessage({ ...job, id });
-      } else {
-        // A view would be sent with all of the memory behind it.
-        const bytes = Uint8Array.from(job.bytes);
-        this.#worker?.postMessage({ ...job, bytes, id }, [bytes.buffer]);
-      }
+      this.#queue.push({ id, job });
+      this.#send();
     });
+  }
+
+  #send(): void {
+    if (this.#queue.length === 0 || this.#messages >= messagesMax) return;
+    const copies: ArrayBuffer[] = [];
+    const jobs = this.#queue.map(({ id, job }) => ({ id, job: sendable(job, copies) }));
+    this.#queue = [];
+    this.#messages++;
+    this.#worker?.postMessage(jobs, copies);
   }
 
   #fail(failure: NarswarmError): void {
@@ -110,7 +132,16 @@ export class HashThread {
     this.#failure ??= failure;
     for (const { reject } of this.#waiting.values()) reject(this.#failure);
     this.#waiting.clear();
+    this.#queue = [];
   }
+}
+
+/** A view of memory that is not shared would be sent with all that is behind it: its bytes go into memory of their own. */
+function sendable(job: HashJob, copies: ArrayBuffer[]): HashJob {
+  if (!('bytes' in job) || job.bytes.buffer instanceof SharedArrayBuffer) return job;
+  const bytes = Uint8Array.from(job.bytes);
+  copies.push(bytes.buffer);
+  return { ...job, bytes };
 }
 
 /** The same in place, for what is small. */
@@ -124,8 +155,9 @@ export function hashInPlace(running: Hash): RunningSha256 {
   };
 }
 
-/** SHA-1 on the thread, or here while it is not ready or has died. */
-export async function sha1Aside(thread: HashThread, bytes: Buffer): Promise<Buffer> {
+/** SHA-1 on the thread, or here while it is not ready or has died; by one of Node's own without it. */
+export async function sha1Aside(thread: HashThread | undefined, bytes: Buffer): Promise<Buffer> {
+  if (thread === undefined) return Buffer.from(await subtle.digest('SHA-1', bytes));
   if (thread.ready) {
     try {
       return await thread.sha1(bytes);
