@@ -2,6 +2,7 @@
 
 import { hash } from 'node:crypto';
 import { blockBytes } from '../wire/limits.ts';
+import type { BlockRequest } from '../wire/wire-encode.ts';
 
 /** States of a block; the legal moves are wanted → asked → here, and asked → wanted when a peer lets us down. */
 export const wanted = 0;
@@ -10,7 +11,9 @@ export const here = 2;
 
 export interface ActivePiece {
   readonly index: number;
-  readonly bytes: Buffer;
+  bytes: Buffer;
+  /** Whose socket reads straight into `bytes`. */
+  reader: string | undefined;
   readonly blocks: Uint8Array;
   /** When each block was expected from the one that was asked for it last. */
   readonly dueMs: Float64Array;
@@ -42,6 +45,7 @@ export function openPiece(index: number, bytes: Buffer): ActivePiece {
   return {
     index,
     bytes,
+    reader: undefined,
     blocks,
     dueMs: new Float64Array(blocks.length),
     askedOf: [],
@@ -62,6 +66,11 @@ export function copyInto(memory: Buffer, bytes: Buffer, at: number): void {
   memory.fill(bytes, at, at + bytes.length);
 }
 
+/** Whether `bytes` are what is `at` in that memory. */
+export function isAt(memory: Buffer, at: number, bytes: Buffer): boolean {
+  return bytes.buffer === memory.buffer && bytes.byteOffset === memory.byteOffset + at;
+}
+
 export function mayAsk({ alone, owner }: ActivePiece, peer: string): boolean {
   return !alone || owner === undefined || owner === peer;
 }
@@ -77,4 +86,13 @@ export function peersOf({ sources }: ActivePiece): string[] {
 
 export function blockDigest({ bytes }: ActivePiece, block: number): Buffer {
   return hash('sha1', bytes.subarray(block * blockBytes, (block + 1) * blockBytes), 'buffer');
+}
+
+/** The number of the first block that a request is for, and of the first one after it. */
+export function firstBlock({ begin }: BlockRequest): number {
+  return Math.floor(begin / blockBytes);
+}
+
+export function endBlock({ begin, lengthBytes }: BlockRequest): number {
+  return Math.ceil((begin + lengthBytes) / blockBytes);
 }

@@ -67,7 +67,7 @@ export const fetchLimits: Readonly<FetchLimits> = {
   startRequests: 64,
   startRequestsOfSeveral: 16,
   maxRequests: 1_536,
-  slackMs: 20,
+  slackMs: 8,
   overtakeRequests: 16,
   assumedRequests: 200,
   slowMs: 2_000,

@@ -1,9 +1,9 @@
 /** One connection to a peer that has what we fetch: handshake, requests, blocks. What to ask for is decided elsewhere. */
 
 import type { PeerAddress } from '../address/peer-address.ts';
-import { pieceCount, type Torrent } from '../torrent/torrent.ts';
+import { pieceCount } from '../torrent/torrent.ts';
 import { dealExtension, encodeExtendedHandshake, parseExtendedHandshake } from '../wire/extension.ts';
-import { blockBytes, blockMaxBytes } from '../wire/limits.ts';
+import { blockBytes, blockMaxBytes, foreignBlockMaxBytes } from '../wire/limits.ts';
 import { WireDecoder, type WireVisitor } from '../wire/wire.ts';
 import {
   type BlockRequest,
@@ -17,58 +17,16 @@ import {
 } from '../wire/wire-encode.ts';
 import type { Handshake } from '../wire/wire-handshake.ts';
 import { type Asked, AskedBlocks } from './asked-blocks.ts';
-import type { FetchLimits } from './fetch-limits.ts';
-import type { PeerPace as RememberedPace } from './peer-book.ts';
+import type { FetchPeerOptions } from './fetch-peer-options.ts';
 import { PeerChatter, violation } from './peer-chatter.ts';
 import { PeerConnection } from './peer-connection.ts';
 import { PeerPace } from './peer-pace.ts';
 import { PeerPieces } from './peer-pieces.ts';
 
-/** What happens on the connection. Called while a socket is read: it records and decides, and waits for nothing. */
-export interface FetchPeerEvents {
-  /** It made a step towards giving something: its handshake, its first unchoke. */
-  progressed(peer: FetchPeer): void;
-  /** It may be asked for something, or for more. */
-  ready(peer: FetchPeer): void;
-  blockBegins(peer: FetchPeer, block: BlockRequest): void;
-  blockBytes(peer: FetchPeer, block: BlockRequest, bytes: Buffer, offset: number): void;
-  blockEnds(peer: FetchPeer, block: BlockRequest): void;
-  /** Blocks that it was asked for and will not send. */
-  lost(peer: FetchPeer, blocks: BlockRequest[]): void;
-  /** Last of all, and once. */
-  closed(peer: FetchPeer): void;
-  /** A fault of ours, not of the peer. */
-  fault(error: unknown): void;
-}
-
 /** Blocks that are asked for together at the most, once the path is full: one read of the other side. */
 const batchBlocks = 64;
 /** Room for what comes with the blocks of a small torrent. */
 const smallReadBytes = 32 * 1024;
-
-export interface FetchPeerOptions {
-  address: PeerAddress;
-  /** Names the peer in `address`. */
-  key: string;
-  torrent: Torrent;
-  peerId: Buffer;
-  limits: FetchLimits;
-  events: FetchPeerEvents;
-  /** Blocks that it is asked for at first. */
-  startRequests: number;
-  /** What it gave lately. */
-  known?: RememberedPace | undefined;
-  /** When what is fetched is shared: what there is already, and where others get it. */
-  share?: FetchShare | undefined;
-}
-
-/** What peers are told by who shares what it fetches. */
-export interface FetchShare {
-  /** Where others may connect to. */
-  readonly listenPort: number;
-  /** One bit for each piece that is there. */
-  bits(): Buffer;
-}
 
 export class FetchPeer implements WireVisitor {
   readonly key: string;
@@ -149,7 +107,9 @@ export class FetchPeer implements WireVisitor {
    * another one can take over, and which tell sooner how fast it is.
    */
   get togetherMax(): number {
-    return this.pace.window > this.#options.startRequests ? this.#togetherMax : 1;
+    const { window } = this.pace;
+    // Some are always on their way while one is asked for.
+    return window > this.#options.startRequests ? Math.min(this.#togetherMax, Math.floor(window / 4)) : 1;
   }
 
   /** The connection ended, not by us, after it had delivered something: over another one it may go on. */
@@ -326,6 +286,12 @@ export class FetchPeer implements WireVisitor {
       return;
     }
     const { rejects, rejectsOfPiece, rejectedPauseMs } = this.#options.limits;
+    if (lengthBytes > foreignBlockMaxBytes) {
+      // It has no room for such large ones at the moment.
+      this.#togetherMax = foreignBlockMaxBytes / blockBytes;
+      this.#lose([block]);
+      return;
+    }
     if (++this.#rejects > rejects) throw violation('it refuses everything');
     const ofPiece = (this.#rejectsOfPiece.get(index) ?? 0) + 1;
     this.#rejectsOfPiece.set(index, ofPiece);
@@ -396,6 +362,10 @@ export class FetchPeer implements WireVisitor {
     this.#arriving = asked?.block.lengthBytes === lengthBytes ? asked : undefined;
     if (this.#arriving === undefined) this.#chatter.unasked(lengthBytes);
     else this.#options.events.blockBegins(this, this.#arriving.block);
+  }
+
+  piecePlace(offset: number): Buffer | undefined {
+    return this.#arriving && this.#options.events.blockPlace(this, this.#arriving.block, offset);
   }
 
   pieceData(bytes: Buffer, offset: number): void {

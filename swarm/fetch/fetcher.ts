@@ -5,7 +5,7 @@
  * it says quickly that the swarm does not give, so that the caller can go on elsewhere.
  */
 
-import { hash, subtle } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { NarswarmError } from '../../nar/errors.ts';
 import { type PeerAddress, parsePeer, printPeer } from '../address/peer-address.ts';
 import type { Torrent } from '../torrent/torrent.ts';
@@ -15,70 +15,20 @@ import { DealPatience } from './deal-patience.ts';
 import { FetchAddresses } from './fetch-addresses.ts';
 import { blocksFor } from './fetch-asking.ts';
 import { type FetchLimits, fetchLimits } from './fetch-limits.ts';
-import { FetchPeer, type FetchPeerEvents, type FetchShare } from './fetch-peer.ts';
+import {
+  type FetchStats,
+  stallDefaultMs,
+  type TorrentFetchOptions,
+  type TorrentFetchShare,
+  type VerifiedPiece,
+} from './fetch-options.ts';
+import { FetchPeer } from './fetch-peer.ts';
+import type { FetchPeerEvents } from './fetch-peer-options.ts';
 import { FetchProgress } from './fetch-progress.ts';
 import { type HashThread, sha1Aside } from './hash-thread.ts';
-import type { PeerBook } from './peer-book.ts';
+import { type PeerBook, rememberEnd } from './peer-book.ts';
 import type { PieceMemory } from './piece-memory.ts';
 import { PieceWindow } from './piece-window.ts';
-
-export type { PeerAddress } from '../address/peer-address.ts';
-
-/** How long no byte may come before the swarm counts as stalled. */
-export const stallDefaultMs = 500;
-
-export interface TorrentFetchOptions {
-  torrent: Torrent;
-  /** Offset in the file; the piece that holds it comes first. 0 by default. */
-  fromByte?: number;
-  /** Offset of the first byte that is not wanted; the piece that holds the one before comes last. The whole file by default. */
-  toByte?: number;
-  stallMs?: number;
-  /** 20 bytes; whoever shows the same is ourselves. That of `share`, or a new one, by default. */
-  peerId?: Buffer;
-  signal?: AbortSignal;
-  limits?: Partial<FetchLimits>;
-  /** When what is fetched is shared with other peers meanwhile. */
-  share?: TorrentFetchShare;
-  /**
-   * Connects, shakes hands and says that it is interested, but asks for nothing until it is iterated or `start` is called. Closed when
-   * neither happens within `FetchLimits.holdMs`.
-   */
-  hold?: boolean;
-  /** What is known of peers from before; without one nothing is, and nothing is remembered. */
-  book?: PeerBook | undefined;
-  /** Hashes large pieces; without one they are hashed by Node's own threads. */
-  hashes?: HashThread | undefined;
-}
-
-export interface TorrentFetchShare extends FetchShare {
-  /** Of the server that shares it: whoever shows the same is ourselves. 20 bytes. */
-  readonly peerId: Buffer;
-  /** Whether it is shared with this peer, too; with all by default. */
-  with?(address: PeerAddress): boolean;
-  /** A piece is whole and right, long before its turn to be given out perhaps. `bytes` do not change any more. */
-  onVerified(index: number, bytes: Buffer): void;
-}
-
-export interface VerifiedPiece {
-  index: number;
-  /** Of its first byte in the file. */
-  offset: number;
-  bytes: Buffer;
-  /** Who sent it, `host:port`. */
-  peers: string[];
-}
-
-export interface FetchStats {
-  /** Bytes of blocks, spoilt ones and doubles included. */
-  downloadedBytes: number;
-  /** Those of them that were of no use: what several peers were asked for, and what was cut off. */
-  unusedBytes: number;
-  /** Connections that showed a handshake. */
-  peers: number;
-  /** Addresses that sent wrong bytes. */
-  banned: string[];
-}
 
 /**
  * Iterate it once. Throws `swarm-stalled` when nobody sent a byte for `stallMs` while the next piece was waited for, or when all
@@ -259,6 +209,11 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     this.#window.begin(peer.key, block);
   }
 
+  blockPlace(peer: FetchPeer, block: BlockRequest, offset: number): Buffer | undefined {
+    // Several give blocks of the same piece.
+    return this.#peers.size === 1 ? this.#window.place(peer.key, block, offset) : undefined;
+  }
+
   blockBytes(peer: FetchPeer, block: BlockRequest, bytes: Buffer, offset: number): void {
     this.#downloadedBytes += bytes.length;
     if (!this.#window.write(peer.key, block, bytes, offset)) return;
@@ -282,11 +237,7 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
       this.#checked(index, hash('sha1', bytes, 'buffer'));
       return;
     }
-    const digesting =
-      this.#hashes === undefined || this.#memory === undefined
-        ? subtle.digest('SHA-1', bytes).then((digest) => Buffer.from(digest))
-        : sha1Aside(this.#hashes, bytes);
-    digesting.then(
+    sha1Aside(this.#memory && this.#hashes, bytes).then(
       (digest) => this.#checked(index, digest),
       (error: unknown) => {
         this.#fail(error);
@@ -323,7 +274,9 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
 
   closed(peer: FetchPeer): void {
     this.#peers.delete(peer.key);
-    this.#remember(peer);
+    if (this.#book !== undefined && !this.#banned.has(peer.key)) {
+      rememberEnd(this.#book, peer, { sinceMs: this.#connectingSinceMs.get(peer.key), byUs: this.#closed });
+    }
     this.#connectingSinceMs.delete(peer.key);
     this.#window.left(peer.key);
     this.#closing.add(peer.gone);
@@ -332,20 +285,6 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
     if (peer.brokenOff) this.#addresses.again(peer.address, peer.pace.receivedBytes);
     this.#connectMore();
     this.#checkExhausted();
-  }
-
-  #remember({ address, key, connected, refused, pace, violated }: FetchPeer): void {
-    if (this.#book === undefined || this.#banned.has(key)) return;
-    if (violated) {
-      this.#book.ban(address, 'wire-violation');
-      return;
-    }
-    const { bytesPerSecond, roundTripMs = 0, receivedBytes } = pace;
-    const sinceMs = this.#connectingSinceMs.get(key);
-    if (receivedBytes > 0) this.#book.gave(address, { bytesPerSecond, roundTripMs });
-    else if (connected || sinceMs === undefined) return;
-    else if (this.#closed) this.#book.unanswered(address, performance.now() - sinceMs);
-    else this.#book.missed(address, refused);
   }
 
   fault(error: unknown): void {

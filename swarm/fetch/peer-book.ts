@@ -2,6 +2,7 @@
 
 import type { PeerAddress } from '../address/peer-address.ts';
 import { isNear } from '../local/local-networks.ts';
+import type { FetchPeer } from './fetch-peer.ts';
 
 /** How fast a peer was, measured over one connection. */
 export interface PeerPace {
@@ -37,4 +38,18 @@ export interface PeerBook {
 export function localFirst(addresses: readonly PeerAddress[]): PeerAddress[] {
   const local = (address: PeerAddress): number => (isNear(address.host) ? 0 : 1);
   return [...addresses].sort((a, b) => local(a) - local(b));
+}
+
+/** What a connection that has ended says of a peer. `sinceMs`: while it was being made; `byUs`: we did not want it any more. */
+export function rememberEnd(
+  book: PeerBook,
+  { address, connected, refused, pace, violated }: FetchPeer,
+  { sinceMs, byUs }: { sinceMs: number | undefined; byUs: boolean },
+): void {
+  const { bytesPerSecond, roundTripMs = 0, receivedBytes } = pace;
+  if (violated) book.ban(address, 'wire-violation');
+  else if (receivedBytes > 0) book.gave(address, { bytesPerSecond, roundTripMs });
+  else if (connected || sinceMs === undefined) return;
+  else if (byUs) book.unanswered(address, performance.now() - sinceMs);
+  else book.missed(address, refused);
 }

@@ -4,6 +4,7 @@ import { connect, type Socket } from 'node:net';
 import { isNarswarmError } from '../../nar/errors.ts';
 import type { InfoHash } from '../../nar/hash.ts';
 import type { PeerAddress } from '../address/peer-address.ts';
+import { takeMemory } from '../wire/memory.ts';
 import type { WireDecoder } from '../wire/wire.ts';
 import { encodeHandshake, type Handshake, HandshakeReader } from '../wire/wire-handshake.ts';
 
@@ -27,6 +28,11 @@ export interface PeerConnectionOptions {
   onFault(error: unknown): void;
 }
 
+/**
+ * Read at once after a block that was read to its place: the head of the next one, and little of it that has to be copied.
+ */
+const headReadBytes = 4 * 1024;
+
 export class PeerConnection {
   /** Resolves when the socket is closed. */
   readonly gone: Promise<void>;
@@ -42,14 +48,18 @@ export class PeerConnection {
   #brokenOff = false;
   #violated = false;
   #sentMs = performance.now();
+  readonly #room: Buffer;
+  /** What is read now goes to its place. */
+  #placed = false;
 
   constructor(options: PeerConnectionOptions) {
     const { address, infoHash, peerId, readBytes } = options;
     this.#options = options;
+    this.#room = takeMemory(readBytes);
     this.#socket = connect({
       ...{ host: address.host, port: address.port, noDelay: true },
       onread: {
-        buffer: Buffer.allocUnsafeSlow(readBytes),
+        buffer: () => this.#place(),
         callback: (bytes, buffer) => this.#read(Buffer.from(buffer.buffer, buffer.byteOffset, bytes)),
       },
     });
@@ -131,6 +141,14 @@ export class PeerConnection {
     this.#decoder?.stop();
     this.#socket.destroy();
     this.#options.onClosed?.();
+  }
+
+  /** Memory for what comes next. */
+  #place(): Buffer {
+    const place = this.#decoder?.place();
+    const room = this.#placed ? this.#room.subarray(0, headReadBytes) : this.#room;
+    this.#placed = place !== undefined;
+    return place ?? room;
   }
 
   /** Returns true: what may be in flight is bounded by what was asked for, so that reading never pauses. */

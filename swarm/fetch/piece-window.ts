@@ -10,23 +10,16 @@ import {
   type ActivePiece,
   asked,
   blockDigest,
-  copyInto,
+  endBlock,
+  firstBlock,
   here,
   mayAsk,
   openPiece,
   peersOf,
-  takes,
   wanted,
 } from './active-piece.ts';
+import { ArrivingBlocks } from './arriving-blocks.ts';
 import { PieceMemory } from './piece-memory.ts';
-
-interface Spare {
-  readonly index: number;
-  readonly begin: number;
-  readonly bytes: Buffer;
-  /** Those of its blocks that another one was sending when this began: the others go to their place. */
-  readonly doubled: ReadonlySet<number>;
-}
 
 export type CheckResult =
   /** The piece is right; `liars` spoilt an attempt at it. */
@@ -69,8 +62,7 @@ export class PieceWindow {
   #room = 2;
   /** From the next to be delivered on, without gaps. */
   readonly #active: ActivePiece[] = [];
-  /** What peers send that another one is sending already: whoever is done first wins. At most one for each peer. */
-  readonly #spare = new Map<string, Spare>();
+  readonly #arriving: ArrivingBlocks;
   readonly #memory: PieceMemory;
   /** Blocks of all pieces that are wanted. */
   #unasked = 0;
@@ -87,6 +79,7 @@ export class PieceWindow {
     memory = new PieceMemory({ shared: false }),
   ) {
     this.#memory = memory;
+    this.#arriving = new ArrivingBlocks(memory);
     this.#torrent = torrent;
     this.#end = end;
     this.#first = first;
@@ -131,7 +124,7 @@ export class PieceWindow {
 
   /** Bytes that are held: of whole pieces, incomplete ones, and blocks that come twice. */
   get heldBytes(): number {
-    return [...this.#active, ...this.#spare.values()].reduce((sum, { bytes }) => sum + bytes.length, 0);
+    return this.#active.reduce((sum, { bytes }) => sum + bytes.length, this.#arriving.heldBytes);
   }
 
   /** At most `max` blocks to ask of `peer` that nobody was asked for, in the order of delivery. */
@@ -220,8 +213,11 @@ export class PieceWindow {
 
   /** A peer has left, after it gave back what it was asked for. */
   left(peer: string): void {
-    this.#spare.delete(peer);
-    for (const piece of this.#active) if (piece.owner === peer && piece.check === 'open') this.#reset(piece);
+    this.#arriving.left(peer);
+    for (const piece of this.#active) {
+      if (piece.owner === peer && piece.check === 'open') this.#reset(piece);
+      if (piece.reader === peer) piece.reader = undefined;
+    }
   }
 
   /** A peer has lied: the blocks that it gave to pieces not yet whole are wanted anew. */
@@ -239,57 +235,22 @@ export class PieceWindow {
 
   /** What was asked for begins to arrive. */
   begin(peer: string, request: BlockRequest): void {
-    this.#spare.delete(peer);
-    const { index, begin, lengthBytes } = request;
-    const piece = this.#piece(index);
-    if (piece === undefined) return;
-    const doubled = new Set<number>();
-    for (let block = firstBlock(request); block < endBlock(request); block++) {
-      if (!takes(piece, peer, block)) continue;
-      piece.writers[block] ??= peer;
-      if (piece.writers[block] !== peer) doubled.add(block);
-    }
-    if (doubled.size === 0) return;
-    this.#spare.set(peer, { index, begin, bytes: Buffer.allocUnsafe(lengthBytes), doubled });
+    this.#arriving.begin(peer, this.#piece(request.index), request);
+  }
+
+  /**
+   * Where a socket may read the rest of what was asked for to, and the head of a message behind it: the piece is only this peer's until then.
+   * `undefined` when it has to be copied.
+   */
+  place(peer: string, request: BlockRequest, offset: number): Buffer | undefined {
+    const piece = this.#piece(request.index);
+    return piece && this.#arriving.place(peer, piece, request, offset);
   }
 
   /** Bytes of what was asked for, `offset` bytes after its beginning. False when they are of no use. */
-  write(peer: string, { index, begin }: BlockRequest, bytes: Buffer, offset: number): boolean {
-    const piece = this.#piece(index);
-    if (piece === undefined) return false;
-    const part = { index, begin: begin + offset, lengthBytes: bytes.length };
-    let direct = true;
-    for (let block = firstBlock(part); block < endBlock(part); block++) {
-      direct &&= piece.writers[block] === peer && takes(piece, peer, block);
-    }
-    if (!direct) return this.#writeParts(peer, piece, part, bytes, this.#spareOf(peer, index, begin));
-    copyInto(piece.bytes, bytes, part.begin);
-    return true;
-  }
-
-  /** Block by block: some have come from others, or are coming. */
-  #writeParts(
-    peer: string,
-    piece: ActivePiece,
-    part: BlockRequest,
-    bytes: Buffer,
-    spare: Spare | undefined,
-  ): boolean {
-    let useful = false;
-    for (let block = firstBlock(part); block < endBlock(part); block++) {
-      const from = Math.max(block * blockBytes, part.begin);
-      const some = bytes.subarray(from - part.begin, (block + 1) * blockBytes - part.begin);
-      const taken = takes(piece, peer, block);
-      if (spare?.doubled.has(block)) {
-        // All of it, whether it is of use at this moment or not.
-        some.copy(spare.bytes, from - spare.begin);
-        useful ||= taken;
-      } else if (taken && piece.writers[block] === peer) {
-        copyInto(piece.bytes, some, from);
-        useful = true;
-      }
-    }
-    return useful;
+  write(peer: string, request: BlockRequest, bytes: Buffer, offset: number): boolean {
+    const piece = this.#piece(request.index);
+    return piece !== undefined && this.#arriving.write(peer, piece, request, bytes, offset);
   }
 
   /**
@@ -297,20 +258,10 @@ export class PieceWindow {
    * until then.
    */
   filled(peer: string, request: BlockRequest): Buffer | undefined {
-    const { index, begin } = request;
-    const piece = this.#piece(index);
-    const spare = this.#spareOf(peer, index, begin);
-    if (spare !== undefined) this.#spare.delete(peer);
-    if (piece === undefined || piece.missing === 0) return undefined;
-    for (let block = firstBlock(request); block < endBlock(request); block++) {
-      if (!takes(piece, peer, block)) continue;
-      if (piece.writers[block] !== peer) {
-        if (!spare?.doubled.has(block)) continue;
-        const at = block * blockBytes;
-        copyInto(piece.bytes, spare.bytes.subarray(at - begin, at - begin + blockBytes), at);
-      }
-      this.#fill(peer, piece, block);
-    }
+    const piece = this.#piece(request.index);
+    const came = this.#arriving.end(peer, piece, request);
+    if (piece === undefined || came.length === 0) return undefined;
+    for (const block of came) this.#fill(peer, piece, block);
     if (piece.missing > 0) return undefined;
     piece.check = 'due';
     this.#due++;
@@ -411,22 +362,9 @@ export class PieceWindow {
     return this.#active[index - this.#first];
   }
 
-  #spareOf(peer: string, index: number, begin: number): Spare | undefined {
-    const spare = this.#spare.get(peer);
-    return spare?.index === index && spare.begin === begin ? spare : undefined;
-  }
-
   #request(index: number, block: number, together: number): BlockRequest {
     const begin = block * blockBytes;
     const lengthBytes = Math.min(together * blockBytes, pieceSize(this.#torrent, index) - begin);
     return { index, begin, lengthBytes };
   }
-}
-
-function firstBlock({ begin }: BlockRequest): number {
-  return Math.floor(begin / blockBytes);
-}
-
-function endBlock({ begin, lengthBytes }: BlockRequest): number {
-  return Math.ceil((begin + lengthBytes) / blockBytes);
 }

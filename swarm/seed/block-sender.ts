@@ -7,7 +7,8 @@
 import type { Socket } from 'node:net';
 import { NarswarmError } from '../../nar/errors.ts';
 import type { UploadLane } from '../upload/upload-lane.ts';
-import type { SeedLimits } from '../wire/limits.ts';
+import { foreignBlockMaxBytes, type SeedLimits } from '../wire/limits.ts';
+import { aroundOf } from '../wire/memory.ts';
 import type { BlockRequest } from '../wire/wire-encode.ts';
 import { pieceHeaderBytes, writePieceHeader } from '../wire/wire-encode.ts';
 import type { OpenTorrent } from './open-torrents.ts';
@@ -30,6 +31,8 @@ export interface BlockSenderOptions {
   clock: () => number;
   /** The kernel took blocks with this many bytes. */
   sent: (bytes: number) => void;
+  /** Requests that were queued and will not be answered. */
+  refused: (blocks: readonly BlockRequest[]) => void;
   /** The file could not be read; nothing more is sent. */
   failed: (error: unknown) => void;
 }
@@ -119,6 +122,7 @@ export class BlockSender {
 
   /** Starts a read if the peer has room for one and may have it. To be called after requests were queued. */
   pump(): void {
+    this.#refuseLarge();
     const nextBytes = this.nextBytes;
     if (nextBytes === 0) return;
     if (this.#options.lane.paced) this.#options.lane.wait();
@@ -127,6 +131,7 @@ export class BlockSender {
 
   /** It is the peer's turn: answers requests of `maxBytes` together, at least one. Returns what that takes. */
   grant(maxBytes: number): number {
+    this.#refuseLarge();
     const nextBytes = this.nextBytes;
     if (nextBytes === 0) return 0;
     const before = this.#queuedBytes;
@@ -142,13 +147,32 @@ export class BlockSender {
     return queue;
   }
 
+  /**
+   * One block of each peer is in memory at least, and is what passes at once where there is a rate. So the large ones of our own programs, which
+   * ask for smaller ones then, are answered while there is room and no rate only.
+   */
+  #refuseLarge(): void {
+    if (!this.#isTight && !this.#options.lane.paced) return;
+    const isLarge = ({ lengthBytes }: BlockRequest): boolean => lengthBytes > foreignBlockMaxBytes;
+    if (!this.#queue.some(isLarge)) return;
+    const refused = this.#queue.filter(isLarge);
+    this.#queue = this.#queue.filter((block) => !isLarge(block));
+    for (const { lengthBytes } of refused) this.#queuedBytes -= lengthBytes;
+    this.#options.refused(refused);
+  }
+
+  /** All peers together hold so much that each gets the smallest window. */
+  get #isTight(): boolean {
+    const { limits, budget } = this.#options;
+    return budget.heldBytes > limits.sendBudgetBytes / 2;
+  }
+
   #roomBytes(): number {
     return this.#allowedBytes() - this.#heldBytes;
   }
 
   #allowedBytes(): number {
-    const { limits, budget } = this.#options;
-    return budget.heldBytes > limits.sendBudgetBytes / 2 ? limits.sendWindowMinBytes : this.#windowBytes;
+    return this.#isTight ? this.#options.limits.sendWindowMinBytes : this.#windowBytes;
   }
 
   /** The requests at the front that follow each other in the file, up to `maxBytes` and one read. */
@@ -193,7 +217,7 @@ export class BlockSender {
       if (data.length !== bytes)
         throw new NarswarmError('store-failed', `read ${data.length} of ${bytes} bytes`);
       this.#reading = false;
-      this.#write(batch, data, heldBytes, done);
+      this.#write(batch, data, isStartOf(memory, data), heldBytes, done);
     } catch (error) {
       if (!this.#stopped) failed(error);
       return;
@@ -201,11 +225,16 @@ export class BlockSender {
     this.pump();
   }
 
-  /** `done`: the kernel has what is in `data`, or will never have it. */
-  #write(batch: readonly BlockRequest[], data: Buffer, heldBytes: number, done: () => void): void {
+  /** `roomBefore`: for a header. `done`: the kernel has what is in `data`, or will never have it. */
+  #write(
+    batch: readonly BlockRequest[],
+    data: Buffer,
+    roomBefore: boolean,
+    heldBytes: number,
+    done: () => void,
+  ): void {
     const { socket, clock, sent } = this.#options;
     const startedMs = clock();
-    const headers = Buffer.allocUnsafe(batch.length * pieceHeaderBytes);
     const flushed = (error?: Error | null): void => {
       done();
       if (this.#stopped) return;
@@ -215,18 +244,13 @@ export class BlockSender {
       sent(data.length);
       this.pump();
     };
-    socket.cork();
-    let at = 0;
-    batch.forEach((block, i) => {
-      const header = headers.subarray(i * pieceHeaderBytes, (i + 1) * pieceHeaderBytes);
-      writePieceHeader(header, 0, block);
-      socket.write(header);
-      const bytes = data.subarray(at, at + block.lengthBytes);
-      at += block.lengthBytes;
-      if (i === batch.length - 1) socket.write(bytes, flushed);
-      else socket.write(bytes);
-    });
-    socket.uncork();
+    const parts = roomBefore ? withHeaderBefore(batch, data) : withHeaders(batch, data);
+    if (parts.length > 1) socket.cork();
+    for (const [i, part] of parts.entries()) {
+      if (i === parts.length - 1) socket.write(part, flushed);
+      else socket.write(part);
+    }
+    if (parts.length > 1) socket.uncork();
   }
 
   #nextWindow(tookMs: number): number {
@@ -242,4 +266,30 @@ export class BlockSender {
     this.#heldBytes += bytes;
     budget.heldBytes += bytes;
   }
+}
+
+function isStartOf(memory: Buffer | undefined, data: Buffer): boolean {
+  return memory?.buffer === data.buffer && memory.byteOffset === data.byteOffset;
+}
+
+/** Each block with its header in front. */
+function withHeaders(batch: readonly BlockRequest[], data: Buffer): Buffer[] {
+  const headers = Buffer.allocUnsafe(batch.length * pieceHeaderBytes);
+  let at = 0;
+  return batch.flatMap((block, i) => {
+    const header = headers.subarray(i * pieceHeaderBytes, (i + 1) * pieceHeaderBytes);
+    writePieceHeader(header, 0, block);
+    const bytes = data.subarray(at, at + block.lengthBytes);
+    at += block.lengthBytes;
+    return [header, bytes];
+  });
+}
+
+/** The same in memory from `takeMemory`: the first header goes there as well, so that a large block is one part. */
+function withHeaderBefore(batch: readonly BlockRequest[], data: Buffer): Buffer[] {
+  const [first, ...others] = batch;
+  if (first === undefined) return [];
+  const whole = aroundOf(data, -pieceHeaderBytes, first.lengthBytes);
+  writePieceHeader(whole, 0, first);
+  return [whole, ...withHeaders(others, data.subarray(first.lengthBytes))];
 }

@@ -3,6 +3,8 @@
  * reading, for its pages are new as well, and the garbage collector more than that.
  */
 
+import { takeMemory } from '../wire/memory.ts';
+
 /** Below half of this, new memory is cheaper than much of it that stays unused. */
 const smallestBytes = 64 * 1024;
 
@@ -26,7 +28,7 @@ export class ReadMemory {
     while (size < lengthBytes) size *= 2;
     this.#isInUse = true;
     const memory = this.#idle.get(size)?.pop();
-    if (memory === undefined) return Buffer.allocUnsafeSlow(size);
+    if (memory === undefined) return takeMemory(size);
     this.#idleBytes -= size;
     return memory;
   }

@@ -18,7 +18,7 @@ import {
   parseExtendedHandshake,
 } from '../wire/extension.ts';
 import type { SeedLimits } from '../wire/limits.ts';
-import { blockMaxBytes } from '../wire/limits.ts';
+import { blockMaxBytes, foreignBlockMaxBytes } from '../wire/limits.ts';
 import type { WireVisitor } from '../wire/wire.ts';
 import type { BlockRequest } from '../wire/wire-encode.ts';
 import {
@@ -106,7 +106,7 @@ export class SeedPeer implements WireVisitor, DealtPeer {
         requestsQueuedMax: limits.requestsQueuedMax,
         uploadOnly: true,
         deals: dealers !== undefined,
-        blockMaxBytes,
+        blockMaxBytes: lane.paced ? foreignBlockMaxBytes : blockMaxBytes,
       });
       write(encodeExtended(0, handshake));
     }
@@ -157,12 +157,18 @@ export class SeedPeer implements WireVisitor, DealtPeer {
 
   /** The upload policy holds it back. By BEP 6 every request that waits is refused by itself; without, `choke` says it of all. */
   holdBack(): void {
-    const { write, sender, fast, counters } = this.#options;
+    const { write, sender } = this.#options;
     const refused = sender.takeQueue();
-    counters.requestsRejected += refused.length;
     write(encodeSimple('choke'));
-    if (fast && refused.length > 0) write(encodeRejects(refused));
+    this.refuse(refused);
     this.#dealer?.choked(this);
+  }
+
+  /** Requests that were taken and will not be answered. */
+  refuse(blocks: readonly BlockRequest[]): void {
+    const { write, fast, counters } = this.#options;
+    counters.requestsRejected += blocks.length;
+    if (fast && blocks.length > 0) write(encodeRejects(blocks));
   }
 
   keepAlive(): void {

@@ -3,7 +3,7 @@
  * one, and large requests no more than small ones.
  */
 
-import { blockMaxBytes } from '../wire/limits.ts';
+import { foreignBlockMaxBytes } from '../wire/limits.ts';
 
 /** Somebody who waits. */
 export interface Waiting {
@@ -13,9 +13,9 @@ export interface Waiting {
 
 /**
  * Bytes that an address may have been given less than those that never stopped waiting: what passes while it sends what it was given, and
- * two of the largest blocks. Who comes back after longer has no more coming than this.
+ * two of the largest blocks of other programs. Who comes back after longer has no more coming than this.
  */
-const lagBytes = 2 * blockMaxBytes;
+const lagBytes = 2 * foreignBlockMaxBytes;
 
 /** Addresses remembered that do not wait at the moment. */
 const restingMax = 4096;

@@ -6,7 +6,7 @@
  */
 import type { InfoHash } from '../../nar/hash.ts';
 import { TokenBucket } from '../token-bucket.ts';
-import { blockMaxBytes } from '../wire/limits.ts';
+import { foreignBlockMaxBytes } from '../wire/limits.ts';
 import { type UploadFlow, UploadLane, type UploadLanes } from './upload-lane.ts';
 import { UploadLedger, type UploadRecords } from './upload-ledger.ts';
 import { type UploadLimits, uploadLimits } from './upload-limits.ts';
@@ -244,7 +244,7 @@ export class UploadControl implements UploadLanes {
   }
 
   #bucket(bytesPerSecond: number): TokenBucket {
-    return new TokenBucket(bytesPerSecond, this.#limits.burstMs, blockMaxBytes, this.#clock());
+    return new TokenBucket(bytesPerSecond, this.#limits.burstMs, foreignBlockMaxBytes, this.#clock());
   }
 
   /** Whether one more peer can be unchoked at once. */

@@ -7,8 +7,11 @@
 /** Bytes of one block as everybody requests it. Larger ones are allowed on the wire, but some engines drop the peer. */
 export const blockBytes = 16 * 1024;
 
-/** Bytes of the largest block that is served or accepted: libtorrent and Transmission stop at the same 128 KiB. */
-export const blockMaxBytes = 128 * 1024;
+/** Bytes of the largest block that other programs ever ask for: libtorrent and Transmission stop at 128 KiB. */
+export const foreignBlockMaxBytes = 128 * 1024;
+
+/** Bytes of the largest block that is served or accepted, between two programs of ours: one read of the disk, and most pieces of large files. */
+export const blockMaxBytes = 1024 * 1024;
 
 /**
  * Bytes of the largest control message, its id included. An extended handshake is under 1 KiB and a ut_metadata piece 16 KiB and

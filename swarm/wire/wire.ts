@@ -49,6 +49,11 @@ export interface WireVisitor {
   /** The next bytes of the block, `offset` bytes after its beginning. Never empty. */
   pieceData?(bytes: Buffer, offset: number): void;
   pieceEnd?(): void;
+  /**
+   * Where the block goes that is arriving, from `offset` bytes after its beginning on, if it may be read to there: all of its rest, and room for
+   * the head of a message behind it. Asked before each read; what `pieceData` gives then is in its place.
+   */
+  piecePlace?(offset: number): Buffer | undefined;
   suggest?(index: number): void;
   haveAll?(): void;
   haveNone?(): void;
@@ -71,7 +76,8 @@ export interface WireDecoderOptions {
 }
 
 const lengthBytes = 4;
-const pieceHeadBytes = 13;
+/** Of a block, which is the message that most often follows one. */
+export const pieceHeadBytes = 13;
 const smallBytes = 32;
 
 /**
@@ -109,6 +115,12 @@ export class WireDecoder {
   /** Bytes of the current block that are still to come; 0 between blocks. */
   get blockLeftBytes(): number {
     return this.#blockLeft;
+  }
+
+  /** Memory for what is read next, when most of it would be copied to there anyway. */
+  place(): Buffer | undefined {
+    if (this.#blockLeft === 0 || this.#stopped) return undefined;
+    return this.#visitor.piecePlace?.(this.#blockBytes - this.#blockLeft);
   }
 
   /** True between messages, when a stream may end without cutting one off. */

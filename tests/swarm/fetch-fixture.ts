@@ -4,7 +4,8 @@ import { narFileName } from '../../nar/compression.ts';
 import { isNarswarmError, type NarswarmError } from '../../nar/errors.ts';
 import { sha256FromDigest } from '../../nar/hash.ts';
 import type { PeerAddress } from '../../swarm/address/peer-address.ts';
-import { TorrentFetch, type TorrentFetchOptions, type VerifiedPiece } from '../../swarm/fetch/fetcher.ts';
+import type { TorrentFetchOptions, VerifiedPiece } from '../../swarm/fetch/fetch-options.ts';
+import { TorrentFetch } from '../../swarm/fetch/fetcher.ts';
 import { type Torrent, TorrentHasher } from '../../swarm/torrent/torrent.ts';
 import { wordsContent } from './vector-content.ts';
 

@@ -1,7 +1,8 @@
 /** A fetch that is held: connections are warm before anything is asked for. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { TorrentFetch, type TorrentFetchOptions } from '../../swarm/fetch/fetcher.ts';
+import type { TorrentFetchOptions } from '../../swarm/fetch/fetch-options.ts';
+import { TorrentFetch } from '../../swarm/fetch/fetcher.ts';
 import { provesNothingStaysOpen } from '../helpers/open-resources.ts';
 import { TestPeer, type TestPeerOptions } from '../helpers/test-peer.ts';
 import { collect, failure, fileOf, pieceBytes } from './fetch-fixture.ts';

@@ -163,6 +163,7 @@ const http: Proofs<HttpLimits> = {
 
 const constants: Proofs<Pick<typeof wire, Exclude<keyof typeof wire, 'seedLimits'>>> = {
   blockBytes: 'tuning: what we ask for',
+  foreignBlockMaxBytes: 'swarm/placed-blocks.test.ts: a large block is refused where there is a rate',
   blockMaxBytes: 'swarm/wire.test.ts: a block over the limit',
   controlMessageMaxBytes: 'swarm/wire.test.ts: an extended message over the limit',
   metadataPieceBytes: 'tuning: BEP 9 fixes it',

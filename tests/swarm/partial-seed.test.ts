@@ -2,7 +2,8 @@
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import t from 'tap';
-import { TorrentFetch, type TorrentFetchShare } from '../../swarm/fetch/fetcher.ts';
+import type { TorrentFetchShare } from '../../swarm/fetch/fetch-options.ts';
+import { TorrentFetch } from '../../swarm/fetch/fetcher.ts';
 import type { HeldPieces } from '../../swarm/seed/seed-server.ts';
 import { openSeedServer } from '../../swarm/seed/seed-server.ts';
 import { pieceCount } from '../../swarm/torrent/torrent.ts';

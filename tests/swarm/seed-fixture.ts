@@ -82,10 +82,10 @@ export class FileSource implements SeedSource {
     this.opened++;
     return {
       torrent: held.torrent,
-      read: async (position, lengthBytes) => {
+      read: async (position, lengthBytes, memory) => {
         this.reads++;
         await this.onRead?.(position);
-        const buffer = Buffer.allocUnsafe(lengthBytes);
+        const buffer = memory?.subarray(0, lengthBytes) ?? Buffer.allocUnsafe(lengthBytes);
         const { bytesRead } = await file.read(buffer, 0, lengthBytes, position);
         return buffer.subarray(0, bytesRead);
       },
