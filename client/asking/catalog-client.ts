@@ -100,6 +100,11 @@ export class Catalogs {
     return this.#catalogs.some(({ resting }) => !resting);
   }
 
+  /** Whether an answer about it is still to come. */
+  isAsking(fileHash: Sha256): boolean {
+    return this.#asking.has(fileHash);
+  }
+
   /** The pack that a NAR file is said to be in. */
   packOf(fileHash: Sha256): PackOffset | undefined {
     return this.#answers.get(fileHash)?.pack;

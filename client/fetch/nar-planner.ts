@@ -1,5 +1,6 @@
 /** Which sources a NAR file is fetched from, from what is known of it and of them at this moment. */
 
+import { NarswarmError } from '../../nar/errors.ts';
 import type { Sha256 } from '../../nar/hash.ts';
 import type { HashThread } from '../../swarm/fetch/hash-thread.ts';
 import type { PackConnections } from '../../swarm/fetch/pack-connections.ts';
@@ -217,6 +218,9 @@ export class NarPlanner {
         if (known !== undefined && known.peers.length > 0) return known;
         const budgetMs = patient ? limits.resolvePatienceMs : limits.resolveBudgetMs;
         const now = await this.#find(wanted, budgetMs, signal);
+        // Not absent: it is asked for again when the others have failed.
+        if (now === undefined && !patient && catalogs.isAsking(wanted.fileHash))
+          throw new NarswarmError('upstream-failed', 'no catalog has answered yet');
         return expected === undefined || now?.torrent.infoHash === expected.torrent.infoHash
           ? now
           : undefined;

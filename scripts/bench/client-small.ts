@@ -80,12 +80,15 @@ export async function clientSmall({ dir, runs }: SectionOptions): Promise<Row[]>
 
 async function measure(lab: Lab, runs: number): Promise<Row[]> {
   const { port } = new URL(lab.nginxUrl);
-  const direct: SmallRead[] = [];
-  for (let run = 0; run < runs; run++) direct.push(await read(lab, farHost, Number(port)));
   const rows: Row[] = [];
   const compare = async (what: string, args: readonly string[], reach?: number): Promise<void> => {
     const measured: ClientRun[] = [];
-    for (let run = 0; run < runs; run++) measured.push(await throughClient(lab, args));
+    // In turn: a machine may be slower a minute later.
+    const direct: SmallRead[] = [];
+    for (let run = 0; run < runs; run++) {
+      direct.push(await read(lab, farHost, Number(port)));
+      measured.push(await throughClient(lab, args));
+    }
     rows.push(rowOf(what, measured, direct, reach));
   };
   const upstream = ['--upstream', lab.nginxUrl];

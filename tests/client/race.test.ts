@@ -15,6 +15,9 @@ import type { TestUpstream } from './test-upstream.ts';
 
 const tiny = madeNar({ name: 'tiny', sizeBytes: 30_000 });
 const large = madeNar({ name: 'large', sizeBytes: 4_000_000, compression: 'none' });
+/** Four seconds at the rate of a slow path, of which a busy computer may sleep through some: what passes in that time is little work. */
+const longBytesPerSecond = 4_000_000;
+const long = madeNar({ name: 'long', sizeBytes: 4 * longBytesPerSecond, compression: 'none' });
 const huge = madeNar({ name: 'huge', sizeBytes: 40_000_000, compression: 'none' });
 
 async function slowUpstream(
@@ -119,21 +122,21 @@ async function inOneOfThree(race: () => Promise<{ missed: boolean; check(): void
 t.test('HTTP does not wait for an answer of a catalog, and the swarm joins when it comes', (t) =>
   inOneOfThree(async () => {
     const lab = await Lab.open(t);
-    const upstream = await lab.upstream([huge]);
-    const catalog = await lab.catalog([huge]);
+    const upstream = await lab.upstream([long]);
+    const catalog = await lab.catalog([long]);
     const answered = Promise.withResolvers<void>();
     catalog.beforeResolve = () => answered.promise;
-    const url = await slowUpstream(t, upstream, { delayMs: 5, bytesPerSecond: 10_000_000 });
+    const url = await slowUpstream(t, upstream, { delayMs: 5, bytesPerSecond: longBytesPerSecond });
     const client = await lab.client([url], [catalog], { limits: { ...unhurried, resolveBudgetMs: 50 } });
-    const answer = await fetchNar(client, huge, { onBytes: () => answered.resolve() });
-    t.ok(answer.complete && answer.body.equals(huge.bytes));
+    const answer = await fetchNar(client, long, { onBytes: () => answered.resolve() });
+    t.ok(answer.complete && answer.body.equals(long.bytes));
     const { nars, bytes, unusedBytes } = statusOf(client);
-    const { legs } = await storyOf(lab, client, huge);
+    const { legs } = await storyOf(lab, client, long);
     const check = (): void => {
       t.match(nars, { mixed: 1 });
       t.ok(bytes.swarm > 0);
       const wasted = unusedBytes.swarm + unusedBytes.http;
-      t.ok(wasted < huge.bytes.length / 4, `${wasted} bytes for nothing`);
+      t.ok(wasted < long.bytes.length / 4, `${wasted} bytes for nothing`);
       t.match(legs[0], { why: 'peers-unknown', end: 'beaten', fromByte: 0 });
       t.match(legs[1], { why: 'peers-found' });
       t.ok((legs[1]?.fromByte ?? 0) > 0, 'it began ahead');
@@ -145,21 +148,24 @@ t.test('HTTP does not wait for an answer of a catalog, and the swarm joins when 
 t.test('HTTP begins for cold peers, the swarm begins ahead of it and takes over there', (t) =>
   inOneOfThree(async () => {
     const lab = await Lab.open(t);
-    const upstream = await lab.upstream([huge]);
-    const catalog = await lab.catalog([huge]);
-    await slowPeers(t, catalog, { delayMs: 40 });
-    const url = await slowUpstream(t, upstream, { delayMs: 20, bytesPerSecond: 10_000_000 });
+    const upstream = await lab.upstream([long]);
+    const catalog = await lab.catalog([long]);
+    const began = Promise.withResolvers<void>();
+    await gatedPeers(t, catalog, began.promise);
+    const url = await slowUpstream(t, upstream, { delayMs: 20, bytesPerSecond: longBytesPerSecond });
     const limits = { ...unhurried, liveWithinMs: 20 };
     const client = await lab.client([url], [catalog], { limits });
-    const answer = await fetchKnownNar(client, huge);
-    t.ok(answer.complete && answer.body.equals(huge.bytes));
+    // By then it is known how fast it comes.
+    const onBytes = (bytes: number): void => void (bytes > 1_000_000 && began.resolve());
+    const answer = await fetchKnownNar(client, long, { onBytes });
+    t.ok(answer.complete && answer.body.equals(long.bytes));
     const { nars, bytes, unusedBytes } = statusOf(client);
-    const { legs } = await storyOf(lab, client, huge);
+    const { legs } = await storyOf(lab, client, long);
     const check = (): void => {
       t.match(nars, { mixed: 1 });
-      t.equal(bytes.swarm + bytes.http, huge.bytes.length);
+      t.equal(bytes.swarm + bytes.http, long.bytes.length);
       const wasted = unusedBytes.swarm + unusedBytes.http;
-      t.ok(wasted < huge.bytes.length / 4, `${wasted} bytes for nothing`);
+      t.ok(wasted < long.bytes.length / 4, `${wasted} bytes for nothing`);
       t.match(legs[0], { kind: 'swarm', why: 'peers-known' });
       t.match(legs[1], { kind: 'http', why: 'no-live-peer', fromByte: 0 });
       t.ok((legs[0]?.fromByte ?? 0) > 0, 'it began ahead');
@@ -470,6 +476,24 @@ t.test(
     t.match(statusOf(client), { nars: { http: 1 }, wrong: 0 });
   },
 );
+
+t.test('a catalog that takes longer than an upstream that fails is waited for in the end', async (t) => {
+  const lab = await Lab.open(t);
+  const [upstream, catalog] = [await lab.upstream([tiny]), await lab.catalog([tiny])];
+  const answered = Promise.withResolvers<void>();
+  catalog.beforeResolve = () => answered.promise;
+  let asked = 0;
+  upstream.intercept = (request, response) => {
+    if (!request.url?.includes('nar/')) return false;
+    // The first time it is asked once more at once, as its connection may have been an old one.
+    if (++asked > 2) answered.resolve();
+    response.destroy();
+    return true;
+  };
+  const client = await lab.client([upstream], [catalog], { limits: { resolveBudgetMs: 50 } });
+  t.ok((await fetchNar(client, tiny)).body.equals(tiny.bytes));
+  t.match(statusOf(client).nars, { swarm: 1 });
+});
 
 t.test('with no upstream the swarm is waited for', async (t) => {
   const lab = await Lab.open(t);
