@@ -1,14 +1,15 @@
 /** Brings one NAR file in: fetched, verified down to its NAR, and only then held. */
 
+import { hash } from 'node:crypto';
 import type { TorrentInfo } from '../catalog/torrentinfo.ts';
 import { narFileName } from '../nar/compression.ts';
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
 import type { Sha256 } from '../nar/hash.ts';
 import type { NarInfo } from '../nar/narinfo.ts';
-import type { NarFileStore, NarFileWriter } from '../store/nar-file-store.ts';
+import type { NarFileStore, NarFileWriter, ResumedWriter } from '../store/nar-file-store.ts';
 import type { PeerAddress } from '../swarm/address/peer-address.ts';
 import { TorrentFetch } from '../swarm/fetch/fetcher.ts';
-import type { Torrent } from '../swarm/torrent/torrent.ts';
+import { pieceCount, pieceHashBytes, pieceSize, type Torrent } from '../swarm/torrent/torrent.ts';
 import type { HttpCache } from '../upstream/http-cache.ts';
 import type { MirrorCatalog } from './catalogs.ts';
 import type { MirrorLimits } from './config.ts';
@@ -80,10 +81,14 @@ export class Acquirer {
     const { store, ledger, resolver, caches, limits } = this.#options;
     const { catalog, fileHash, name } = wanted;
     try {
-      const writer = await store.create(name);
+      const left = await store.resume?.(name);
+      const fromByte = left === undefined ? 0 : await cutToRight(left, found.torrent);
+      const writer = left ?? (await store.create(name));
+      if (fromByte > 0) ledger.wrote(name, fromByte);
       try {
         await fetchFile({
           ...found,
+          fromByte,
           morePeers: async () =>
             (await resolver.resolve(catalog, [fileHash], signal)).get(fileHash)?.peers ?? [],
           caches: catalog.reaches.flatMap(({ url }) => caches.get(url) ?? []),
@@ -93,7 +98,8 @@ export class Acquirer {
           signal,
         });
       } catch (error) {
-        await writer.abort();
+        if (signal.aborted) await (writer.suspend?.() ?? writer.abort());
+        else await writer.abort();
         throw error;
       }
       await this.#finish(wanted, writer);
@@ -232,5 +238,25 @@ export class Acquirer {
       { ...row, sinceMs: at, verifiedMs: at },
       { catalog: catalog.name, urls: narInfos.map(({ url }) => url) },
     );
+  }
+}
+
+/** Cuts what was left of a file to the pieces from its start that are right. Gives their bytes. */
+async function cutToRight(left: ResumedWriter, torrent: Torrent): Promise<number> {
+  try {
+    let bytes = 0;
+    for (let index = 0; index < pieceCount(torrent); index++) {
+      const size = pieceSize(torrent, index);
+      if (bytes + size > left.sizeBytes) break;
+      const digest = hash('sha1', await left.read(bytes, size), 'buffer');
+      const start = index * pieceHashBytes;
+      if (!digest.equals(torrent.pieces.subarray(start, start + pieceHashBytes))) break;
+      bytes += size;
+    }
+    await left.cut(bytes);
+    return bytes;
+  } catch (error) {
+    await left.abort();
+    throw error;
   }
 }

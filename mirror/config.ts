@@ -51,6 +51,8 @@ export interface MirrorLimits {
   resolveDeadlineMs: number;
   /** Milliseconds without a byte before peers count as dead: mirrors wait longer than people. */
   stallMs: number;
+  /** Milliseconds that a file which was half fetched when the mirror was stopped waits to be gone on with, before it makes room. */
+  unfinishedMs: number;
   /** Attempts in a row that bring nothing before a NAR file has to wait. */
   attempts: number;
   /** Milliseconds until the next attempt after a failure, doubled with each, up to the most. */
@@ -79,6 +81,7 @@ export const mirrorLimits: Readonly<MirrorLimits> = {
   resolveBatch: 250,
   resolveDeadlineMs: 30_000,
   stallMs: 10_000,
+  unfinishedMs: 3 * 24 * 60 * 60_000,
   attempts: 3,
   retryMs: 5_000,
   retryMaxMs: 3_600_000,

@@ -14,6 +14,8 @@ export interface FetchFileOptions {
   morePeers(): Promise<readonly PeerAddress[]>;
   /** Web servers to go to when peers bring nothing; in this order. */
   caches: readonly HttpCache[];
+  /** Bytes from the start that are there, whole pieces. */
+  fromByte: number;
   /** Takes the next bytes; what was taken is not fetched again. */
   take(bytes: Buffer, source: 'swarm' | 'http'): Promise<void>;
   stallMs: number;
@@ -25,7 +27,7 @@ export interface FetchFileOptions {
 /** Throws what the last attempt ended with. */
 export async function fetchFile(options: FetchFileOptions): Promise<void> {
   const { torrent, caches, take, attempts } = options;
-  let taken = 0;
+  let taken = options.fromByte;
   let peers = options.peers;
   let failure: unknown;
   const counted = (source: 'swarm' | 'http') => async (bytes: Buffer) => {

@@ -84,7 +84,7 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
     await makeDirectory(storeDir);
     const state = new MirrorState(join(dataDir, 'mirror.sqlite'));
     closers.push(() => state.close());
-    const store = await openDirectoryStore(storeDir);
+    const store = await openDirectoryStore(storeDir, { keepsUnfinished: true });
     closers.push(() => store.close());
     const stopping = new AbortController();
     const { signal } = stopping;
@@ -127,7 +127,8 @@ export async function openMirror(config: MirrorConfig): Promise<Mirror> {
     let diskFreeBytes: number | undefined;
     const lookAtDisk = async (): Promise<number> => {
       diskFreeBytes = await holdings.diskFreeBytes();
-      return otherBytesIn(dataDir, storeName);
+      const unfinishedBytes = (await store.tidyUnfinished?.(limits.unfinishedMs)) ?? 0;
+      return unfinishedBytes + (await otherBytesIn(dataDir, storeName));
     };
 
     const maxOpenFiles = await openFilesMax();

@@ -17,9 +17,11 @@ import {
   type NarFileListing,
   type NarFileStore,
   type NarFileWriter,
+  type ResumedWriter,
   storeClosed,
   writerClosed,
 } from './nar-file-store.ts';
+import { UnfinishedFiles } from './unfinished-files.ts';
 
 /** Characters of a name that make its directory: two of nix32 give 1,024 directories. */
 export const fanOutCharacters = 2;
@@ -34,27 +36,47 @@ export function storedFilePath(directory: string, name: string): string {
   return join(directory, name.slice(0, fanOutCharacters), name);
 }
 
-/** Opens the store in `directory`, making it if needed, and removes what a killed process left half-written. */
-export async function openDirectoryStore(directory: string): Promise<NarFileStore> {
+export interface DirectoryStoreOptions {
+  /** Whether what a killed process left half-written, and a suspended writer leaves, is kept to be gone on with. */
+  keepsUnfinished?: boolean;
+}
+
+/** Opens the store in `directory`, making it if needed, and removes what a killed process left half-written unless it is kept. */
+export async function openDirectoryStore(
+  directory: string,
+  { keepsUnfinished = false }: DirectoryStoreOptions = {},
+): Promise<NarFileStore> {
   const temporary = join(directory, temporaryDirectory);
   try {
-    await rm(temporary, { recursive: true, force: true });
+    if (!keepsUnfinished || !(await isDirectory(temporary)))
+      await rm(temporary, { recursive: true, force: true });
     await mkdir(temporary, { recursive: true });
+    return new DirectoryStore(directory, keepsUnfinished ? await UnfinishedFiles.open(temporary) : undefined);
   } catch (cause) {
     throw diskError(`prepare the store ${directory}`, cause);
   }
-  return new DirectoryStore(directory);
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isDirectory();
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return false;
+    throw error;
+  }
 }
 
 class DirectoryStore implements NarFileStore {
   readonly #directory: string;
   /** What has to be closed before the store is. */
   readonly #open = new Set<() => Promise<void>>();
+  readonly #unfinished: UnfinishedFiles | undefined;
   #closed = false;
   #writers = 0;
 
-  constructor(directory: string) {
+  constructor(directory: string, unfinished: UnfinishedFiles | undefined) {
     this.#directory = directory;
+    this.#unfinished = unfinished;
   }
 
   async open(name: string): Promise<NarFileHandle | undefined> {
@@ -88,7 +110,37 @@ class DirectoryStore implements NarFileStore {
     } catch (cause) {
       throw diskError(`create ${name}`, cause);
     }
-    const writer = new DirectoryWriter(file, temporary, this.#path(name), this.#open);
+    return this.#writer(name, { file, temporary, sizeBytes: 0 });
+  }
+
+  async resume(name: string): Promise<ResumedWriter | undefined> {
+    this.#check(name);
+    const temporary = this.#unfinished?.take(name);
+    if (temporary === undefined) return undefined;
+    try {
+      const file = await open(temporary, constants.O_RDWR | constants.O_NOFOLLOW);
+      return await this.#writer(name, { file, temporary, sizeBytes: (await file.stat()).size });
+    } catch (cause) {
+      await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
+      throw diskError(`go on with ${name}`, cause);
+    }
+  }
+
+  async tidyUnfinished(olderThanMs: number): Promise<number> {
+    return (await this.#unfinished?.tidy(olderThanMs)) ?? 0;
+  }
+
+  async #writer(
+    name: string,
+    { file, temporary, sizeBytes }: { file: FileHandle; temporary: string; sizeBytes: number },
+  ): Promise<DirectoryWriter> {
+    const unfinished = this.#unfinished;
+    const leave = unfinished && ((left: number) => unfinished.add(name, temporary, left));
+    const writer = new DirectoryWriter(
+      file,
+      { temporary, path: this.#path(name), sizeBytes, leave },
+      this.#open,
+    );
     if (this.#closed) {
       await writer.abort();
       throw storeClosed();
@@ -166,10 +218,18 @@ class DirectoryHandle implements NarFileHandle {
   }
 }
 
-class DirectoryWriter implements NarFileWriter {
+interface WriterTarget {
+  readonly temporary: string;
+  readonly path: string;
+  /** What is in it already. */
+  readonly sizeBytes: number;
+  /** Keeps so many bytes of it for later; missing where nothing unfinished is kept. */
+  readonly leave: ((sizeBytes: number) => void) | undefined;
+}
+
+class DirectoryWriter implements ResumedWriter {
   readonly #file: FileHandle;
-  readonly #temporary: string;
-  readonly #path: string;
+  readonly #target: WriterTarget;
   readonly #open: Set<() => Promise<void>>;
   readonly #abort = (): Promise<void> => this.abort();
   #sizeBytes = 0;
@@ -183,10 +243,10 @@ class DirectoryWriter implements NarFileWriter {
   #writes: Promise<void> = Promise.resolve();
   #ending: Promise<void> | undefined;
 
-  constructor(file: FileHandle, temporary: string, path: string, open: Set<() => Promise<void>>) {
+  constructor(file: FileHandle, target: WriterTarget, open: Set<() => Promise<void>>) {
     this.#file = file;
-    this.#temporary = temporary;
-    this.#path = path;
+    this.#target = target;
+    this.#sizeBytes = target.sizeBytes;
     this.#open = open;
     open.add(this.#abort);
   }
@@ -216,15 +276,15 @@ class DirectoryWriter implements NarFileWriter {
   async read(position: number, lengthBytes: number): Promise<Buffer> {
     checkReadRange(position, lengthBytes, this.#sizeBytes);
     if (this.#state === 'aborted') throw writerClosed();
-    if (this.#state !== 'committed') return readExactly(this.#file, position, lengthBytes, this.#path);
+    if (this.#state !== 'committed') return readExactly(this.#file, position, lengthBytes, this.#target.path);
     let file: FileHandle;
     try {
-      file = await open(this.#path, 'r');
+      file = await open(this.#target.path, 'r');
     } catch (cause) {
       throw new NarswarmError('not-held', 'the NAR file was removed while it was read', { cause });
     }
     try {
-      return await readExactly(file, position, lengthBytes, this.#path);
+      return await readExactly(file, position, lengthBytes, this.#target.path);
     } finally {
       await file.close();
     }
@@ -248,6 +308,34 @@ class DirectoryWriter implements NarFileWriter {
     return (this.#ending ?? Promise.resolve()).catch(() => undefined);
   }
 
+  async cut(sizeBytes: number): Promise<void> {
+    if (this.#state !== 'growing') throw writerClosed();
+    try {
+      await this.#file.truncate(sizeBytes);
+      this.#sizeBytes = sizeBytes;
+    } catch (cause) {
+      throw diskError(`cut ${this.#target.path}`, cause);
+    }
+  }
+
+  suspend(): Promise<void> {
+    const { leave } = this.#target;
+    if (leave === undefined || this.#state !== 'growing') return this.abort();
+    this.#state = 'aborted';
+    this.#ending = this.#leave(leave);
+    return this.#ending.catch(() => undefined);
+  }
+
+  async #leave(leave: (sizeBytes: number) => void): Promise<void> {
+    await this.#writes;
+    try {
+      await this.#file.close();
+      leave(this.#sizeBytes);
+    } finally {
+      this.#open.delete(this.#abort);
+    }
+  }
+
   async #append(chunks: readonly Uint8Array[]): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
     try {
@@ -258,7 +346,7 @@ class DirectoryWriter implements NarFileWriter {
         left = without(bytesWritten, left);
       }
     } catch (cause) {
-      this.#failure = diskError(`write ${this.#path}`, cause);
+      this.#failure = diskError(`write ${this.#target.path}`, cause);
       throw this.#failure;
     }
   }
@@ -269,14 +357,14 @@ class DirectoryWriter implements NarFileWriter {
       if (this.#failure !== undefined) throw this.#failure;
       if (durable) {
         await this.#file.sync();
-        await makeDurableDirectory(dirname(this.#path));
+        await makeDurableDirectory(dirname(this.#target.path));
       }
-      await renameInto(this.#temporary, this.#path);
-      if (durable) await syncDirectory(dirname(this.#path));
+      await renameInto(this.#target.temporary, this.#target.path);
+      if (durable) await syncDirectory(dirname(this.#target.path));
       this.#state = 'committed';
       await this.#file.close();
     } catch (cause) {
-      const failure = diskError(`finish ${this.#path}`, cause);
+      const failure = diskError(`finish ${this.#target.path}`, cause);
       this.#failure = failure;
       if (this.#state !== 'committed') {
         this.#state = 'aborted';
@@ -292,7 +380,7 @@ class DirectoryWriter implements NarFileWriter {
     await this.#writes;
     try {
       await this.#file.close();
-      await unlink(this.#temporary);
+      await unlink(this.#target.temporary);
     } finally {
       this.#open.delete(this.#abort);
     }

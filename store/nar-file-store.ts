@@ -22,6 +22,13 @@ export interface NarFileStore {
   remove(name: string): Promise<void>;
   /** The committed files, in no particular order. Files that come or go meanwhile may be missed. */
   list(): AsyncIterable<NarFileListing>;
+  /**
+   * Goes on with a file that was left unfinished: what is in it may be anything, and is to be looked at and cut. `undefined` when there is none.
+   * Missing where nothing unfinished is kept.
+   */
+  resume?(name: string): Promise<ResumedWriter | undefined>;
+  /** Removes unfinished files that were written last so long ago. Gives the bytes of the others. */
+  tidyUnfinished?(olderThanMs: number): Promise<number>;
   /** Aborts the writers and closes the handles that are still open. May be called twice. */
   close(): Promise<void>;
 }
@@ -64,8 +71,16 @@ export interface NarFileWriter {
   read(position: number, lengthBytes: number): Promise<Buffer>;
   /** Makes the file durable and visible under its name. May be called twice; throws after a failed write. */
   commit(options?: CommitOptions): Promise<void>;
+  /** Gives up, and leaves what was written to be gone on with, where that is possible. Otherwise as `abort`. */
+  suspend?(): Promise<void>;
   /** Gives up and leaves no trace. Nothing happens after `commit`. May be called twice. */
   abort(): Promise<void>;
+}
+
+/** A writer that begins with what is there. */
+export interface ResumedWriter extends NarFileWriter {
+  /** Throws away what comes after so many bytes. Before anything is written. */
+  cut(sizeBytes: number): Promise<void>;
 }
 
 /** Throws `path-escapes` unless `name` is the canonical name of a NAR file. */

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { open, rm, stat, utimes } from 'node:fs/promises';
+import { mkdir, open, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -179,6 +179,31 @@ t.test('mirrors of one seeder', async (t) => {
         'what was there is not fetched again',
       );
       t.equal(mirror.status().quota.heldBytes, leaf.narFile.length + root.narFile.length);
+    },
+  );
+
+  await t.test(
+    'a file that was half fetched when the mirror was killed is gone on with where it is right',
+    async (t) => {
+      const tmp = join(lab.dir, 'half', 'nar-files', 'tmp');
+      await mkdir(tmp, { recursive: true });
+      // A piece and a half, and then something else; of the other one nothing is right.
+      const half = Buffer.concat([root.narFile.subarray(0, 90_000), Buffer.alloc(10_000, 'x')]);
+      await writeFile(join(tmp, `3-${nameOf(root)}`), half);
+      await writeFile(join(tmp, `left-${nameOf(leaf)}`), Buffer.alloc(200_000, 'x'));
+      const mirror = await lab.mirror('half', [seeder.url], { select });
+      await until(holds(mirror, 2));
+      t.ok(await hasAll(mirror, [leaf, root]));
+      t.equal(
+        mirror.status().fetching.bytes.swarm,
+        root.narFile.length + leaf.narFile.length - 65_536,
+        'the piece that was right is not fetched again',
+      );
+      t.same(await readdir(tmp), []);
+      t.match(mirror.status().quota, {
+        heldBytes: root.narFile.length + leaf.narFile.length,
+        reservedBytes: 0,
+      });
     },
   );
 

@@ -54,6 +54,45 @@ t.test('chunks that come while one is written go together, in their order, howev
   await store.close();
 });
 
+t.test('what is left unfinished can be gone on with, if the store keeps it', async (t) => {
+  provesNothingStaysOpen(t);
+  const directory = await temporaryDirectory(t);
+  const other = name.replace('1.nar', '2.nar');
+  const keeps = { keepsUnfinished: true };
+  const before = await openDirectoryStore(directory, keeps);
+  const killed = await before.create(name);
+  await killed.write(Buffer.from('killed'));
+  const shorter = await before.create(name);
+  await shorter.write(Buffer.from('kil'));
+  const stopped = await before.create(other);
+  await stopped.write(Buffer.from('stopped'));
+  await stopped.suspend?.();
+  await stopped.suspend?.();
+  await t.rejects(stopped.write(Buffer.from('x')), { code: 'store-failed' });
+  const again = await before.resume?.(other);
+  t.equal(again?.sizeBytes, 7, 'in the same process');
+  await again?.suspend?.();
+  await writeFile(join(directory, 'tmp', '9-no-nar-file'), 'x');
+  await mkdir(join(directory, 'tmp', 'folder'));
+
+  const after = await openDirectoryStore(directory, keeps);
+  t.same((await readdir(join(directory, 'tmp'))).sort(), [`left-${name}`, `left-${other}`]);
+  t.equal(await after.tidyUnfinished?.(60_000), 13);
+  const writer = await after.resume?.(name);
+  t.equal(writer?.sizeBytes, 6);
+  t.equal(await after.resume?.(name), undefined, 'by one only');
+  t.equal((await writer?.read(0, 6))?.toString(), 'killed');
+  await writer?.cut(4);
+  await writer?.write(Buffer.from('ed'));
+  await writer?.commit();
+  const handle = await after.open(name);
+  t.equal((await handle?.read(0, handle.sizeBytes))?.toString(), 'killed');
+  t.equal(await after.tidyUnfinished?.(0), 0);
+  t.same(await readdir(join(directory, 'tmp')), []);
+  await after.close();
+  await before.close();
+});
+
 t.test('aborted writers leave nothing in the directory', async (t) => {
   provesNothingStaysOpen(t);
   const directory = await temporaryDirectory(t);
