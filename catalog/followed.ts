@@ -12,7 +12,7 @@ import {
   sha256FromDigest,
   sha256ToDigest,
 } from '../nar/hash.ts';
-import { nix32Decode, nix32Encode } from '../nar/nix32.ts';
+import { nix32DecodeInto, nix32Encode } from '../nar/nix32.ts';
 import { type PublicKey, parsePublicKey } from '../nar/signature.ts';
 import type { StoreHash } from '../nar/store-path.ts';
 import { catalogPageMax } from './catalog-reader.ts';
@@ -56,6 +56,8 @@ export class FollowedCatalog {
   readonly #sql: Statements;
   #head: CatalogHead | undefined;
   #keys: { head: CatalogHead; keys: PublicKey[] } | undefined;
+  /** Of a store path; the same bytes each time, as making new ones takes as long as a look into the index. */
+  readonly #storeHash = Buffer.alloc(20);
   /** While there is a transaction that reads. */
   #turn: NodeJS.Immediate | undefined;
 
@@ -83,15 +85,17 @@ export class FollowedCatalog {
 
   narInfo(storeHash: StoreHash): { text: string; fileHash: Sha256 } | undefined {
     this.#readInTurn();
-    const row = this.#get('narInfo', nix32Decode(storeHash));
+    nix32DecodeInto(storeHash, this.#storeHash);
+    const row = this.#get('narInfo', this.#storeHash);
     return row && { text: textOf(row, 'text'), fileHash: sha256FromDigest(digestOf(row, 'file_hash')) };
   }
 
   /** Its text alone, for half: blobs are dear. */
   narInfoText(storeHash: StoreHash): string | undefined {
     this.#readInTurn();
-    const row = this.#get('narInfoText', nix32Decode(storeHash));
-    return row && textOf(row, 'text');
+    nix32DecodeInto(storeHash, this.#storeHash);
+    const row = attempt('reading the followed catalog', () => this.#sql.narInfoText.get(this.#storeHash));
+    return row === undefined ? undefined : textIn(row);
   }
 
   /** As it was signed; whether by a key that is trusted is not known here. */
@@ -227,7 +231,7 @@ export class FollowedCatalog {
   /** In one transaction with whatever else is asked in this turn of the event loop: to begin and end one takes as long as to read a narinfo. */
   #readInTurn(): void {
     if (this.#turn !== undefined) return;
-    if (!this.#db.isTransaction) attempt('reading the followed catalog', () => this.#db.exec('BEGIN'));
+    if (!this.#db.isTransaction) attempt('reading the followed catalog', () => this.#sql.begin.run());
     this.#turn = setImmediate(() => this.#endTurn());
   }
 
@@ -236,7 +240,7 @@ export class FollowedCatalog {
     clearImmediate(this.#turn);
     this.#turn = undefined;
     try {
-      this.#db.exec('COMMIT');
+      this.#sql.commit.run();
     } catch {
       // Nothing was written. Whoever reads next goes on in it, and is told what is wrong.
     }
@@ -260,7 +264,12 @@ type Value = string | number | Uint8Array;
 type Statements = ReturnType<typeof prepareStatements>;
 
 function prepareStatements(db: DatabaseSync) {
+  const narInfoText = db.prepare('SELECT text FROM narinfo WHERE store_hash = ?');
+  // Without the names of the columns a row takes a fifth less.
+  narInfoText.setReturnArrays(true);
   return {
+    begin: db.prepare('BEGIN'),
+    commit: db.prepare('COMMIT'),
     state: db.prepare('SELECT value FROM state WHERE key = ?'),
     putState: db.prepare(
       'INSERT INTO state VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value',
@@ -272,7 +281,7 @@ function prepareStatements(db: DatabaseSync) {
     narInfo: db.prepare(
       'SELECT n.text, f.file_hash FROM narinfo n JOIN nar_file f ON f.ordinal = n.ordinal WHERE n.store_hash = ?',
     ),
-    narInfoText: db.prepare('SELECT text FROM narinfo WHERE store_hash = ?'),
+    narInfoText,
     narFile: db.prepare(`
       SELECT file_hash, file_size, compression, nar_hash, nar_size, info_hash, nar_info_hash, sigs
       FROM nar_file WHERE file_hash = ?`),
@@ -295,6 +304,11 @@ function prepareStatements(db: DatabaseSync) {
       'SELECT file_hash, time, reason FROM revocation WHERE file_hash > ? ORDER BY file_hash LIMIT ?',
     ),
   };
+}
+
+/** `row` is an array. */
+function textIn(row: Row): string {
+  return textOf(row, '0');
 }
 
 function pageSize(limit: number): number {
