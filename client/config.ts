@@ -91,6 +91,8 @@ export interface ClientLimits extends RaceLimits {
   /** Narinfos kept in memory, those of a large closure, and the characters of them together: 3 KiB each parsed, so 32 MiB at most. */
   narInfosInMemory: number;
   narInfosInMemoryCharacters: number;
+  /** Of those of views that left the memory: that they are written down, so that they are not again. 100 bytes each. */
+  narInfosWritten: number;
   /** Paths kept that no source has, 100 bytes each. */
   absentPaths: number;
   /** For finding torrent and peers while HTTP runs, and the longest for which bytes are held meanwhile: a good catalog takes a tenth. */
@@ -195,6 +197,7 @@ export const defaultLimits: Readonly<ClientLimits> = {
   narInfoAbsentMs: 10_000,
   narInfosInMemory: 5_000,
   narInfosInMemoryCharacters: 16 * 1024 * 1024,
+  narInfosWritten: 40_000,
   absentPaths: 10_000,
   resolveBudgetMs: 500,
   resolvePatienceMs: 5_000,

@@ -1,4 +1,7 @@
-/** In memory: the narinfos that were given out lately, and the store paths that nobody had a moment ago. */
+/**
+ * In memory: the narinfos that were given out lately, of more of them that they need not be written down again, and the store paths that nobody had
+ * a moment ago.
+ */
 
 import type { StoreHash } from '../../nar/store-path.ts';
 import type { ClientLimits } from '../config.ts';
@@ -23,6 +26,9 @@ interface Kept extends Ready {
   readonly inserts: number;
 }
 
+/** One of a view that is not in memory any more: as long as the view is the same, it says the same again. */
+type Written = Pick<Kept, 'version' | 'inserts'>;
+
 /** Of the views, and when all sources said that they do not have it; `undefined` when it must be asked for. */
 type Absent = { readonly version: number; readonly atMs: number } | undefined;
 
@@ -33,6 +39,7 @@ export interface NarInfoCacheOptions {
     | 'narInfoAbsentMs'
     | 'narInfosInMemory'
     | 'narInfosInMemoryCharacters'
+    | 'narInfosWritten'
     | 'absentPaths'
     | 'narInfos'
   >;
@@ -48,6 +55,8 @@ export class NarInfoCache {
   /** The least recently used first. */
   readonly #kept = new Map<StoreHash, Kept>();
   #characters = 0;
+  /** The oldest first. */
+  readonly #written = new Map<StoreHash, Written>();
   readonly #absent = new Map<StoreHash, Absent>();
 
   constructor(options: NarInfoCacheOptions) {
@@ -58,12 +67,11 @@ export class NarInfoCache {
   ready(storeHash: StoreHash): Ready | 'absent' | undefined {
     const kept = this.#kept.get(storeHash);
     if (kept === undefined) return this.#isAbsent(storeHash) ? 'absent' : undefined;
-    const { inserts, limits, version } = this.#options;
+    const { version } = this.#options;
     const holds =
       kept.version === version() &&
       (kept.kind === 'viewed' || this.isFresh(kept.atMs)) &&
-      // What is used again and again is written again before the state forgets it.
-      inserts() - kept.inserts <= limits.narInfos / 4;
+      this.#isRemembered(kept);
     this.#kept.delete(storeHash);
     if (!holds) {
       this.#characters -= kept.given.narInfo.text.length;
@@ -78,16 +86,27 @@ export class NarInfoCache {
     const { inserts, limits } = this.#options;
     this.forget(given.storeHash);
     this.#absent.delete(given.storeHash);
-    this.#kept.set(given.storeHash, { kind, given, version, atMs, inserts: inserts() });
+    const written = this.#written.get(given.storeHash);
+    // Not when it was kept again, as it need not have been written again.
+    const since =
+      written !== undefined && this.isWritten(given.storeHash, version) ? written.inserts : inserts();
+    this.#kept.set(given.storeHash, { kind, given, version, atMs, inserts: since });
     this.#characters += given.narInfo.text.length;
     while (
       this.#kept.size > limits.narInfosInMemory ||
       this.#characters > limits.narInfosInMemoryCharacters
     ) {
-      const oldest = this.#kept.keys().next();
-      if (oldest.done) break;
-      this.forget(oldest.value);
+      const [oldest] = this.#kept.values();
+      if (oldest === undefined) break;
+      this.forget(oldest.given.storeHash);
+      if (oldest.kind === 'viewed') this.#putWritten(oldest);
     }
+  }
+
+  /** Whether what a view says of a path was written down when this version of the views said it. */
+  isWritten(storeHash: StoreHash, version: number): boolean {
+    const written = this.#written.get(storeHash);
+    return written?.version === version && this.#isRemembered(written);
   }
 
   /** All sources said that they do not have it. `version`: of the views before they were looked at. */
@@ -98,6 +117,7 @@ export class NarInfoCache {
   /** It turned out to be out of date: `mustAsk` until it is kept again. */
   distrust(storeHash: StoreHash): void {
     this.forget(storeHash);
+    this.#written.delete(storeHash);
     this.#putAbsent(storeHash, undefined);
   }
 
@@ -116,6 +136,19 @@ export class NarInfoCache {
     if (kept === undefined) return;
     this.#kept.delete(storeHash);
     this.#characters -= kept.given.narInfo.text.length;
+  }
+
+  /** What is used again and again is written again before the state forgets it. */
+  #isRemembered({ inserts }: Written): boolean {
+    return this.#options.inserts() - inserts <= this.#options.limits.narInfos / 4;
+  }
+
+  #putWritten({ given, version, inserts }: Kept): void {
+    this.#written.delete(given.storeHash);
+    this.#written.set(given.storeHash, { version, inserts });
+    const oldest = this.#written.keys().next();
+    if (this.#written.size > this.#options.limits.narInfosWritten && !oldest.done)
+      this.#written.delete(oldest.value);
   }
 
   #isAbsent(storeHash: StoreHash): boolean {

@@ -300,8 +300,15 @@ export class NarInfoFinder {
       give(given);
     };
     // An absolute URL that is left as it is leads past us; there is nothing to remember.
-    if (urlKey === '') written();
+    if (urlKey === '' || (local === narInfo && this.#isWritten(storeHash, kind, version))) written();
     else state.giveThen(given, written);
+  }
+
+  /** With its own URL, which means nothing else, and of the same view, it is the same as when it was written down. */
+  #isWritten(storeHash: StoreHash, kind: Ready['kind'], version: number): boolean {
+    return (
+      kind === 'viewed' && this.#options.state.urlsAreHashes && this.#cache.isWritten(storeHash, version)
+    );
   }
 
   #sayUnwritten(error: unknown): void {

@@ -138,7 +138,8 @@ export class GivenNarInfos {
 
   /** The same without a promise: `written` is called at the end of the turn, and must not throw. */
   giveThen(given: GivenNarInfo, written: (error?: unknown) => void): void {
-    const { storeHash, urlKey, narInfo } = given;
+    const { storeHash, narInfo } = given;
+    const urlKey = copyOf(given.urlKey);
     const entry: Entry = { storeHash, urlKey, used: this.#now(), given, place: undefined };
     this.#giving.push(entry);
     this.#told.push(written);
@@ -338,6 +339,11 @@ export class GivenNarInfos {
     if (this.#byUrl.get(urlKey) === entry) this.#byUrl.delete(urlKey);
     if (this.#byStoreHash.get(storeHash) === entry) this.#byStoreHash.delete(storeHash);
   }
+}
+
+/** What was cut out of a narinfo keeps all of it in memory. */
+function copyOf(text: string): string {
+  return Buffer.from(text).toString();
 }
 
 /** Before there was a journal, what waits was in a table. */

@@ -101,3 +101,29 @@ t.test('both kinds are bounded, and the least recently used go first', async (t)
   t.notOk(small.ready(a.storeHash));
   t.ok(small.ready(c.storeHash));
 });
+
+t.test('of what left the memory it is known for how long it need not be written down again', async (t) => {
+  const { cache, world } = made({ narInfosInMemory: 1, narInfosWritten: 2, narInfos: 400 });
+  const [a, b, c, d] = ['a', 'b', 'c', 'd'].map(givenOf);
+  if (a === undefined || b === undefined || c === undefined || d === undefined)
+    throw new Error('unreachable');
+  for (const each of [a, b]) cache.keep({ kind: 'viewed', given: each }, 1, world.nowMs);
+  t.equal(cache.ready(a.storeHash), undefined);
+  t.ok(cache.isWritten(a.storeHash, 1));
+  t.notOk(cache.isWritten(a.storeHash, 2), 'the views are others');
+  // Read again, and not written again.
+  world.inserts = 60;
+  for (const each of [a, c]) cache.keep({ kind: 'viewed', given: each }, 1, world.nowMs);
+  t.ok(cache.isWritten(a.storeHash, 1));
+  world.inserts = 101;
+  t.notOk(cache.isWritten(a.storeHash, 1), 'the state may forget it');
+  cache.keep({ kind: 'viewed', given: d }, 1, world.nowMs);
+  t.ok(cache.isWritten(c.storeHash, 1));
+  cache.keep({ kind: 'cached', given: b }, 1, world.nowMs);
+  t.ok(cache.isWritten(d.storeHash, 1));
+  t.notOk(cache.isWritten(a.storeHash, 1), 'only so many are known');
+  cache.distrust(d.storeHash);
+  t.notOk(cache.isWritten(d.storeHash, 1));
+  cache.keep({ kind: 'viewed', given: a }, 1, world.nowMs);
+  t.notOk(cache.isWritten(b.storeHash, 1), 'what a source gave may be another the next time');
+});

@@ -6,6 +6,7 @@ import type { CatalogTransport } from '../../catalog/follow.ts';
 import type { CatalogRecord } from '../../catalog/record.ts';
 import { signTorrentInfo } from '../../catalog/torrentinfo.ts';
 import { Views, type ViewsOptions } from '../../client/narinfo/views.ts';
+import { ClientState } from '../../client/state/state.ts';
 import { NarswarmError } from '../../nar/errors.ts';
 import { secretKeyFromSeed } from '../../nar/signature.ts';
 import { storeHashOf } from '../../nar/store-path.ts';
@@ -135,6 +136,54 @@ t.test(
     const views = await opened(t, t.testdir(), { transports: [transport], names: ['nixos-99.99'] });
     t.match(views.status(), [{ paths: 0, error: /no view nixos-99.99/ }]);
     await t.rejects(opened(t, t.testdir(), { names: ['../x'] }), { code: 'config-invalid' });
+  },
+);
+
+t.test(
+  'a narinfo of a view is written down once, also when it left the memory, and known for good',
+  async (t) => {
+    const lab = await Lab.open(t);
+    const nars = ['one', 'two', 'three'].map((name) => madeNar({ name, sizeBytes: 1_000 }));
+    const log = new MadeLog();
+    log.keys = [catalogKey];
+    log.signers = [catalogKey];
+    const records = nars.flatMap((nar): CatalogRecord[] => [
+      { kind: 'torrentinfo', text: torrentInfoText(nar) },
+      { kind: 'narinfo', fileHash: nar.fileHash, text: nar.narInfo.text },
+    ]);
+    const view = await log.addView('nixos-26.05', records);
+    const head = log.head();
+    const catalog = await lab.catalog(nars);
+    catalog.intercept = ({ url = '' }, response) => {
+      if (url === '/catalog/head') response.end(head);
+      else if (url === `/catalog/${view.sha256}.segment.zst`) response.end(log.files.get(view.sha256));
+      else return false;
+      return true;
+    };
+    const dataDir = join(lab.dir, 'data');
+    const options = { dataDir, views: ['nixos-26.05'], limits: { narInfosInMemory: 1 } };
+    const client = await lab.client([], [catalog], options);
+    await until(() => /"paths":3/.test(JSON.stringify(client.status())));
+    const ask = async (): Promise<void> => {
+      for (const nar of nars)
+        t.equal((await get(client.url, `${nar.storeHash}.narinfo`)).body.toString(), nar.narInfo.text);
+    };
+    await ask();
+    const journal = join(dataDir, 'client.sqlite-given');
+    const before = (await readFile(journal)).length;
+    await ask();
+    // Emptied, if the machine was busy for so long.
+    t.ok((await readFile(journal)).length <= before);
+    t.match(client.status(), { narinfos: { viewed: 6 } });
+    await client.close();
+    const state = new ClientState({
+      path: join(dataDir, 'client.sqlite'),
+      narInfos: 1_000,
+      torrents: 1,
+      clock: Date.now,
+    });
+    for (const nar of nars) t.equal(state.givenByUrl(nar.narInfo.url)?.narInfo.text, nar.narInfo.text);
+    state.close();
   },
 );
 
