@@ -19,15 +19,26 @@ import { cpuSecondsOf } from './process-cost.ts';
 import type { Row } from './table.ts';
 
 const viewName = 'made-view';
-/** Store paths of the view: a NixOS system with a desktop. */
-const paths = 4_000;
+/** Store paths of the view: a NixOS system with a desktop, and more than are kept in memory. */
+const usualPaths = 4_000;
+const manyPaths = 20_000;
 /** Connections, as Nix's http-connections. */
 const connections = 25;
-/** Times that each is asked for again. */
-const again = 16;
+/** Requests for what was asked for before. */
+const againRequests = 64_000;
 const goalPerSecond = 10_000;
+/** Before this process is kept on one. */
+const cores = availableParallelism();
 
 export async function narInfo({ dir }: { dir: string }): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (const paths of [usualPaths, manyPaths])
+    rows.push(...(await narInfosOf(paths, join(dir, String(paths)))));
+  return rows;
+}
+
+async function narInfosOf(paths: number, dir: string): Promise<Row[]> {
+  const again = Math.floor(againRequests / paths);
   const log = new MadeLog();
   log.time = Math.floor(Date.now() / 1000);
   const records = Array.from({ length: paths }, (_none, number) => madeRecords(number));
@@ -127,7 +138,7 @@ async function serve(log: MadeLog): Promise<Server> {
 
 /** Keeps all threads of the client on one core and this process off it, where the system lets us. */
 async function onOneCore(client: Program): Promise<boolean> {
-  if (availableParallelism() < 2) return false;
+  if (cores < 2) return false;
   const pin = (core: number, pid: number | undefined) =>
     promisify(execFile)('taskset', ['-a', '-p', '-c', String(core), String(pid)]);
   try {
