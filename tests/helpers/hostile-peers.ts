@@ -96,7 +96,7 @@ export function hostilePeers(torrent: Torrent): Record<string, HostilePeer> {
       greets: (line) => line.say(encodeBitfield(Buffer.alloc(pieces / 8 - 1, 0xff)), unchoke),
     },
     'a message that is declared with 4 GiB': wrong(Buffer.from([0xff, 0xff, 0xff, 0xff, 20])),
-    'a block that is declared with 1 MiB': wrong(Buffer.from([0, 0x10, 0, 9, 7]), Buffer.alloc(8)),
+    'a block that is declared with 16 MiB': wrong(Buffer.from([1, 0, 0, 9, 7]), Buffer.alloc(8)),
     'an extended handshake that nests ten thousand deep': wrong(
       encodeExtended(0, Buffer.concat([Buffer.alloc(10_000, 'l'), Buffer.alloc(10_000, 'e')])),
     ),
