@@ -24,7 +24,10 @@ export class UnfinishedFiles {
   /** Of what is in `directory` the largest for each name stays; all else there is removed. */
   static async open(directory: string): Promise<UnfinishedFiles> {
     const unfinished = new UnfinishedFiles();
-    for (const entry of await readdir(directory, { withFileTypes: true })) {
+    const entries = await readdir(directory, { withFileTypes: true });
+    // First what has its name already: what comes after takes its place, or goes.
+    entries.sort((a, b) => Number(isLeft(b.name)) - Number(isLeft(a.name)));
+    for (const entry of entries) {
       const path = join(directory, entry.name);
       const name = /^(?:left|\d+)-(.*)$/.exec(entry.name)?.[1] ?? '';
       if (!entry.isFile() || parseNarFileName(name) === undefined) {
@@ -63,4 +66,8 @@ export class UnfinishedFiles {
     }
     return bytes;
   }
+}
+
+function isLeft(name: string): boolean {
+  return name.startsWith(`${leftPrefix}-`);
 }

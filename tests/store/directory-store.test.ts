@@ -192,3 +192,22 @@ function mountMissing(): string | false {
     rmdirSync(directory);
   }
 }
+
+t.test('of what two processes left of one file, the larger part stays, whichever it is', async (t) => {
+  provesNothingStaysOpen(t);
+  for (const [older, newer] of [
+    ['longer', 'new'],
+    ['old', 'longer'],
+  ] as const) {
+    const directory = await temporaryDirectory(t);
+    await mkdir(join(directory, 'tmp'));
+    await writeFile(join(directory, 'tmp', `left-${name}`), older);
+    await writeFile(join(directory, 'tmp', `1-${name}`), newer);
+    const store = await openDirectoryStore(directory, { keepsUnfinished: true });
+    t.same(await readdir(join(directory, 'tmp')), [`left-${name}`]);
+    const writer = await store.resume?.(name);
+    t.equal((await writer?.read(0, 6))?.toString(), 'longer');
+    await writer?.abort();
+    await store.close();
+  }
+});
