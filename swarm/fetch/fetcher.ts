@@ -225,7 +225,7 @@ export class TorrentFetch implements AsyncIterable<VerifiedPiece>, FetchPeerEven
   blockEnds(peer: FetchPeer, block: BlockRequest): void {
     const piece = this.#window.filled(peer.key, block);
     this.#progress.useful(block.lengthBytes);
-    if (this.#peers.size > 1) {
+    if (this.#peers.size > 1 && this.#window.isHere(block)) {
       for (const other of this.#peers.values()) if (other !== peer) other.noLongerNeeds(block);
     }
     if (piece !== undefined) this.#check(block.index, piece);

@@ -260,12 +260,27 @@ export class PieceWindow {
   filled(peer: string, request: BlockRequest): Buffer | undefined {
     const piece = this.#piece(request.index);
     const came = this.#arriving.end(peer, piece, request);
-    if (piece === undefined || came.length === 0) return undefined;
+    if (piece === undefined) return undefined;
     for (const block of came) this.#fill(peer, piece, block);
+    this.#wantLost(peer, piece, request);
+    if (came.length === 0) return undefined;
     if (piece.missing > 0) return undefined;
     piece.check = 'due';
     this.#due++;
     return piece.bytes;
+  }
+
+  /** Blocks that were wanted anew while this peer sent them, so that their beginning is lost: it owes them no more. */
+  #wantLost(peer: string, piece: ActivePiece, request: BlockRequest): void {
+    for (let block = firstBlock(request); block < endBlock(request); block++) {
+      if (piece.blocks[block] === asked && piece.askedOf[block] === peer) this.#want(piece, block);
+    }
+  }
+
+  /** Whether nobody needs to send this any more. */
+  isHere(request: BlockRequest): boolean {
+    const { blocks } = this.#piece(request.index) ?? {};
+    return blocks?.subarray(firstBlock(request), endBlock(request)).every((state) => state === here) ?? true;
   }
 
   #fill(peer: string, piece: ActivePiece, block: number): void {

@@ -425,3 +425,23 @@ t.test('the memory of a piece that was given back is used again, for whole piece
   window.deliver();
   t.equal(window.deliver()?.bytes.buffer, first?.bytes.buffer);
 });
+
+t.test('a block that was on its way when its piece was wanted anew is asked for again', async (t) => {
+  const window = new PieceWindow(file.torrent, { first: 0, end: 2 }, 2 * pieceBytes);
+  const [first, ...others] = take(window, 'a', 4);
+  assert.ok(first);
+  for (const block of others) give(window, 'a', block);
+  // Both send the first one; the liar is done before.
+  window.begin('a', first);
+  window.write('a', first, rightBytes(first).subarray(0, 10), 0);
+  const result = give(window, 'liar', first, spoilt(rightBytes(first)));
+  t.equal(result?.kind, 'spoilt');
+  const again = take(window, 'a', 4);
+  t.equal(again.length, 4);
+  window.write('a', first, rightBytes(first).subarray(10), 10);
+  window.filled('a', first);
+  // What was on its way was not asked for a second time, and was all that comes of it.
+  for (const block of again.slice(1)) give(window, 'a', block);
+  const [left] = take(window, 'a', 1);
+  t.same(left, first);
+});
