@@ -98,12 +98,10 @@ export class BlockSender {
     this.#queuedBytes = 0;
   }
 
-  /** The connection is gone. */
+  /** The connection is gone. What is being read or written for it is held until that ends, or peers that come and leave would hold any amount. */
   stop(): void {
     this.#stopped = true;
     this.drain();
-    this.#options.budget.heldBytes -= this.#heldBytes;
-    this.#heldBytes = 0;
   }
 
   /** Bytes of the requests that wait. */
@@ -212,6 +210,7 @@ export class BlockSender {
       const data = await torrent.read(this.#position(first), bytes, memory);
       if (this.#stopped) {
         done();
+        this.#hold(-heldBytes);
         return;
       }
       if (data.length !== bytes)
@@ -219,6 +218,7 @@ export class BlockSender {
       this.#reading = false;
       this.#write(batch, data, isStartOf(memory, data), heldBytes, done);
     } catch (error) {
+      this.#hold(-heldBytes);
       if (!this.#stopped) failed(error);
       return;
     }
@@ -237,8 +237,8 @@ export class BlockSender {
     const startedMs = clock();
     const flushed = (error?: Error | null): void => {
       done();
-      if (this.#stopped) return;
       this.#hold(-heldBytes);
+      if (this.#stopped) return;
       this.#windowBytes = this.#nextWindow(clock() - startedMs);
       if (error) return;
       sent(data.length);

@@ -247,7 +247,7 @@ export class SeedConnection {
         this.#guard(() => uploaded(infoHash, bytes));
         if (this.#state === 'ending' && sender.idle) this.#finish();
       },
-      refused: (blocks) => peer.refuse(blocks),
+      refused: (blocks) => this.#guard(() => peer.refuseLarge(blocks)),
       failed: (error) => {
         this.destroy('read-failed');
         fault(error);

@@ -171,6 +171,12 @@ export class SeedPeer implements WireVisitor, DealtPeer {
     if (fast && blocks.length > 0) write(encodeRejects(blocks));
   }
 
+  /** The same for those that it knows not to ask for now, or learns it from this. */
+  refuseLarge(blocks: readonly BlockRequest[]): void {
+    for (let count = 0; count < blocks.length; count++) this.#countChatter();
+    this.refuse(blocks);
+  }
+
   keepAlive(): void {
     this.#countChatter();
     if (this.#keepAlives >= this.#options.limits.keepAlivesMax) return;

@@ -228,6 +228,23 @@ t.test('a large block is refused where there is a rate, and while others hold mu
   }
 });
 
+t.test('who asks for large blocks again and again although they are refused is left', async (t) => {
+  const limits = { chatterPerMinuteMax: 50 };
+  const { server, source } = await seeding(t, [], { upload: { bytesPerSecond: 64 * mebibyte }, limits });
+  const held = await source.add(2 * mebibyte);
+  const torrent = cutInto(held.torrent, held.bytes, mebibyte);
+  source.held.set(torrent.infoHash, { ...held, torrent });
+  const peer = RawPeer.open(server.port, torrent);
+  peer.send(encodeSimple('interested'));
+  await peer.hears('unchoke');
+  const large = { index: 0, begin: 0, lengthBytes: mebibyte };
+  peer.send(encodeRequests(Array.from({ length: 30 }, () => large)));
+  await peer.hears(`reject 0 0 ${mebibyte}`);
+  peer.send(encodeRequests(Array.from({ length: 30 }, () => large)));
+  await peer.closed;
+  t.equal(server.status().violations, 1);
+});
+
 t.test('a large block is given at once where there is none', async (t) => {
   const { server, source } = await seeding(t, []);
   const held = await source.add(2 * mebibyte);

@@ -291,6 +291,24 @@ t.test('many peers that do not read stay within the budget, and leave room for t
   t.equal(server.status().unsentBytes, 0);
 });
 
+t.test('what is still being read for peers that have left counts until it is here', async (t) => {
+  const { server, source, one } = await hostileTest(t, 1024 * kib);
+  const disk = Promise.withResolvers<void>();
+  t.teardown(() => disk.resolve());
+  source.onRead = () => disk.promise;
+  for (let count = 1; count <= 3; count++) {
+    const peer = await unchoked(server, one);
+    peer.send(encodeRequest(block));
+    await statusWhere(server, ({ unsentBytes }) => unsentBytes === count * block.lengthBytes);
+    await peer.destroy();
+    await allGone(server);
+  }
+  t.equal(server.status().unsentBytes, 3 * block.lengthBytes);
+  disk.resolve();
+  await statusWhere(server, ({ unsentBytes }) => unsentBytes === 0);
+  await downloadHonestly(server, one);
+});
+
 t.test('a peer that asks for answers and does not read them is no longer read from', async (t) => {
   const limits = {
     controlBacklogMaxBytes: 4 * kib,
