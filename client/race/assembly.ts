@@ -7,7 +7,7 @@
  */
 
 import { createHash } from 'node:crypto';
-import { NarswarmError } from '../../nar/errors.ts';
+import { isNarswarmError, NarswarmError } from '../../nar/errors.ts';
 import { type Sha256, sha256FromDigest } from '../../nar/hash.ts';
 import type { NarFileWriter } from '../../store/nar-file-store.ts';
 import { type HashThread, hashInPlace, type RunningSha256 } from '../../swarm/fetch/hash-thread.ts';
@@ -164,10 +164,26 @@ export class Assembly {
     if (sizeBytes !== undefined && this.#appended !== sizeBytes) {
       throw new NarswarmError('file-size-mismatch', `${this.#appended} bytes, not ${sizeBytes}`);
     }
-    const found = sha256FromDigest(await this.#sha256().digest());
+    const found = sha256FromDigest(await this.#digest());
     if (found !== fileHash)
       throw new NarswarmError('file-hash-mismatch', `FileHash is ${found}, not ${fileHash}`);
     this.#finished();
+  }
+
+  /** A thread that has died knows nothing any more: all of it is hashed again, here. */
+  async #digest(): Promise<Buffer> {
+    try {
+      return await this.#sha256().digest();
+    } catch (error) {
+      if (!isNarswarmError(error, 'verify-crashed')) throw error;
+    }
+    const running = createHash('sha256');
+    for (let at = 0; at < this.#appended; ) {
+      const part = await this.#read(at, Math.min(recentBytes, this.#appended - at), false);
+      running.update(part);
+      at += part.length;
+    }
+    return running.digest();
   }
 
   #finished(): void {
@@ -214,13 +230,13 @@ export class Assembly {
     if (chunk.start < this.#recentStart) this.#reuse(chunk);
   }
 
-  /** All of these bytes, released or not. They must have been appended. */
+  /** A copy of all of these bytes, released or not: their own memory is used again from here. They must have been appended. */
   async readAppended(position: number, lengthBytes: number): Promise<Buffer> {
     const parts: Buffer[] = [];
     for (let at = position; at < position + lengthBytes; at += parts.at(-1)?.length ?? 0) {
       parts.push(await this.#read(at, position + lengthBytes - at, false));
     }
-    return parts.length === 1 && parts[0] ? parts[0] : Buffer.concat(parts);
+    return Buffer.concat(parts);
   }
 
   async #read(position: number, length: number, lend: boolean): Promise<Buffer> {

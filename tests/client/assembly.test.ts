@@ -174,3 +174,38 @@ t.test('a large file is hashed by the thread, and memory is used again once nobo
     t.ok(memory.size < 20, `${memory.size} pieces of memory`);
   }
 });
+
+t.test('when the thread that hashed it dies, a file is hashed again from its first byte', async (t) => {
+  const bytes = pseudoRandom('crashed', 9_000_000);
+  const hashes = new HashThread();
+  t.teardown(() => hashes.close());
+  const whole = await assembly(bytes, { sizeBytes: bytes.length, checked: true, hashes });
+  for (let at = 0; at < bytes.length - 1; at += 500_000) {
+    await whole.append(bytes.subarray(at, Math.min(at + 500_000, bytes.length - 1)));
+  }
+  await t.rejects(hashes.sha1(noBytes), { code: 'verify-crashed' });
+  await whole.append(bytes.subarray(bytes.length - 1));
+  t.ok(whole.complete);
+});
+
+/** What the thread dies of. */
+const noBytes = { buffer: new SharedArrayBuffer(1) } as unknown as Uint8Array;
+
+t.test('what another file goes on with is not in memory that is used again meanwhile', async (t) => {
+  const hashes = new HashThread();
+  t.teardown(() => hashes.close());
+  const lengthBytes = 1024 * 1024;
+  const bytes = pseudoRandom('carried', 10 * lengthBytes);
+  const former = await assembly(bytes, { checked: true, hashes });
+  const first = hashes.memory.take(lengthBytes);
+  bytes.copy(first);
+  await former.append(first);
+  const next = await assembly(bytes, { checked: true, hashes });
+  await next.append(await former.readAppended(0, lengthBytes));
+  for (let at = lengthBytes; at < bytes.length; at += lengthBytes) {
+    await next.append(bytes.subarray(at, at + lengthBytes));
+  }
+  t.notOk(next.remembers(0));
+  hashes.memory.take(lengthBytes).fill(0);
+  t.ok((await former.read(0, lengthBytes)).equals(bytes.subarray(0, lengthBytes)));
+});
