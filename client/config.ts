@@ -160,7 +160,7 @@ export interface ClientLimits extends RaceLimits {
   badSourceMs: number;
   /** For asking a source's nix-cache-info before the remembered or default one is given. */
   cacheInfoBudgetMs: number;
-  /** After so many milliseconds a cache with another store directory than the rest is asked for it again: somebody may have put it right. */
+  /** After so many milliseconds a cache with another store directory than the rest, or that did not say one, is asked for it again: somebody may have put it right. */
   cacheInfoAgainMs: number;
   /** Narinfos remembered: 2 KiB each, so about 400 MiB of database at most. */
   narInfos: number;

@@ -56,12 +56,12 @@ export interface ShortRequestsOptions {
 const requestMaxBytes = 2_048;
 
 const value = '[\\t\\x20-\\x7e\\x80-\\xff]*';
-/** Host is in it, once. */
+/** Host is in it, once. There is one way only to match a line: with two, as by a space that is optional before the value, what is none takes twice as long for each line. */
 const request = new RegExp(
   [
     '^GET (/[\\x21-\\x7e]*) HTTP/1\\.1\\r\\n',
     '(?=(?:(?!host:).*\\r\\n)*host:(?:.*\\r\\n(?!host:))*\\r\\n$)',
-    `(?:(?:host|user-agent|accept|accept-encoding): ?${value}\\r\\n|connection: ?keep-alive\\r\\n)+\\r\\n$`,
+    `(?:(?:host|user-agent|accept|accept-encoding):${value}\\r\\n|connection: ?keep-alive\\r\\n)+\\r\\n$`,
   ].join(''),
   'i',
 );

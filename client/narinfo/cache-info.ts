@@ -18,10 +18,10 @@ export interface CacheInfoOptions {
   sources: HttpCache[];
   /** What a source says of itself. */
   onInfo(source: HttpCache, info: SourceInfo): void;
-  storeDirs: Pick<StoreDirs, 'current' | 'isForeign'>;
+  storeDirs: Pick<StoreDirs, 'current' | 'isForeign' | 'of'>;
   logger: Logger;
   budgetMs: number;
-  /** One that serves another store directory is asked again so often. */
+  /** One that serves another store directory, or has not said which, is asked again so often. */
   againMs: number;
   /** One that comes before others is waited for so long when one of those has answered. */
   hedgeMs: number;
@@ -39,7 +39,7 @@ export class CacheInfo {
   constructor(options: CacheInfoOptions) {
     this.#options = options;
     void this.#ask();
-    this.#again = setInterval(() => this.#askForeign(), options.againMs);
+    this.#again = setInterval(() => this.#askAgain(), options.againMs);
   }
 
   /** The text of nix-cache-info. Waits for a source only if none ever answered, and not longer than the budget. */
@@ -93,10 +93,11 @@ export class CacheInfo {
     }
   }
 
-  #askForeign(): void {
+  /** Whoever has not said which it serves is taken to serve that of the others, and has nothing to give if they are wrong. */
+  #askAgain(): void {
     const { sources, storeDirs } = this.#options;
-    const foreign = sources.filter(({ url }) => storeDirs.isForeign(url));
-    if (foreign.length > 0)
-      this.#answers = Promise.all([this.#answers, ...foreign.map((each) => this.#askOne(each))]);
+    const asked = sources.filter(({ url }) => storeDirs.isForeign(url) || storeDirs.of(url) === undefined);
+    if (asked.length > 0)
+      this.#answers = Promise.all([this.#answers, ...asked.map((each) => this.#askOne(each))]);
   }
 }

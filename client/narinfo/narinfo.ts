@@ -111,6 +111,9 @@ export class NarInfoFinder {
   findElsewhere(storeHash: StoreHash): Promise<GivenNarInfo | undefined> {
     const { counts, views } = this.#options;
     const version = views.version();
+    // First: what was found is known to the state before it is written.
+    const running = this.#finding.get(storeHash);
+    if (running !== undefined) return running;
     const recent = this.#recent(storeHash);
     if (recent !== undefined) {
       if (this.#isRevoked(recent.given)) return Promise.resolve(undefined);
@@ -118,11 +121,8 @@ export class NarInfoFinder {
       this.#cache.keep({ kind: 'cached', given: recent.given }, version, recent.atMs);
       return Promise.resolve(recent.given);
     }
-    let finding = this.#finding.get(storeHash);
-    if (finding === undefined) {
-      finding = this.#askFor(storeHash, version).finally(() => this.#finding.delete(storeHash));
-      this.#finding.set(storeHash, finding);
-    }
+    const finding = this.#askFor(storeHash, version).finally(() => this.#finding.delete(storeHash));
+    this.#finding.set(storeHash, finding);
     return finding;
   }
 

@@ -107,7 +107,9 @@ export class GivenJournal {
   /** Whoever asks has everything in another place. Throws store-failed. */
   clear(): void {
     try {
-      this.#begin();
+      // Its first line stays: a full disk may have no room to write it anew, and without it what is noted next would not be read.
+      ftruncateSync(this.#file, firstLine.length);
+      this.#end = firstLine.length;
     } catch (cause) {
       throw diskError('empty what was noted as given out', cause);
     }

@@ -7,6 +7,7 @@
  */
 
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import { NarswarmError } from '../../nar/errors.ts';
 import { type NarInfo, parseNarInfo } from '../../nar/narinfo.ts';
 import type { StoreHash } from '../../nar/store-path.ts';
 import { isNamedByHash } from '../local-url.ts';
@@ -18,6 +19,9 @@ const waitingMax = 20_000;
 
 /** Bytes of the journal: as many of 3 KiB. While it is being emptied it grows to twice as much. */
 const journalMaxBytes = 64 * 1024 * 1024;
+
+/** Nothing more is noted when so many times as much waits: then the table takes nothing, as where the database is damaged. */
+const fullFactor = 4;
 
 /** Of those that wait, the last ones are in memory as well, as Nix asks for their NAR files next: 3 KiB each. */
 const openMax = 4_000;
@@ -235,6 +239,8 @@ export class GivenNarInfos {
     } catch (error) {
       for (const entry of this.#unsaved.add(giving)) this.#forget(entry);
       for (const tell of told) tell(error);
+      this.#emptyIfTooMany(giving.length, 0);
+      this.#moveIn(quietMs);
       return;
     }
     for (const tell of told) tell();
@@ -243,6 +249,11 @@ export class GivenNarInfos {
   }
 
   #note(giving: readonly Entry[]): void {
+    if (
+      this.#waiting.length >= fullFactor * this.#waitingMax ||
+      this.#journal.bytes >= fullFactor * journalMaxBytes
+    )
+      throw new NarswarmError('store-failed', 'the database takes nothing of what is noted as given out');
     const places = this.#journal.append(
       giving.flatMap(({ given, used }) => (given === undefined ? [] : recordOfGiven(given, used))),
     );

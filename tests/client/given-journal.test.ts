@@ -1,5 +1,6 @@
 /** What is noted as given out is there after a kill at any moment; what was not written whole is not. */
 
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -121,6 +122,31 @@ t.test('emptied, it has nothing, and takes more', (t) => {
   journal.append([record(9)]);
   journal.close();
   t.same(recordsIn(path), [record(9)]);
+  t.end();
+});
+
+/** Of this process; false where it cannot be set. */
+function limitFileBytes(most: string): boolean {
+  return spawnSync('prlimit', ['--pid', `${process.pid}`, `--fsize=${most}:`]).status === 0;
+}
+
+const skip = limitFileBytes('unlimited') ? false : 'prlimit is missing';
+
+t.test('emptied on a disk that has no room, it takes what comes when there is some', { skip }, (t) => {
+  const path = journalPath(t);
+  written(path);
+  const journal = new GivenJournal(path);
+  limitFileBytes('0');
+  try {
+    journal.clear();
+  } catch (error) {
+    t.match(error, { code: 'store-failed' });
+  } finally {
+    limitFileBytes('unlimited');
+  }
+  journal.append([record(9)]);
+  journal.close();
+  t.same(recordsIn(path).at(-1), record(9));
   t.end();
 });
 

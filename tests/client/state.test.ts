@@ -53,6 +53,37 @@ t.test('what was given out is known after the program is opened again', async (t
   after.close();
 });
 
+t.test('what waits for a table that takes nothing is bounded, and moved when it does', async (t) => {
+  const path = await statePath(t);
+  const database = (sql: string): void => {
+    const db = new DatabaseSync(path);
+    db.exec(sql);
+    db.close();
+  };
+  open(path).close();
+  database(`CREATE TRIGGER refused BEFORE INSERT ON given BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END`);
+  const state = open(path, { narInfos: 80 });
+  const all = Array.from({ length: 200 }, (_none, n) => {
+    const { storeHash, narInfo } = madeNar({ name: `n${n}`, sizeBytes: 10 });
+    return { ...given, storeHash, narInfo, urlKey: narInfo.url, narUrl: narInfo.url };
+  });
+  const noted: typeof all = [];
+  for (const each of all) {
+    await state.give(each).then(
+      () => noted.push(each),
+      (error: unknown) => t.match(error, { code: 'store-failed' }),
+    );
+  }
+  t.ok(noted.length < 100, `${noted.length}`);
+  t.ok(all.every(({ urlKey }) => state.givenByUrl(urlKey) !== undefined));
+  state.close();
+  database('DROP TRIGGER refused');
+  const after = open(path, { narInfos: 80 });
+  t.teardown(() => after.close());
+  t.ok(noted.every(({ urlKey }) => after.givenByUrl(urlKey) !== undefined));
+  await until(async () => (await after.give(given).catch(() => 'refused')) === undefined);
+});
+
 t.test('it is known for good that a URL was given out which its FileHash does not name', async (t) => {
   const path = await statePath(t);
   const [named, own] = [`nar/${one.fileHash}.nar.xz`, `_narswarm/nar/${one.storeHash}/x.nar.xz`];

@@ -37,6 +37,27 @@ t.test('what most upstreams say is served, whoever says it first', async (t) => 
   t.equal(dirs(['b', 'y'], [], facts).current, '/nix/store', 'of those that are configured');
 });
 
+t.test('an upstream that could not say its store directory at the start is asked again', async (t) => {
+  const lab = await Lab.open(t);
+  const [wrong, right] = [await lab.upstream(), await lab.upstream([one])];
+  wrong.put('nix-cache-info', foreign);
+  right.put('nix-cache-info', usual);
+  let times = 0;
+  right.intercept = (request, response) => {
+    if (request.url !== '/nix-cache-info' || times++ > 0) return false;
+    response.writeHead(500).end();
+    return true;
+  };
+  const client = await lab.client([wrong, right], [], {
+    limits: { cacheInfoAgainMs: 50, narInfoAbsentMs: 0 },
+  });
+  await until(async () => {
+    const { body } = await get(client.url, 'nix-cache-info');
+    return body.toString().includes('/nix/store\n');
+  });
+  t.ok((await fetchNar(client, one)).body.equals(one.bytes));
+});
+
 t.test('a wrong store directory counts for the upstream alone that says it', async (t) => {
   const lab = await Lab.open(t);
   const [wrong, right] = [await lab.upstream([two]), await lab.upstream([one, two])];

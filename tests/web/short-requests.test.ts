@@ -127,6 +127,14 @@ t.test('only what can mean nothing else is short', async (t) => {
   }
 });
 
+t.test('many lines take no longer than others', async (t) => {
+  const lines = 'Accept: x\r\n'.repeat(28);
+  const startedMs = performance.now();
+  t.equal(shortTarget(get('/x', `${lines}X: y\r\n`)), undefined);
+  t.equal(shortTarget(get('/x', lines)), '/x');
+  t.ok(performance.now() - startedMs < 5_000);
+});
+
 t.test(
   'with anything else the connection is Node\u2019s from then on, and every request is answered in turn',
   async (t) => {
