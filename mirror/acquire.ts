@@ -9,7 +9,7 @@ import type { NarInfo } from '../nar/narinfo.ts';
 import type { NarFileStore, NarFileWriter, ResumedWriter } from '../store/nar-file-store.ts';
 import type { PeerAddress } from '../swarm/address/peer-address.ts';
 import { TorrentFetch } from '../swarm/fetch/fetcher.ts';
-import { pieceCount, pieceHashBytes, pieceSize, type Torrent } from '../swarm/torrent/torrent.ts';
+import { pieceCount, pieceHashOf, pieceSize, type Torrent } from '../swarm/torrent/torrent.ts';
 import type { HttpCache } from '../upstream/http-cache.ts';
 import type { MirrorCatalog } from './catalogs.ts';
 import type { MirrorLimits } from './config.ts';
@@ -249,8 +249,7 @@ async function cutToRight(left: ResumedWriter, torrent: Torrent): Promise<number
       const size = pieceSize(torrent, index);
       if (bytes + size > left.sizeBytes) break;
       const digest = hash('sha1', await left.read(bytes, size), 'buffer');
-      const start = index * pieceHashBytes;
-      if (!digest.equals(torrent.pieces.subarray(start, start + pieceHashBytes))) break;
+      if (!digest.equals(pieceHashOf(torrent, index))) break;
       bytes += size;
     }
     await left.cut(bytes);

@@ -2,7 +2,7 @@
 
 import { hash } from 'node:crypto';
 import { NarswarmError } from '../nar/errors.ts';
-import { pieceHashBytes, pieceSize, type Torrent } from '../swarm/torrent/torrent.ts';
+import { pieceHashOf, pieceSize, type Torrent } from '../swarm/torrent/torrent.ts';
 
 export class PieceChecker {
   readonly #torrent: Torrent;
@@ -35,9 +35,7 @@ export class PieceChecker {
 
   #take(): Buffer {
     const piece = this.#parts.length === 1 && this.#parts[0] ? this.#parts[0] : Buffer.concat(this.#parts);
-    const start = this.#index * pieceHashBytes;
-    const expected = this.#torrent.pieces.subarray(start, start + pieceHashBytes);
-    if (!hash('sha1', piece, 'buffer').equals(expected)) {
+    if (!hash('sha1', piece, 'buffer').equals(pieceHashOf(this.#torrent, this.#index))) {
       throw new NarswarmError('piece-mismatch', `piece ${this.#index} is not that of ${this.#torrent.name}`);
     }
     this.#index++;

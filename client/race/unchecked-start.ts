@@ -1,7 +1,7 @@
 /** The bytes of a NAR file that were taken before its torrent was known: compared with it piece by piece as soon as it is. */
 
 import { hash } from 'node:crypto';
-import { pieceHashBytes, type Torrent } from '../../swarm/torrent/torrent.ts';
+import { pieceHashOf, type Torrent } from '../../swarm/torrent/torrent.ts';
 import type { Assembly } from './assembly.ts';
 
 export class UncheckedStart {
@@ -52,9 +52,8 @@ export class UncheckedStart {
   }
 
   async #isRight(end: number): Promise<boolean> {
-    const { pieces, pieceLength } = this.#torrent;
     const piece = await this.#assembly.readAppended(this.#rightTo, end - this.#rightTo);
-    const start = (this.#rightTo / pieceLength) * pieceHashBytes;
-    return hash('sha1', piece, 'buffer').equals(pieces.subarray(start, start + pieceHashBytes));
+    const index = this.#rightTo / this.#torrent.pieceLength;
+    return hash('sha1', piece, 'buffer').equals(pieceHashOf(this.#torrent, index));
   }
 }

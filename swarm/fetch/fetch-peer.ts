@@ -4,7 +4,7 @@ import type { PeerAddress } from '../address/peer-address.ts';
 import { pieceCount } from '../torrent/torrent.ts';
 import { dealExtension, encodeExtendedHandshake, parseExtendedHandshake } from '../wire/extension.ts';
 import { blockBytes, blockMaxBytes, foreignBlockMaxBytes } from '../wire/limits.ts';
-import { WireDecoder, type WireVisitor } from '../wire/wire.ts';
+import { WireDecoder } from '../wire/wire.ts';
 import {
   type BlockRequest,
   encodeBitfield,
@@ -18,7 +18,7 @@ import {
 import type { Handshake } from '../wire/wire-handshake.ts';
 import { type Asked, AskedBlocks } from './asked-blocks.ts';
 import type { FetchPeerOptions } from './fetch-peer-options.ts';
-import { PeerChatter, violation } from './peer-chatter.ts';
+import { CountedPeer, violation } from './peer-chatter.ts';
 import { PeerConnection } from './peer-connection.ts';
 import { PeerPace } from './peer-pace.ts';
 import { PeerPieces } from './peer-pieces.ts';
@@ -28,7 +28,7 @@ const batchBlocks = 64;
 /** Room for what comes with the blocks of a small torrent. */
 const smallReadBytes = 32 * 1024;
 
-export class FetchPeer implements WireVisitor {
+export class FetchPeer extends CountedPeer {
   readonly key: string;
   readonly address: PeerAddress;
   readonly #options: FetchPeerOptions;
@@ -48,7 +48,6 @@ export class FetchPeer implements WireVisitor {
   #dealsOut = false;
   readonly #suggested = new Set<number>();
   #everUnchoked = false;
-  readonly #chatter: PeerChatter;
   /** Since when its rate is looked at, and what it gave since. */
   #rateSinceMs = performance.now();
   #rateBytes = 0;
@@ -59,12 +58,12 @@ export class FetchPeer implements WireVisitor {
 
   constructor(options: FetchPeerOptions) {
     const { address, torrent, limits, key } = options;
+    super(pieceCount(torrent) + 2 * limits.maxRequests + limits.chatter);
     this.#options = options;
     this.key = key;
     this.address = address;
     this.#pieces = new PeerPieces(pieceCount(torrent));
     this.#requestsMax = limits.assumedRequests;
-    this.#chatter = new PeerChatter(pieceCount(torrent) + 2 * limits.maxRequests + limits.chatter);
     this.pace = new PeerPace(limits, options.startRequests, options.known);
     this.#connection = new PeerConnection({
       address,
@@ -167,7 +166,7 @@ export class FetchPeer implements WireVisitor {
     const cancels = [...this.#asked.within(blocks)].filter((block) => !this.#isArriving(block));
     for (const block of cancels) {
       this.#asked.delete(block);
-      this.#chatter.excuse(block.lengthBytes);
+      this.chatter.excuse(block.lengthBytes);
     }
     if (cancels.length > 0) this.#connection.send(encodeCancels(cancels));
   }
@@ -231,24 +230,20 @@ export class FetchPeer implements WireVisitor {
 
   // What the peer says
 
-  keepAlive(): void {
-    this.#chatter.said();
-  }
-
   choke(): void {
-    this.#chatter.choked();
+    this.chatter.choked();
     this.#choked = true;
     // They are suggested to others now.
     this.#suggested.clear();
     // With the fast extension each request is refused by itself; without, all are forgotten.
     if (this.#connection.handshake?.fast === false) {
-      for (const { lengthBytes } of this.#asked.all()) this.#chatter.excuse(lengthBytes);
+      for (const { lengthBytes } of this.#asked.all()) this.chatter.excuse(lengthBytes);
       this.#lose(this.#asked.all());
     }
   }
 
   unchoke(): void {
-    this.#chatter.said();
+    this.chatter.said();
     // It comes again once that peer knows that we take part in what it deals.
     if (this.#connection.greeting && this.#dealsOut && this.#options.share !== undefined) return;
     this.#choked = false;
@@ -257,26 +252,26 @@ export class FetchPeer implements WireVisitor {
     this.#options.events.ready(this);
   }
 
-  have(index: number): void {
-    this.#chatter.said();
+  override have(index: number): void {
+    this.chatter.said();
     this.#pieces.add(index);
     this.#options.events.ready(this);
   }
 
   bitfield(bits: Buffer): void {
-    this.#chatter.said(bits.length);
+    this.chatter.said(bits.length);
     this.#pieces.set(bits);
     this.#options.events.ready(this);
   }
 
-  haveAll(): void {
-    this.#chatter.said();
+  override haveAll(): void {
+    this.chatter.said();
     this.#pieces.set('all');
     this.#options.events.ready(this);
   }
 
   reject(index: number, begin: number, lengthBytes: number): void {
-    this.#chatter.said();
+    this.chatter.said();
     const block = this.#asked.get({ index, begin })?.block;
     // It may answer a cancel.
     if (block === undefined || block.lengthBytes !== lengthBytes) return;
@@ -302,44 +297,14 @@ export class FetchPeer implements WireVisitor {
     this.#lose([block]);
   }
 
-  suggest(index: number): void {
-    this.#chatter.said();
+  override suggest(index: number): void {
+    this.chatter.said();
     this.#suggested.add(index);
     if (this.#deals) this.#options.events.ready(this);
   }
 
-  allowedFast(): void {
-    this.#chatter.said();
-  }
-
-  ignored(_id: number, lengthBytes: number): void {
-    this.#chatter.said(lengthBytes);
-  }
-
-  // Nobody is let ask over a connection that this side made: to ask all the same is noise.
-
-  request(): void {
-    this.#chatter.said();
-  }
-
-  cancel(): void {
-    this.#chatter.said();
-  }
-
-  interested(): void {
-    this.#chatter.said();
-  }
-
-  notInterested(): void {
-    this.#chatter.said();
-  }
-
-  haveNone(): void {
-    this.#chatter.said();
-  }
-
   extended(id: number, payload: Buffer): void {
-    this.#chatter.said(payload.length);
+    this.chatter.said(payload.length);
     if (id === dealExtension.ns_deal && this.#options.share !== undefined) {
       this.#deals = payload[0] === 1;
       this.#options.events.ready(this);
@@ -360,7 +325,7 @@ export class FetchPeer implements WireVisitor {
     const asked = this.#asked.get({ index, begin });
     // It may cross a cancel, or come after we gave up on it; what was never asked for is skipped as well.
     this.#arriving = asked?.block.lengthBytes === lengthBytes ? asked : undefined;
-    if (this.#arriving === undefined) this.#chatter.unasked(lengthBytes);
+    if (this.#arriving === undefined) this.chatter.unasked(lengthBytes);
     else this.#options.events.blockBegins(this, this.#arriving.block);
   }
 
@@ -382,7 +347,7 @@ export class FetchPeer implements WireVisitor {
     this.#asked.delete(block);
     this.#rejects = 0;
     this.#rejectsOfPiece.delete(block.index);
-    this.#chatter.gave();
+    this.chatter.gave();
     this.proven = true;
     this.pace.got(block.lengthBytes, at, performance.now(), limited);
     this.#options.events.blockEnds(this, block);

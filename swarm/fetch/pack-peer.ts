@@ -10,7 +10,7 @@ import type { PeerAddress } from '../address/peer-address.ts';
 import { packPieceLength, packTorrentMaxBytes } from '../torrent/pack-torrent.ts';
 import { encodeExtendedHandshake, parseExtendedHandshake } from '../wire/extension.ts';
 import { blockBytes } from '../wire/limits.ts';
-import { WireDecoder, type WireVisitor } from '../wire/wire.ts';
+import { WireDecoder } from '../wire/wire.ts';
 import {
   type BlockRequest,
   encodeCancels,
@@ -21,7 +21,7 @@ import {
 import type { Handshake } from '../wire/wire-handshake.ts';
 import type { PackLimits } from './pack-limits.ts';
 import { type PackRange, positionOf } from './pack-range.ts';
-import { PeerChatter, violation } from './peer-chatter.ts';
+import { CountedPeer, violation } from './peer-chatter.ts';
 import { PeerConnection } from './peer-connection.ts';
 
 /** What happens on the connection. Called while a socket is read. */
@@ -64,7 +64,7 @@ const rateMs = 100;
 
 const piecesMax = packTorrentMaxBytes / packPieceLength;
 
-export class PackPeer implements WireVisitor {
+export class PackPeer extends CountedPeer {
   readonly key: string;
   readonly infoHash: InfoHash;
   readonly address: PeerAddress;
@@ -79,7 +79,6 @@ export class PackPeer implements WireVisitor {
   readonly #ranges = new Set<PackRange>();
   #arriving: Asked | undefined;
   #requestsMax: number;
-  readonly #chatter: PeerChatter;
   #rejects = 0;
   readonly #clock: () => number;
   readonly #startedMs: number;
@@ -97,12 +96,12 @@ export class PackPeer implements WireVisitor {
 
   constructor(options: PackPeerOptions) {
     const { infoHash, address, key, limits } = options;
+    super(piecesMax + 2 * limits.maxRequests + limits.chatter);
     this.#options = options;
     this.key = key;
     this.infoHash = infoHash;
     this.address = address;
     this.#requestsMax = limits.assumedRequests;
-    this.#chatter = new PeerChatter(piecesMax + 2 * limits.maxRequests + limits.chatter);
     this.#clock = options.clock;
     this.#startedMs = options.clock();
     this.#usedMs = this.#startedMs;
@@ -193,7 +192,7 @@ export class PackPeer implements WireVisitor {
       if (asked.range !== range) continue;
       this.#drop(asked);
       if (asked === this.#arriving) continue;
-      this.#chatter.excuse(asked.block.lengthBytes);
+      this.chatter.excuse(asked.block.lengthBytes);
       cancelled.push(asked.block);
     }
     if (this.#arriving?.range === range) this.#arriving = undefined;
@@ -295,20 +294,20 @@ export class PackPeer implements WireVisitor {
   // What the peer says
 
   choke(): void {
-    this.#chatter.choked();
+    this.chatter.choked();
     this.#choked = true;
     // By BEP 6 every request would be refused by itself; others are asked at once.
     this.#loseAll();
   }
 
   unchoke(): void {
-    this.#chatter.said();
+    this.chatter.said();
     this.#choked = false;
     this.#options.events.opened(this);
   }
 
   reject(index: number, begin: number, lengthBytes: number): void {
-    this.#chatter.said();
+    this.chatter.said();
     const asked = this.#askedFor({ index, begin, lengthBytes });
     // It may answer a cancel.
     if (asked === undefined) return;
@@ -318,63 +317,17 @@ export class PackPeer implements WireVisitor {
   }
 
   extended(id: number, payload: Buffer): void {
-    this.#chatter.said(payload.length);
+    this.chatter.said(payload.length);
     if (id !== 0) return;
     const { requestsQueuedMax } = parseExtendedHandshake(payload);
     const { assumedRequests, maxRequests } = this.#options.limits;
     this.#requestsMax = Math.min(Math.max(requestsQueuedMax ?? assumedRequests, 1), maxRequests);
   }
 
-  keepAlive(): void {
-    this.#chatter.said();
-  }
-
-  have(): void {
-    this.#chatter.said();
-  }
-
-  haveAll(): void {
-    this.#chatter.said();
-  }
-
-  haveNone(): void {
-    this.#chatter.said();
-  }
-
-  suggest(): void {
-    this.#chatter.said();
-  }
-
-  allowedFast(): void {
-    this.#chatter.said();
-  }
-
-  ignored(_id: number, lengthBytes: number): void {
-    this.#chatter.said(lengthBytes);
-  }
-
-  // Nobody is let ask over a connection that this side made: to ask all the same is noise.
-
-  request(): void {
-    this.#chatter.said();
-  }
-
-  cancel(): void {
-    this.#chatter.said();
-  }
-
-  interested(): void {
-    this.#chatter.said();
-  }
-
-  notInterested(): void {
-    this.#chatter.said();
-  }
-
   pieceStart(index: number, begin: number, lengthBytes: number): void {
     // It may cross a cancel; what was never asked for is skipped as well.
     this.#arriving = this.#askedFor({ index, begin, lengthBytes });
-    if (this.#arriving === undefined) this.#chatter.unasked(lengthBytes);
+    if (this.#arriving === undefined) this.chatter.unasked(lengthBytes);
     else this.#measureRoundTrip(this.#arriving);
   }
 
@@ -393,7 +346,7 @@ export class PackPeer implements WireVisitor {
     this.#arriving = undefined;
     if (asked === undefined) return;
     this.#drop(asked);
-    this.#chatter.gave();
+    this.chatter.gave();
     this.#rejects = 0;
     this.#measureRate();
     asked.range.filled(asked.block, this.key);
@@ -438,7 +391,7 @@ export class PackPeer implements WireVisitor {
     for (const asked of [...this.#asked.values()]) {
       if (asked.range !== range) continue;
       this.#drop(asked);
-      this.#chatter.excuse(asked.block.lengthBytes);
+      this.chatter.excuse(asked.block.lengthBytes);
       range.giveBack(asked.block);
     }
     if (this.#arriving?.range === range) this.#arriving = undefined;

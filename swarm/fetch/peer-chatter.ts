@@ -4,6 +4,7 @@
  */
 
 import { NarswarmError } from '../../nar/errors.ts';
+import type { WireVisitor } from '../wire/wire.ts';
 
 /** Bytes of a message that count as one more: the longest is 32 KiB, and those that every peer sends are shorter than this. */
 const unitBytes = 256;
@@ -56,6 +57,62 @@ export class PeerChatter {
   gave(): void {
     this.#count = 0;
     this.#chokes = 0;
+  }
+}
+
+/** A peer of whom all is counted that brings nothing. Whoever understands more of it than that it was said counts it, too. */
+export class CountedPeer implements WireVisitor {
+  protected readonly chatter: PeerChatter;
+
+  /** `max`: messages between two blocks. */
+  constructor(max: number) {
+    this.chatter = new PeerChatter(max);
+  }
+
+  keepAlive(): void {
+    this.chatter.said();
+  }
+
+  have(_index: number): void {
+    this.chatter.said();
+  }
+
+  haveAll(): void {
+    this.chatter.said();
+  }
+
+  haveNone(): void {
+    this.chatter.said();
+  }
+
+  suggest(_index: number): void {
+    this.chatter.said();
+  }
+
+  allowedFast(): void {
+    this.chatter.said();
+  }
+
+  ignored(_id: number, lengthBytes: number): void {
+    this.chatter.said(lengthBytes);
+  }
+
+  // Nobody is let ask over a connection that this side made: to ask all the same is noise.
+
+  request(): void {
+    this.chatter.said();
+  }
+
+  cancel(): void {
+    this.chatter.said();
+  }
+
+  interested(): void {
+    this.chatter.said();
+  }
+
+  notInterested(): void {
+    this.chatter.said();
   }
 }
 

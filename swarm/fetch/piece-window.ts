@@ -3,7 +3,7 @@
  * which they are delivered, and only so far ahead as there is room. No sockets and no clock: decisions only.
  */
 
-import { pieceHashBytes, pieceSize, type Torrent } from '../torrent/torrent.ts';
+import { pieceHashOf, pieceSize, type Torrent } from '../torrent/torrent.ts';
 import { blockBytes } from '../wire/limits.ts';
 import type { BlockRequest } from '../wire/wire-encode.ts';
 import {
@@ -311,8 +311,7 @@ export class PieceWindow {
     if (piece?.check !== 'due') throw new Error(`piece ${index} was not to be checked`);
     this.#due--;
     const { bytes, suspects } = piece;
-    const expected = this.#torrent.pieces.subarray(index * pieceHashBytes, (index + 1) * pieceHashBytes);
-    if (digest.equals(expected)) {
+    if (digest.equals(pieceHashOf(this.#torrent, index))) {
       const liars = suspects.filter((suspect, block) => !suspect.digest.equals(blockDigest(piece, block)));
       piece.check = 'verified';
       piece.suspects = [];

@@ -18,3 +18,8 @@ export function pieceCount({ length, pieceLength }: Cut): number {
 export function pieceSize({ length, pieceLength }: Cut, index: number): number {
   return Math.min(pieceLength, length - index * pieceLength);
 }
+
+/** The SHA-1 that piece `index` is to have. */
+export function pieceHashOf({ pieces }: { readonly pieces: Buffer }, index: number): Buffer {
+  return pieces.subarray(index * pieceHashBytes, (index + 1) * pieceHashBytes);
+}

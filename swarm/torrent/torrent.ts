@@ -12,7 +12,7 @@ import { bencode, parseBencode } from '../bencode.ts';
 import { PieceHasher } from './piece-hasher.ts';
 import { pieceCount, pieceHashBytes } from './pieces.ts';
 
-export { pieceCount, pieceHashBytes, pieceSize } from './pieces.ts';
+export { pieceCount, pieceHashBytes, pieceHashOf, pieceSize } from './pieces.ts';
 
 export interface Torrent {
   /** SHA-1 of `infoDictionary(torrent)`. */
