@@ -1,6 +1,7 @@
 /** Waiting for something to become true, with an AbortSignal. */
 
 import { NarswarmError } from '../nar/errors.ts';
+import { Deadline } from '../upstream/deadline.ts';
 
 /** Wakes whoever waits, all at once; what they wait for they look up themselves. */
 export class Bell {
@@ -40,60 +41,29 @@ export function aborted(signal: AbortSignal): NarswarmError {
 
 /** A signal that also fires, with `upstream-failed`, when `touch` is not called for `stallMs`; the first time within `firstMs`. */
 export class StallGuard {
-  readonly #controller = new AbortController();
-  readonly #outer: AbortSignal;
-  readonly #what: string;
+  readonly #deadline: Deadline;
   readonly #stallMs: number;
-  #timerMs: number;
-  #timer: NodeJS.Timeout;
-  #stalled = false;
 
   constructor(stallMs: number, signal: AbortSignal, what: string, firstMs = stallMs) {
-    this.#what = what;
     this.#stallMs = stallMs;
-    this.#timerMs = firstMs;
-    this.#timer = this.#start(firstMs);
-    this.#outer = signal;
-    // Not by AbortSignal.any, which takes longer than all else that is done here for a small file.
-    if (signal.aborted) this.#onOuter();
-    else signal.addEventListener('abort', this.#onOuter);
+    this.#deadline = new Deadline(firstMs, signal, (ms) => `${what}: nothing for ${ms} ms`);
   }
 
   get signal(): AbortSignal {
-    return this.#controller.signal;
+    return this.#deadline.signal;
   }
 
-  /** True once it has fired. */
+  /** True once it has fired by itself. */
   get stalled(): boolean {
-    return this.#stalled;
+    return this.#deadline.passed;
   }
 
   touch(): void {
-    if (this.#timerMs === this.#stallMs) {
-      this.#timer.refresh();
-      return;
-    }
-    clearTimeout(this.#timer);
-    this.#timerMs = this.#stallMs;
-    this.#timer = this.#start(this.#stallMs);
+    this.#deadline.restart(this.#stallMs);
   }
 
   close(): void {
-    clearTimeout(this.#timer);
-    this.#outer.removeEventListener('abort', this.#onOuter);
-  }
-
-  readonly #onOuter = (): void => {
-    this.close();
-    this.#controller.abort(this.#outer.reason);
-  };
-
-  #start(ms: number): NodeJS.Timeout {
-    return setTimeout(() => {
-      this.#outer.removeEventListener('abort', this.#onOuter);
-      this.#stalled = true;
-      this.#controller.abort(new NarswarmError('upstream-failed', `${this.#what}: nothing for ${ms} ms`));
-    }, ms);
+    this.#deadline.close();
   }
 }
 

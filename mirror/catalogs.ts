@@ -1,6 +1,5 @@
 /** The catalogs that a mirror follows, each under its own key, and what they say together. */
 
-import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { CatalogFiles } from '../catalog/files.ts';
 import {
@@ -22,6 +21,7 @@ import type { ReportedNar } from '../parts/availability-report.ts';
 import { HeadInDht, type HeadInDhtStatus, headNotInDht } from '../parts/head-in-dht.ts';
 import { HeadSource } from '../parts/head-source.ts';
 import { SwarmCatalog } from '../parts/swarm-catalog.ts';
+import { removeDatabase } from '../store/database-files.ts';
 import { isDamaged, makeDirectory, withObstacle } from '../store/disk-error.ts';
 import type { Dht } from '../swarm/dht/dht.ts';
 import type { Logger } from '../web/log.ts';
@@ -314,7 +314,7 @@ function openOrMake(path: string, logger: Logger): FollowedCatalog {
   } catch (error) {
     if (!isDamaged(error)) throw error;
     logger.error('followed-damaged', { path, error });
-    for (const end of ['', '-wal', '-shm', '-journal']) rmSync(path + end, { force: true });
+    removeDatabase(path);
     return openFollowed(path);
   }
 }

@@ -4,6 +4,7 @@ import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { isNarswarmError, NarswarmError } from '../nar/errors.ts';
+import { databaseFiles } from './database-files.ts';
 
 const plainWords: Record<string, string> = {
   ENOSPC: 'the disk is full',
@@ -32,7 +33,7 @@ export function diskError(attempt: string, cause: unknown): NarswarmError {
  * file system has nothing against it. For the start alone: it waits for the disk.
  */
 export function obstacleAt(path: string): string | undefined {
-  const files = ['', '-wal', '-shm', '-journal'].map((end) => path + end);
+  const files = databaseFiles(path);
   try {
     const directory = files.find((each) => statSync(each, { throwIfNoEntry: false })?.isDirectory());
     if (directory !== undefined) return `${directory} is a directory: move it away`;

@@ -208,7 +208,11 @@ export class HttpCache {
 
   async #getSmall(path: string, maxBytes: number, signal: AbortSignal): Promise<Buffer | undefined> {
     const url = this.resolveUrl(path);
-    const deadline = new Deadline(this.#limits.narInfoDeadlineMs, signal);
+    const deadline = new Deadline(
+      this.#limits.narInfoDeadlineMs,
+      signal,
+      (ms) => `nothing whole in ${ms} ms`,
+    );
     try {
       const answer = await this.#send('GET', url, {}, deadline.signal);
       if (answer.status !== 200) discard(answer.body);

@@ -1,7 +1,7 @@
 /** A database of what is good to know and nothing depends on: one that is damaged, or of another version, is made anew. */
 
-import { rmSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
+import { removeDatabase } from '../../store/database-files.ts';
 
 export interface DisposableDatabase {
   path: string;
@@ -23,7 +23,7 @@ export function openDisposable(database: DisposableDatabase): DatabaseSync {
     return open(database);
   } catch (error) {
     onDamaged?.(error);
-    for (const end of ['', '-wal', '-shm', '-journal']) rmSync(path + end, { force: true });
+    removeDatabase(path);
     return open(database);
   }
 }

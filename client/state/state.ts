@@ -10,6 +10,7 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { NarswarmError } from '../../nar/errors.ts';
 import type { InfoHash, Sha256 } from '../../nar/hash.ts';
 import type { StoreHash } from '../../nar/store-path.ts';
+import { removeDatabase } from '../../store/database-files.ts';
 import { isDamaged, obstacleAt } from '../../store/disk-error.ts';
 import { type GivenNarInfo, GivenNarInfos, givenSchema } from './given.ts';
 
@@ -84,7 +85,7 @@ export function openClientState(options: ClientStateOptions): ClientState {
     if (!isDamaged(error)) throw error;
     options.onDamaged?.(error);
   }
-  for (const end of ['', '-wal', '-shm', '-journal']) rmSync(options.path + end, { force: true });
+  removeDatabase(options.path);
   rmSync(mark, { force: true });
   return new ClientState(options);
 }
