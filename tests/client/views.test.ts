@@ -17,6 +17,7 @@ import { headTime, logKey, MadeLog, MadeTransport, narFiles, nixStoreDir } from 
 import { row } from '../catalog/made-rows.ts';
 import { fetchNar, get, Lab, statusOf, until } from './lab.ts';
 import { catalogKey, type MadeNar, madeNar, torrentInfoText } from './made-nar.ts';
+import type { TestCatalog } from './test-catalog.ts';
 
 const minute = 60_000;
 const storeHash = (n: number) => storeHashOf(row(n).narInfo.storePath);
@@ -139,27 +140,38 @@ t.test(
   },
 );
 
+/** A catalog that serves a log with one view, nixos-26.05, of these; and the paths that it is asked for. */
+async function catalogWithView(
+  lab: Lab,
+  nars: MadeNar[],
+): Promise<{ catalog: TestCatalog; asked: string[] }> {
+  const log = new MadeLog();
+  log.keys = [catalogKey];
+  log.signers = [catalogKey];
+  const records = nars.flatMap((nar): CatalogRecord[] => [
+    { kind: 'torrentinfo', text: torrentInfoText(nar) },
+    { kind: 'narinfo', fileHash: nar.fileHash, text: nar.narInfo.text },
+  ]);
+  const view = await log.addView('nixos-26.05', records);
+  const head = log.head();
+  const catalog = await lab.catalog(nars);
+  const asked: string[] = [];
+  catalog.intercept = ({ url = '' }, response) => {
+    asked.push(url);
+    if (url === '/catalog/head') response.end(head);
+    else if (url === `/catalog/${view.sha256}.segment.zst`) response.end(log.files.get(view.sha256));
+    else return false;
+    return true;
+  };
+  return { catalog, asked };
+}
+
 t.test(
   'a narinfo of a view is written down once, also when it left the memory, and known for good',
   async (t) => {
     const lab = await Lab.open(t);
     const nars = ['one', 'two', 'three'].map((name) => madeNar({ name, sizeBytes: 1_000 }));
-    const log = new MadeLog();
-    log.keys = [catalogKey];
-    log.signers = [catalogKey];
-    const records = nars.flatMap((nar): CatalogRecord[] => [
-      { kind: 'torrentinfo', text: torrentInfoText(nar) },
-      { kind: 'narinfo', fileHash: nar.fileHash, text: nar.narInfo.text },
-    ]);
-    const view = await log.addView('nixos-26.05', records);
-    const head = log.head();
-    const catalog = await lab.catalog(nars);
-    catalog.intercept = ({ url = '' }, response) => {
-      if (url === '/catalog/head') response.end(head);
-      else if (url === `/catalog/${view.sha256}.segment.zst`) response.end(log.files.get(view.sha256));
-      else return false;
-      return true;
-    };
+    const { catalog } = await catalogWithView(lab, nars);
     const dataDir = join(lab.dir, 'data');
     const options = { dataDir, views: ['nixos-26.05'], limits: { narInfosInMemory: 1 } };
     const client = await lab.client([], [catalog], options);
@@ -193,24 +205,7 @@ t.test(
   async (t) => {
     const lab = await Lab.open(t);
     const nars = ['one', 'two'].map((name) => madeNar({ name, sizeBytes: 100_000 }));
-    const log = new MadeLog();
-    log.keys = [catalogKey];
-    log.signers = [catalogKey];
-    const records = nars.flatMap((nar): CatalogRecord[] => [
-      { kind: 'torrentinfo', text: torrentInfoText(nar) },
-      { kind: 'narinfo', fileHash: nar.fileHash, text: nar.narInfo.text },
-    ]);
-    const view = await log.addView('nixos-26.05', records);
-    const head = log.head();
-    const catalog = await lab.catalog(nars);
-    const asked: string[] = [];
-    catalog.intercept = ({ url = '' }, response) => {
-      asked.push(url);
-      if (url === '/catalog/head') response.end(head);
-      else if (url === `/catalog/${view.sha256}.segment.zst`) response.end(log.files.get(view.sha256));
-      else return false;
-      return true;
-    };
+    const { catalog, asked } = await catalogWithView(lab, nars);
     const upstream = await lab.upstream([]);
     upstream.intercept = (_request, response) => {
       response.destroy();

@@ -1,12 +1,12 @@
 /** A peer on loopback that shakes hands as it should and from then on says whatever a test has it say, byte by byte. */
 
-import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
 import { setImmediate } from 'node:timers/promises';
 import { pieceCount, type Torrent } from '../../swarm/torrent/torrent.ts';
 import { WireDecoder } from '../../swarm/wire/wire.ts';
 import { type BlockRequest, writePieceHeader } from '../../swarm/wire/wire-encode.ts';
 import { encodeHandshake, HandshakeReader, makePeerId } from '../../swarm/wire/wire-handshake.ts';
+import { listen } from './listen.ts';
 
 export interface RawPeerOptions {
   torrent: Torrent;
@@ -84,10 +84,7 @@ export class RawPeer {
     options: RawPeerOptions,
   ): Promise<RawPeer> {
     const peer = new RawPeer(options);
-    peer.#server.listen(0, peer.host);
-    await once(peer.#server, 'listening');
-    const address = peer.#server.address();
-    if (address !== null && typeof address === 'object') peer.port = address.port;
+    peer.port = await listen(peer.#server, peer.host);
     t.teardown(() => peer.close());
     return peer;
   }

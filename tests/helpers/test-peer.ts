@@ -1,6 +1,5 @@
 /** A BitTorrent peer on loopback that behaves as a test wants it to: well, or in one of the ways in which peers let others down. */
 
-import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
 import { type InfoHash, parseInfoHash } from '../../nar/hash.ts';
 import { pieceCount, type Torrent } from '../../swarm/torrent/torrent.ts';
@@ -16,6 +15,7 @@ import {
   writePieceHeader,
 } from '../../swarm/wire/wire-encode.ts';
 import { encodeHandshake, HandshakeReader, makePeerId } from '../../swarm/wire/wire-handshake.ts';
+import { listen } from './listen.ts';
 
 export interface TestPeerOptions {
   torrent: Torrent;
@@ -68,10 +68,7 @@ export class TestPeer {
     options: TestPeerOptions,
   ): Promise<TestPeer> {
     const peer = new TestPeer(options);
-    peer.#server.listen(0, peer.host);
-    await once(peer.#server, 'listening');
-    const address = peer.#server.address();
-    if (address !== null && typeof address === 'object') peer.port = address.port;
+    peer.port = await listen(peer.#server, peer.host);
     t.teardown(() => peer.close());
     return peer;
   }

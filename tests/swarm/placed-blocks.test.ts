@@ -20,7 +20,7 @@ import {
 import { provesNothingStaysOpen } from '../helpers/open-resources.ts';
 import { TestPeer } from '../helpers/test-peer.ts';
 import { collect, type File, fetchFrom, fileOf } from './fetch-fixture.ts';
-import { RawPeer, seeding } from './seed-fixture.ts';
+import { RawPeer, type Seeding, seeding } from './seed-fixture.ts';
 
 const mebibyte = 1024 * 1024;
 
@@ -207,18 +207,24 @@ t.test(
   },
 );
 
+/** A file of two pieces of a MiB that is seeded, and a peer that may ask for them. */
+async function unchokedFor({ server, source }: Seeding) {
+  const held = await source.add(2 * mebibyte);
+  const torrent = cutInto(held.torrent, held.bytes, mebibyte);
+  source.held.set(torrent.infoHash, { ...held, torrent });
+  const peer = RawPeer.open(server.port, torrent);
+  peer.send(encodeSimple('interested'));
+  await peer.hears('unchoke');
+  return { held, peer };
+}
+
 t.test('a large block is refused where there is a rate, and while others hold much', async (t) => {
   for (const options of [
     { upload: { bytesPerSecond: 64 * mebibyte } },
     { limits: { sendBudgetBytes: 64 * 1024 } },
   ]) {
-    const { server, source } = await seeding(t, [], options);
-    const held = await source.add(2 * mebibyte);
-    const torrent = cutInto(held.torrent, held.bytes, mebibyte);
-    source.held.set(torrent.infoHash, { ...held, torrent });
-    const peer = RawPeer.open(server.port, torrent);
-    peer.send(encodeSimple('interested'));
-    await peer.hears('unchoke');
+    const seeded = await seeding(t, [], options);
+    const { held, peer } = await unchokedFor(seeded);
     const small = { index: 0, begin: 0, lengthBytes: foreignBlockMaxBytes };
     peer.send(encodeRequests([small, { index: 1, begin: 0, lengthBytes: mebibyte }]));
     await peer.hears(`reject 1 0 ${mebibyte}`);
@@ -230,29 +236,19 @@ t.test('a large block is refused where there is a rate, and while others hold mu
 
 t.test('who asks for large blocks again and again although they are refused is left', async (t) => {
   const limits = { chatterPerMinuteMax: 50 };
-  const { server, source } = await seeding(t, [], { upload: { bytesPerSecond: 64 * mebibyte }, limits });
-  const held = await source.add(2 * mebibyte);
-  const torrent = cutInto(held.torrent, held.bytes, mebibyte);
-  source.held.set(torrent.infoHash, { ...held, torrent });
-  const peer = RawPeer.open(server.port, torrent);
-  peer.send(encodeSimple('interested'));
-  await peer.hears('unchoke');
+  const seeded = await seeding(t, [], { upload: { bytesPerSecond: 64 * mebibyte }, limits });
+  const { peer } = await unchokedFor(seeded);
   const large = { index: 0, begin: 0, lengthBytes: mebibyte };
   peer.send(encodeRequests(Array.from({ length: 30 }, () => large)));
   await peer.hears(`reject 0 0 ${mebibyte}`);
   peer.send(encodeRequests(Array.from({ length: 30 }, () => large)));
   await peer.closed;
-  t.equal(server.status().violations, 1);
+  t.equal(seeded.server.status().violations, 1);
 });
 
 t.test('a large block is given at once where there is none', async (t) => {
-  const { server, source } = await seeding(t, []);
-  const held = await source.add(2 * mebibyte);
-  const torrent = cutInto(held.torrent, held.bytes, mebibyte);
-  source.held.set(torrent.infoHash, { ...held, torrent });
-  const peer = RawPeer.open(server.port, torrent);
-  peer.send(encodeSimple('interested'));
-  await peer.hears('unchoke');
+  const seeded = await seeding(t, []);
+  const { held, peer } = await unchokedFor(seeded);
   peer.send(encodeRequests([0, 1].map((index) => ({ index, begin: 0, lengthBytes: mebibyte }))));
   await peer.until(() => peer.blocks.size === 2);
   for (const index of [0, 1]) {
