@@ -6,31 +6,26 @@
 import type { Sha256 } from './hash.ts';
 import { type NarInfo, parseNarInfo } from './narinfo.ts';
 import type { StorePath, StorePathName } from './store-path.ts';
-
-/** As long as those that are told by one pattern: see usual-narinfo.ts. */
-const maxCharacters = 32 * 1024;
-
-const digit = '[0-9a-df-np-sv-z]';
-const hash = `sha256:([01]${digit}{51})`;
+import { usual, usualMaxCharacters } from './usual-narinfo.ts';
 
 /** All lines, in the order of Nix's own writers, so that none comes twice; of what is not read here no more than that it has the right characters. */
 const pattern = new RegExp(
   [
-    `^StorePath: ((?:/[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}){1,16}/${digit}{32}-[0-9a-zA-Z+\\-._?=]{1,211})`,
-    'URL: ([\\x21-\\x7e]{1,2000})',
-    'Compression: [a-z0-9]{0,16}',
-    `FileHash: ${hash}`,
-    'FileSize: ([1-9][0-9]{0,14})',
-    `NarHash: ${hash}`,
-    'NarSize: [1-9][0-9]{0,14}',
-    'References: [0-9a-zA-Z+\\-._?= ]*',
+    `^StorePath: (${usual.storeDir}/${usual.digit}{32}-[${usual.nameCharacters}]{1,211})`,
+    `URL: (${usual.url})`,
+    `Compression: ${usual.compression}`,
+    `FileHash: ${usual.sha256}`,
+    `FileSize: (${usual.size})`,
+    `NarHash: ${usual.sha256}`,
+    `NarSize: ${usual.size}`,
+    `References: [${usual.nameCharacters} ]*`,
     '(?:(?:Deriver|System|Sig|CA): [\\x20-\\x7e]*\\n)*$',
   ].join('\\n'),
 );
 
 /** For a text that was parsed when it was stored: what is wrong with it otherwise may throw narinfo-corrupt later, when more of it is read. */
 export function lazyNarInfo(text: string): NarInfo {
-  const found = text.length > maxCharacters ? null : pattern.exec(text);
+  const found = text.length > usualMaxCharacters ? null : pattern.exec(text);
   return found === null ? parseNarInfo(text) : new LazyNarInfo(text, found);
 }
 

@@ -16,23 +16,36 @@ export interface UsualNarInfo {
 }
 
 /** No more references than a narinfo may have fit in this. */
-const maxCharacters = 32 * 1024;
+export const usualMaxCharacters = 32 * 1024;
 
 const digit = '[0-9a-df-np-sv-z]';
-const hash = `sha256:([01]${digit}{51})`;
-const name = '(?!\\.\\.?[-\\n ])[0-9a-zA-Z+\\-._?=]{1,211}';
+/** For a class. */
+const nameCharacters = '0-9a-zA-Z+\\-._?=';
+const name = `(?!\\.\\.?[-\\n ])[${nameCharacters}]{1,211}`;
 const storePathName = `${digit}{32}-${name}`;
+
+/** Patterns of parts of the lines. */
+export const usual = {
+  storeDir: '(?:/[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}){1,16}',
+  digit,
+  nameCharacters,
+  url: '[\\x21-\\x7e]{1,2000}',
+  compression: '[a-z0-9]{0,16}',
+  /** The hash itself is a group. */
+  sha256: `sha256:([01]${digit}{51})`,
+  size: '[1-9][0-9]{0,14}',
+} as const;
 const anything = '[\\x20-\\x7e]*';
 
 const pattern = new RegExp(
   [
-    `^StorePath: (((?:/[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}){1,16})/(${digit}{32})-${name})`,
-    'URL: ([\\x21-\\x7e]{1,2000})',
-    'Compression: ([a-z0-9]{0,16})',
-    `(?:FileHash: ${hash}`,
-    ')?(?:FileSize: ([1-9][0-9]{0,14})',
-    `)?NarHash: ${hash}`,
-    'NarSize: ([1-9][0-9]{0,14})',
+    `^StorePath: ((${usual.storeDir})/(${digit}{32})-${name})`,
+    `URL: (${usual.url})`,
+    `Compression: (${usual.compression})`,
+    `(?:FileHash: ${usual.sha256}`,
+    `)?(?:FileSize: (${usual.size})`,
+    `)?NarHash: ${usual.sha256}`,
+    `NarSize: (${usual.size})`,
     `References: (${storePathName}(?: ${storePathName})*)?`,
     `(?:Deriver: (${anything})`,
     `)?(?:System: (${anything})`,
@@ -74,5 +87,5 @@ export function readUsualNarInfo(text: string): NarInfo | undefined {
 }
 
 function match(text: string): RegExpExecArray | null {
-  return text.length > maxCharacters ? null : pattern.exec(text);
+  return text.length > usualMaxCharacters ? null : pattern.exec(text);
 }
